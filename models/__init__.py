@@ -1,0 +1,141 @@
+"""Registry of the architectures: one file in this folder, one architecture of the same name.
+
+`models` means architectures here, that is code; trained models live in the MLflow registry. A file defines
+
+    TASK        what it is trained for: "classification"
+    RECIPE      mapping with every field of `Recipe`: how it is fed and trained from scratch
+    PRETRAINED  mapping of the fields that differ when pretrained weights are loaded (optional)
+    WEIGHTS     the torchvision weights that `--weights imagenet` loads (optional)
+    HEAD        name of the submodule whose last layer depends on the number of classes
+    build       class or function returning the module; keyword arguments only, among them
+                `num_classes`, `in_channels` and `image_size` as far as it depends on them
+
+and the module offers `forward_features(x)` and `forward_head(z)`, whose composition is `forward`. It imports torch and
+torchvision and nothing of this project, so that a registered model can carry a copy of that one file.
+"""
+
+import difflib
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+# What the pipeline passes to `build`, as far as `build` takes it; everything else in its signature is the user's.
+SUPPLIED = ("num_classes", "in_channels", "image_size")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one architecture likes to be fed and trained.
+
+    Attributes:
+        image_size: side of the square input in pixels.
+        in_channels: 1 for grey, 3 for grey repeated as RGB.
+        mean, std: normalisation of an input in [0, 1], one value a channel.
+        model_args: keyword arguments of `build`.
+        optimizer: adam, adamw or sgd.
+        lr: largest learning rate of the one-cycle schedule.
+        warmup: share of the steps in which the learning rate rises.
+        batch_size: images a step.
+        epochs: passes over the training images, for a set of MNIST's size.
+        min_steps: optimizer steps below which `epochs` is raised: a small set needs more passes.
+        label_smoothing: share of the target spread over all classes.
+        clip_norm: largest norm of the gradient, 0 for no limit.
+        augment: none, shift or affine.
+        freeze: none or features, applied when weights are loaded.
+        precision: fp32 or bf16 for each device type.
+    """
+
+    image_size: int
+    in_channels: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    model_args: Mapping[str, Any]
+    optimizer: str
+    lr: float
+    weight_decay: float
+    warmup: float
+    batch_size: int
+    epochs: int
+    min_steps: int
+    label_smoothing: float
+    clip_norm: float
+    augment: str
+    freeze: str
+    precision: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One architecture: its name, its source file and what that file defines."""
+
+    name: str
+    file: Path
+    task: str
+    build: Callable[..., Any]
+    head: str
+    recipe: Recipe
+    pretrained: Mapping[str, Any]
+    weights: Any | None
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The constructor arguments a user may set, with their defaults."""
+        parameters = inspect.signature(self.build).parameters
+        return {name: p.default for name, p in parameters.items() if name not in SUPPLIED}
+
+    def recipe_for(self, *, pretrained: bool) -> Recipe:
+        """The recipe from scratch, or the one for fine-tuning loaded weights."""
+        return replace(self.recipe, **self.pretrained) if pretrained else self.recipe
+
+    def create(self, *, num_classes: int, in_channels: int, image_size: int, model_args: Mapping[str, Any]) -> Any:
+        """Build the `torch.nn.Module` with fresh weights."""
+        supplied = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size}
+        taken = inspect.signature(self.build).parameters
+        return self.build(**{k: v for k, v in supplied.items() if k in taken}, **model_args)
+
+
+def names() -> list[str]:
+    """Names of all architectures, read from the folder alone: no architecture is imported."""
+    return sorted(file.stem for file in Path(__file__).parent.glob("*.py") if not file.stem.startswith("_"))
+
+
+@cache
+def get(name: str) -> Architecture:
+    """Import and validate one architecture.
+
+    Raises:
+        KeyError: there is no such file; the message suggests the nearest name.
+        TypeError: the file does not define what the registry asks for.
+    """
+    if name not in names():
+        near = difflib.get_close_matches(name, names(), n=1, cutoff=0.5)
+        hint = f"did you mean '{near[0]}'?" if near else f"choose one of {', '.join(names())}."
+        raise KeyError(f"There is no architecture '{name}': {hint}")
+    return _validated(name, importlib.import_module(f"{__name__}.{name}"))
+
+
+def _validated(name: str, module: ModuleType) -> Architecture:
+    missing = [attribute for attribute in ("TASK", "RECIPE", "HEAD", "build") if not hasattr(module, attribute)]
+    if missing:
+        raise TypeError(f"models/{name}.py does not define {', '.join(missing)}.")
+    pretrained = getattr(module, "PRETRAINED", {})
+    known = {field.name for field in fields(Recipe)}
+    if unknown := (set(module.RECIPE) | set(pretrained)) - known:
+        raise TypeError(f"models/{name}.py: the recipe has unknown fields {', '.join(sorted(unknown))}.")
+    if absent := known - set(module.RECIPE):
+        raise TypeError(f"models/{name}.py: RECIPE lacks {', '.join(sorted(absent))}.")
+    return Architecture(
+        name=name,
+        file=Path(str(module.__file__)),
+        task=module.TASK,
+        build=module.build,
+        head=module.HEAD,
+        recipe=Recipe(**module.RECIPE),
+        pretrained=pretrained,
+        weights=getattr(module, "WEIGHTS", None),
+    )

@@ -1,0 +1,200 @@
+"""What one training does: the architecture's recipe, the user's overrides and the seed, resolved into plain values."""
+
+import ast
+import difflib
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import models
+from pipeline import data
+from pipeline.errors import InputError
+
+PUBLISHED = "imagenet"
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides how a training turns out. Every field is logged as a param of the run.
+
+    The fields up to `precision` are explained in `models.Recipe`; `weights` says where the model starts from, `limit`
+    how many training images it sees (0: all), `val_size` how many of the training file choose the best epoch.
+    """
+
+    dataset: str
+    dataset_sha256: str
+    model: str
+    model_args: Mapping[str, Any]
+    weights: str
+    freeze: str
+    image_size: int
+    in_channels: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    optimizer: str
+    lr: float
+    weight_decay: float
+    warmup: float
+    batch_size: int
+    epochs: int
+    label_smoothing: float
+    clip_norm: float
+    augment: str
+    precision: str
+    val_size: int
+    limit: int
+    seed: int
+    device: str
+
+    def params(self) -> dict[str, str]:
+        """Every field as text, the way it is logged."""
+        return {name: value if isinstance(value, str) else json.dumps(value) for name, value in asdict(self).items()}
+
+    @property
+    def key(self) -> str:
+        """Short hash that two configs share only when every field is equal."""
+        return short_hash(self.params())
+
+
+def short_hash(values: Mapping[str, Any]) -> str:
+    """Sixteen hexadecimal digits that depend on the content alone."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def architecture(name: str) -> models.Architecture:
+    """The architecture of this name.
+
+    Raises:
+        InputError: there is none; the text suggests the nearest.
+    """
+    try:
+        return models.get(name)
+    except KeyError as error:
+        raise InputError(error.args[0]) from error
+
+
+def resolve(
+    name: str,
+    dataset: data.Dataset,
+    *,
+    overrides: Mapping[str, Any],
+    seed: int = 0,
+    limit: int = 0,
+    val_size: int | None = None,
+    weights: str | None = None,
+    device: str | None = None,
+    model_args: Mapping[str, Any] | None = None,
+    stored: Mapping[str, Any] | None = None,
+) -> TrainConfig:
+    """Turn a recipe and what the user asked for into a config.
+
+    Args:
+        name: the architecture.
+        overrides: recipe fields set by the user; what is absent is the recipe's.
+        weights: imagenet, none, a file or a registered model; None lets the architecture decide.
+        stored: the input and the constructor arguments that came with a weights file, if any.
+
+    Raises:
+        InputError: values that do not fit the architecture, the data or this machine.
+    """
+    chosen = architecture(name)
+    weights = weights or (PUBLISHED if chosen.weights else "none")
+    if weights == PUBLISHED and not chosen.weights:
+        raise InputError(f"There are no published weights for {name}: use weights=none, a file or models:/NAME@ALIAS.")
+    pretrained = weights != "none"
+    recipe = {**asdict(chosen.recipe_for(pretrained=pretrained)), **(stored or {})}
+    min_steps, precisions = recipe.pop("min_steps"), recipe.pop("precision")
+    recipe["model_args"] = {**recipe["model_args"], **_checked(chosen, model_args or {})}
+    if not pretrained:
+        recipe["freeze"] = "none"
+    recipe |= overrides
+    if recipe["freeze"] == "features" and "augment" not in overrides:
+        # Frozen features are computed once, so every epoch sees the same images.
+        recipe["augment"] = "none"
+    device = resolve_device(device)
+    val_size = data.default_val_size(dataset) if val_size is None else val_size
+    images = len(dataset.train) - val_size
+    images = min(limit, images) if limit else images
+    if "epochs" not in overrides:
+        recipe["epochs"] = max(recipe["epochs"], math.ceil(min_steps / math.ceil(images / recipe["batch_size"])))
+    if "precision" not in overrides:
+        recipe["precision"] = precisions[device] if precisions[device] == "fp32" or has_bf16(device) else "fp32"
+    return TrainConfig(
+        dataset=dataset.name,
+        dataset_sha256=dataset.sha256,
+        model=name,
+        weights=weights,
+        val_size=val_size,
+        limit=limit,
+        seed=seed,
+        device=device,
+        **recipe,
+    )
+
+
+def resolve_device(device: str | None) -> str:
+    """The device asked for, or the fastest there is.
+
+    Raises:
+        InputError: there is no such device.
+    """
+    import torch
+
+    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    device = device or next(name for name, there in present.items() if there)
+    if not present[device]:
+        raise InputError(f"There is no device '{device}' here: use device=auto or device=cpu.")
+    return device
+
+
+def has_bf16(device: str) -> bool:
+    """Whether the device computes in bfloat16 by itself; emulated it would only be slower."""
+    import torch
+
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = torch.cpu.get_capabilities() if device == "cpu" else {}
+    return any(capabilities.get(name, False) for name in ("amx_bf16", "avx512_bf16", "bf16"))
+
+
+def parse_model_args(text: str) -> dict[str, Any]:
+    """Read `kernel_size=5,channels=(16,32)`: names with Python literals; a bare word is text.
+
+    Raises:
+        InputError: the text has another form.
+    """
+    try:
+        call = ast.parse(f"dict({text})", mode="eval").body
+        if not isinstance(call, ast.Call) or call.args:
+            raise ValueError("a name is missing")
+        return {
+            str(keyword.arg): keyword.value.id if isinstance(keyword.value, ast.Name) else ast.literal_eval(keyword.value)
+            for keyword in call.keywords
+        }
+    except (SyntaxError, ValueError) as error:
+        raise InputError(f"model_args '{text}' cannot be read: write it as kernel_size=5,dropout=0.3.") from error
+
+
+def _checked(chosen: models.Architecture, given: Mapping[str, Any]) -> dict[str, Any]:
+    known = chosen.arguments
+    for name, value in given.items():
+        if name in models.SUPPLIED:
+            raise InputError(f"{name} is no model argument: the data or an option of its own sets it.")
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+            hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(known)}."
+            raise InputError(f"{chosen.name} has no argument '{name}': {hint}")
+        default = known[name]
+        fits = isinstance(value, (int, float)) if isinstance(default, float) else isinstance(value, type(default))
+        if default is not None and (not fits or isinstance(value, bool) is not isinstance(default, bool)):
+            raise InputError(
+                f"{chosen.name}'s argument {name} is of type {type(default).__name__} "
+                f"(default {default!r}), not {value!r}."
+            )
+    return dict(given)
+
+
+RECIPE_OPTIONS = tuple(field.name for field in fields(TrainConfig))

@@ -1,0 +1,364 @@
+"""The only training loop. It knows nothing of MLflow, files or terminals: whoever iterates decides what to do."""
+
+import math
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import OneCycleLR
+
+import models
+from pipeline.augment import augment
+from pipeline.config import TrainConfig
+from pipeline.data import ImageSet, Splits
+from pipeline.errors import InputError, PipelineError
+from pipeline.preprocess import Preprocess
+from pipeline.task import Task, create
+
+REPORT_EVERY = 10
+SGD_MOMENTUM = 0.9
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One pass over the training images.
+
+    Attributes:
+        index: counted from 1.
+        metrics: train/loss (the objective, so with label smoothing and on augmented images), val/loss, val/accuracy,
+            val/f1, lr (at the end) and images_per_second (training alone).
+        seconds: time of training and validation.
+    """
+
+    index: int
+    metrics: Mapping[str, float]
+    seconds: float
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """The larger, the better: accuracy on validation, then a small loss on validation."""
+        return self.metrics["val/accuracy"], -self.metrics["val/loss"]
+
+
+class Training:
+    """One training in progress: what it learns, how far it is, and what continues it bit for bit.
+
+    Args:
+        config: what to do.
+        splits: the images; only `train` and `val` are used.
+        state: weights to start from, by parameter name; those of another shape in the head are left fresh.
+
+    Attributes:
+        model: the module, on the config's device.
+        history: the epochs done.
+        best: the epoch with the highest rank, its weights in `best_weights`.
+    """
+
+    def __init__(self, config: TrainConfig, splits: Splits, state: Mapping[str, Tensor] | None = None):
+        self.config = config
+        self.device = torch.device(config.device)
+        if self.device.type == "cuda":
+            torch.set_float32_matmul_precision("high")
+        torch.manual_seed(config.seed)
+        self.generator = torch.Generator(self.device).manual_seed(config.seed)
+        self.head = models.get(config.model).head
+        self.model = build(config, num_classes=len(splits.train.classes))
+        if state is not None:
+            load_weights(self.model, state, head=self.head)
+        self.model.to(self.device, memory_format=torch.channels_last)
+        self.preprocess = preprocess(config).to(self.device)
+        self.task: Task = create(models.get(config.model).task, label_smoothing=config.label_smoothing)
+        self.train, self.val = splits.train, splits.val
+        self.steps = math.ceil(len(splits.train) / config.batch_size)
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad = config.freeze == "none" or name.startswith(f"{self.head}.")
+        self.optimizer = create_optimizer(config, self.model)
+        self.schedule = OneCycleLR(
+            self.optimizer,
+            max_lr=config.lr,
+            total_steps=config.epochs * self.steps,
+            pct_start=config.warmup,
+            cycle_momentum=False,
+        )
+        self.history: list[Epoch] = []
+        self.best_weights: dict[str, Tensor] = {}
+
+    @property
+    def best(self) -> Epoch:
+        return max(self.history, key=lambda epoch: epoch.rank)
+
+    @property
+    def seconds(self) -> float:
+        """Time of training and validation so far."""
+        return sum(epoch.seconds for epoch in self.history)
+
+    def use_best(self) -> nn.Module:
+        """Give the model the weights of the best epoch and return it."""
+        self.model.load_state_dict(self.best_weights)
+        return self.model.eval()
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that `load_state_dict` needs to go on as if nothing had happened, in plain types and tensors."""
+        return {
+            "model": self.model.state_dict(),
+            "best_weights": self.best_weights,
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            # The generator draws the order of the data and the augmentation, the global ones dropout.
+            "generator": self.generator.get_state(),
+            "rng": torch.get_rng_state(),
+            "device_rng": torch.cuda.get_rng_state() if self.device.type == "cuda" else None,
+            "history": [(epoch.index, dict(epoch.metrics), epoch.seconds) for epoch in self.history],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue where `state_dict` was taken."""
+        self.model.load_state_dict(state["model"])
+        self.best_weights = state["best_weights"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.generator.set_state(state["generator"])
+        torch.set_rng_state(state["rng"])
+        if state["device_rng"] is not None:
+            torch.cuda.set_rng_state(state["device_rng"])
+        self.history = [Epoch(*epoch) for epoch in state["history"]]
+
+
+def fit(training: Training, *, report: Callable[[int, int, float], None] = lambda epoch, step, loss: None) -> Iterator[Epoch]:
+    """Train until the config's number of epochs is reached, yielding after each.
+
+    Args:
+        training: where to begin; it is changed in place, and its state is consistent whenever this yields.
+        report: told the epoch, the step within it and the mean loss so far, every few steps.
+
+    Raises:
+        PipelineError: the loss is no longer a finite number.
+    """
+    config, task, optimizer = training.config, training.task, training.optimizer
+    started = time.perf_counter()
+    feed = create_feed(training)
+    parameters = [parameter for parameter in training.model.parameters() if parameter.requires_grad]
+    targets = torch.from_numpy(training.train.targets).to(training.device)
+
+    for index in range(len(training.history) + 1, config.epochs + 1):
+        train_mode(training.model, config.freeze, training.head)
+        order = torch.randperm(len(targets), generator=training.generator, device=training.device)
+        total = torch.zeros((), device=training.device)
+        seen = 0
+        training_started = time.perf_counter()
+        # Batches that differ by one image at most: no tiny last one, on which batch normalisation would fail.
+        for step, batch in enumerate(order.tensor_split(training.steps), start=1):
+            inputs = feed.train(batch)
+            with autocast(config):
+                loss = task.loss(feed.forward, inputs, targets[batch])
+            loss.backward()
+            if config.clip_norm:
+                nn.utils.clip_grad_norm_(parameters, config.clip_norm)
+            optimizer.step()
+            optimizer.zero_grad()
+            training.schedule.step()
+            total += loss.detach() * len(batch)
+            seen += len(batch)
+            if step % REPORT_EVERY == 0 or step == training.steps:
+                mean = total.item() / seen
+                if not math.isfinite(mean):
+                    raise PipelineError(
+                        f"The loss of {config.model} became {mean} in epoch {index}: try a smaller lr than {config.lr:g}, "
+                        "or precision=fp32."
+                    )
+                report(index, step, mean)
+        training_seconds = time.perf_counter() - training_started
+
+        scores = task.score(predict(training, feed), training.val.targets)
+        epoch = Epoch(
+            index,
+            {
+                "train/loss": mean,
+                **{f"val/{name}": value for name, value in scores.items()},
+                "lr": training.schedule.get_last_lr()[0],
+                "images_per_second": seen / training_seconds,
+            },
+            time.perf_counter() - started,
+        )
+        training.history.append(epoch)
+        if training.best is epoch:
+            training.best_weights = {name: value.clone() for name, value in training.model.state_dict().items()}
+        yield epoch
+        started = time.perf_counter()
+
+
+@torch.inference_mode()
+def predict(training: Training, feed: "Feed") -> np.ndarray:
+    """Predictions on the validation images with the weights as they are."""
+    training.model.eval()
+    batches = torch.arange(len(training.val)).split(training.config.batch_size)
+    with autocast(training.config):
+        parts = [training.task.predict(feed.forward, feed.val(batch)) for batch in batches]
+    return torch.cat(parts).cpu().numpy()
+
+
+@torch.inference_mode()
+def predict_images(training: Training, images: np.ndarray) -> np.ndarray:
+    """Predictions of the model as it is on uint8 images (N, H, W), in float32 as a registered model computes them."""
+    training.model.eval()
+    batches = torch.from_numpy(images).split(training.config.batch_size)
+    inputs = (training.preprocess(batch.to(training.device)) for batch in batches)
+    parts = [training.task.predict(training.model, channels_last(batch)) for batch in inputs]
+    return torch.cat(parts).cpu().numpy()
+
+
+# --- Parts ---------------------------------------------------------------------------------------------------------
+
+
+def build(config: TrainConfig, *, num_classes: int) -> nn.Module:
+    """The config's architecture with fresh weights.
+
+    Raises:
+        InputError: the constructor refuses the arguments.
+    """
+    chosen = models.get(config.model)
+    try:
+        return chosen.create(
+            num_classes=num_classes,
+            in_channels=config.in_channels,
+            image_size=config.image_size,
+            model_args=config.model_args,
+        )
+    except (ValueError, TypeError, RuntimeError, ZeroDivisionError) as error:
+        arguments = ", ".join(f"{name}={value}" for name, value in config.model_args.items())
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise InputError(f"{config.model} cannot be built with {arguments or 'these values'}: {reason}.") from error
+
+
+def preprocess(config: TrainConfig) -> Preprocess:
+    """What turns raw images into the input the config asks for."""
+    return Preprocess(
+        image_size=config.image_size, in_channels=config.in_channels, mean=config.mean, std=config.std
+    )
+
+
+def load_weights(model: nn.Module, state: Mapping[str, Tensor], *, head: str) -> None:
+    """Copy weights by name; where the head has another shape, its fresh weights stay.
+
+    Raises:
+        InputError: the weights belong to another architecture.
+    """
+    own = model.state_dict()
+    fitting = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
+    differing = sorted(name for name in own if name not in fitting and not name.startswith(f"{head}."))
+    if differing:
+        raise InputError(
+            f"These weights do not fit the architecture: {len(differing)} of its {len(own)} tensors are absent or of "
+            f"another shape, {differing[0]} among them; check model, model_args and image_size."
+        )
+    model.load_state_dict(fitting, strict=False)
+
+
+def create_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
+    """The config's optimizer over what trains; biases and normalisations are spared the weight decay."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=config.lr, momentum=SGD_MOMENTUM, nesterov=True, fused=True)
+    return {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer](groups, lr=config.lr, fused=True)
+
+
+def train_mode(model: nn.Module, freeze: str, head: str) -> None:
+    """Training mode for what trains; frozen features keep their statistics and drop nothing."""
+    model.train(freeze == "none")
+    model.get_submodule(head).train()
+
+
+def autocast(config: TrainConfig) -> torch.autocast:
+    """Mixed precision where the config asks for it."""
+    return torch.autocast(config.device, torch.bfloat16, enabled=config.precision == "bf16")
+
+
+def channels_last(inputs: Tensor) -> Tensor:
+    return inputs.contiguous(memory_format=torch.channels_last)
+
+
+# --- Feeds: what a batch is made from ------------------------------------------------------------------------------
+
+
+class Feed:
+    """Images resident on the device; a batch is cut, augmented and preprocessed there."""
+
+    def __init__(self, training: Training):
+        self.training = training
+        self.forward = training.model
+        self.images = {
+            "train": torch.from_numpy(training.train.images).to(training.device),
+            "val": torch.from_numpy(training.val.images).to(training.device),
+        }
+
+    def train(self, batch: Tensor) -> Tensor:
+        """The model's input for these training images, augmented."""
+        images = augment(self.images["train"][batch], self.training.config.augment, self.training.generator)
+        return channels_last(self.training.preprocess(images))
+
+    def val(self, batch: Tensor) -> Tensor:
+        """The model's input for these validation images."""
+        return channels_last(self.training.preprocess(self.images["val"][batch.to(self.training.device)]))
+
+
+class CachedFeed:
+    """Frozen features, computed once; only the head runs on them."""
+
+    def __init__(self, training: Training):
+        self.device = training.device
+        self.forward = training.model.forward_head
+        self.folder = tempfile.TemporaryDirectory(prefix="features-", ignore_cleanup_errors=True)
+        self.features = {part: self._compute(training, part) for part in ("train", "val")}
+
+    @torch.inference_mode()
+    def _compute(self, training: Training, part: str) -> Tensor:
+        training.model.eval()
+        images: ImageSet = getattr(training, part)
+        store: Tensor | None = None
+        for batch in torch.arange(len(images)).split(training.config.batch_size):
+            pixels = torch.from_numpy(images.images)[batch].to(training.device)
+            with autocast(training.config):
+                features = training.model.forward_features(channels_last(training.preprocess(pixels)))
+            if store is None:
+                store = self._allocate((len(images), *features.shape[1:]), features.dtype, part)
+            store[batch] = features.to(store.device)
+        assert store is not None
+        return store
+
+    def _allocate(self, shape: tuple[int, ...], dtype: torch.dtype, part: str) -> Tensor:
+        """A tensor on the device where it takes less than half of what is free, in a memory-mapped file otherwise."""
+        size = math.prod(shape) * dtype.itemsize
+        free = torch.cuda.mem_get_info()[0] if self.device.type == "cuda" else psutil.virtual_memory().available
+        if size < free / 2:
+            return torch.empty(shape, dtype=dtype, device=self.device)
+        file = Path(self.folder.name, part)
+        return torch.from_file(str(file), shared=True, size=math.prod(shape), dtype=dtype).view(shape)
+
+    def train(self, batch: Tensor) -> Tensor:
+        """The head's input for these training images."""
+        return self._cut("train", batch)
+
+    def val(self, batch: Tensor) -> Tensor:
+        """The head's input for these validation images."""
+        return self._cut("val", batch)
+
+    def _cut(self, part: str, batch: Tensor) -> Tensor:
+        features = self.features[part]
+        return features[batch.to(features.device)].to(self.device)
+
+
+def create_feed(training: Training) -> Feed | CachedFeed:
+    """Cached features where the features are frozen and see the same images every epoch."""
+    cacheable = training.config.freeze == "features" and training.config.augment == "none"
+    return CachedFeed(training) if cacheable else Feed(training)
