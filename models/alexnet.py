@@ -21,7 +21,7 @@ RECIPE = {
     "warmup": 0.2,
     "batch_size": 64,
     "epochs": 10,
-    "min_steps": 400,
+    "min_steps": 300,
     "label_smoothing": 0.1,
     "clip_norm": 1.0,
     "augment": "affine",
@@ -46,7 +46,7 @@ class AlexNet(torchvision.models.AlexNet):
         hidden: width of the head's fully connected layers; torchvision's is 4096.
     """
 
-    def __init__(self, *, num_classes: int = 10, pool: int = 6, hidden: int = 4096, dropout: float = 0.5):
+    def __init__(self, *, num_classes: int = 10, pool: int = 6, hidden: int = 4096, dropout: float = 0.5) -> None:
         super().__init__(num_classes=num_classes, dropout=dropout)
         if (pool, hidden) != (6, 4096):
             self.avgpool = nn.AdaptiveAvgPool2d(pool)
@@ -59,6 +59,11 @@ class AlexNet(torchvision.models.AlexNet):
                 nn.ReLU(inplace=True),
                 nn.Linear(hidden, num_classes),
             )
+            # torch's default weights shrink the signal from layer to layer; these keep its variance.
+            for layer in self.modules():
+                if isinstance(layer, (nn.Conv2d, nn.Linear)):
+                    nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+                    nn.init.zeros_(layer.bias)
 
     def forward_features(self, x: Tensor) -> Tensor:
         """(N, 3, S, S) to pooled maps (N, 256 * pool**2)."""

@@ -1,5 +1,7 @@
 """Convolutional network: pairs of convolutions with max pooling, then fully connected layers."""
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
@@ -17,7 +19,7 @@ RECIPE = {
     "warmup": 0.2,
     "batch_size": 128,
     "epochs": 12,
-    "min_steps": 500,
+    "min_steps": 200,
     "label_smoothing": 0.1,
     "clip_norm": 0.0,
     "augment": "affine",
@@ -51,12 +53,12 @@ class CNN(nn.Module):
         padding: int | None = None,
         hidden: int = 128,
         dropout: float = 0.2,
-    ):
+    ) -> None:
         super().__init__()
         padding = kernel_size // 2 if padding is None else padding
         layers: list[nn.Module] = []
         widths = (in_channels, *channels)
-        for before, after in zip(widths, widths[1:], strict=False):
+        for before, after in pairwise(widths):
             for width in (before, after):
                 # Batch normalisation subtracts the mean, so a bias would have no effect.
                 layers += [

@@ -36,7 +36,7 @@ class MLP(nn.Module):
         image_size: int = 28,
         hidden: int = 100,
         dropout: float = 0.0,
-    ):
+    ) -> None:
         super().__init__()
         self.body = nn.Sequential(
             nn.Flatten(),

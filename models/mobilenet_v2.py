@@ -19,9 +19,9 @@ RECIPE = {
     "lr": 3e-3,
     "weight_decay": 0.05,
     "warmup": 0.3,
-    "batch_size": 128,
+    "batch_size": 64,
     "epochs": 6,
-    "min_steps": 250,
+    "min_steps": 200,
     "label_smoothing": 0.1,
     "clip_norm": 1.0,
     "augment": "shift",
@@ -46,7 +46,7 @@ class MobileNetV2(torchvision.models.MobileNetV2):
         first_stride: stride of the first convolution; torchvision's 2 is made for 224 px.
     """
 
-    def __init__(self, *, num_classes: int = 10, first_stride: int = 2, dropout: float = 0.2):
+    def __init__(self, *, num_classes: int = 10, first_stride: int = 2, dropout: float = 0.2) -> None:
         super().__init__(num_classes=num_classes, dropout=dropout)
         self.features[0][0].stride = (first_stride, first_stride)
         self.pool = nn.AdaptiveAvgPool2d(1)

@@ -46,7 +46,7 @@ class VGG16(VGG):
         hidden: width of the head's fully connected layers; torchvision's is 4096.
     """
 
-    def __init__(self, *, num_classes: int = 10, pool: int = 7, hidden: int = 4096, dropout: float = 0.5):
+    def __init__(self, *, num_classes: int = 10, pool: int = 7, hidden: int = 4096, dropout: float = 0.5) -> None:
         super().__init__(make_layers(cfgs["D"]), num_classes=num_classes, dropout=dropout)
         if (pool, hidden) != (7, 4096):
             self.avgpool = nn.AdaptiveAvgPool2d(pool)
@@ -59,6 +59,7 @@ class VGG16(VGG):
                 nn.Dropout(dropout),
                 nn.Linear(hidden, num_classes),
             )
+            # As torchvision does for the convolutions: the variance of the signal survives all sixteen layers.
             for layer in self.classifier:
                 if isinstance(layer, nn.Linear):
                     nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")

@@ -15,7 +15,7 @@ RECIPE = {
     "lr": 2e-3,
     "weight_decay": 0.05,
     "warmup": 0.2,
-    "batch_size": 128,
+    "batch_size": 64,
     "epochs": 15,
     "min_steps": 600,
     "label_smoothing": 0.1,
@@ -29,7 +29,7 @@ RECIPE = {
 class Attention(nn.Module):
     """Multi-head self-attention over (N, T, dim)."""
 
-    def __init__(self, dim: int, heads: int):
+    def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
         self.qkv = nn.Linear(dim, 3 * dim)
@@ -46,7 +46,7 @@ class Attention(nn.Module):
 class EncoderBlock(nn.Module):
     """Pre-norm encoder block: attention, then a two-layer perceptron, each with a residual connection."""
 
-    def __init__(self, dim: int, heads: int, mlp_dim: int, dropout: float):
+    def __init__(self, dim: int, heads: int, mlp_dim: int, dropout: float) -> None:
         super().__init__()
         self.attention_norm = nn.LayerNorm(dim)
         self.attention = Attention(dim, heads)
@@ -78,7 +78,7 @@ class ViT(nn.Module):
         heads: int = 3,
         mlp_dim: int = 192,
         dropout: float = 0.0,
-    ):
+    ) -> None:
         super().__init__()
         if image_size % patch_size:
             raise ValueError(f"image_size {image_size} is no multiple of patch_size {patch_size}.")

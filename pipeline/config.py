@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import models
@@ -76,15 +76,27 @@ def architecture(name: str) -> models.Architecture:
         raise InputError(error.args[0]) from error
 
 
+def resolve_weights(name: str, source: str | None) -> str:
+    """Where the weights come from: as asked, or published ones where the architecture has them.
+
+    Raises:
+        InputError: published weights are asked for and there are none.
+    """
+    chosen = architecture(name)
+    if source == PUBLISHED and not chosen.weights:
+        raise InputError(f"There are no published weights for {name}: use weights=none, a file or models:/NAME@ALIAS.")
+    return source or (PUBLISHED if chosen.weights else "none")
+
+
 def resolve(
     name: str,
     dataset: data.Dataset,
     *,
+    weights: str,
     overrides: Mapping[str, Any],
     seed: int = 0,
     limit: int = 0,
     val_size: int | None = None,
-    weights: str | None = None,
     device: str | None = None,
     model_args: Mapping[str, Any] | None = None,
     stored: Mapping[str, Any] | None = None,
@@ -93,17 +105,14 @@ def resolve(
 
     Args:
         name: the architecture.
+        weights: from `resolve_weights`.
         overrides: recipe fields set by the user; what is absent is the recipe's.
-        weights: imagenet, none, a file or a registered model; None lets the architecture decide.
         stored: the input and the constructor arguments that came with a weights file, if any.
 
     Raises:
         InputError: values that do not fit the architecture, the data or this machine.
     """
     chosen = architecture(name)
-    weights = weights or (PUBLISHED if chosen.weights else "none")
-    if weights == PUBLISHED and not chosen.weights:
-        raise InputError(f"There are no published weights for {name}: use weights=none, a file or models:/NAME@ALIAS.")
     pretrained = weights != "none"
     recipe = {**asdict(chosen.recipe_for(pretrained=pretrained)), **(stored or {})}
     min_steps, precisions = recipe.pop("min_steps"), recipe.pop("precision")
@@ -171,7 +180,9 @@ def parse_model_args(text: str) -> dict[str, Any]:
         if not isinstance(call, ast.Call) or call.args:
             raise ValueError("a name is missing")
         return {
-            str(keyword.arg): keyword.value.id if isinstance(keyword.value, ast.Name) else ast.literal_eval(keyword.value)
+            str(keyword.arg): keyword.value.id
+            if isinstance(keyword.value, ast.Name)
+            else ast.literal_eval(keyword.value)
             for keyword in call.keywords
         }
     except (SyntaxError, ValueError) as error:
@@ -195,6 +206,3 @@ def _checked(chosen: models.Architecture, given: Mapping[str, Any]) -> dict[str,
                 f"(default {default!r}), not {value!r}."
             )
     return dict(given)
-
-
-RECIPE_OPTIONS = tuple(field.name for field in fields(TrainConfig))

@@ -24,12 +24,12 @@ from pathlib import Path
 import idx2numpy
 import numpy as np
 
-from pipeline.errors import InputError
+from pipeline.errors import WITHOUT_NETWORK, InputError
 
-WAYS_OUT = "use -P dataset=FOLDER for IDX files on disk or -P dataset=digits, which needs no network"
 DOWNLOAD_TIMEOUT_S = 30
 LARGEST_SIDE = 4096
 CHUNK = 1 << 20
+SPLIT_SEED = 0
 DIGITS = tuple("0123456789")
 
 # Deflate cannot shrink data further than this, so a header that promises more is a lie.
@@ -145,8 +145,8 @@ def _payload_size(header: bytes, dimensions: int, path: Path) -> int:
         raise InputError(f"{path} is a web page, not IDX data: the download went wrong; fetch it again.")
     if header[:2] != b"\0\0" or header[2:4] != bytes([8, dimensions]):
         raise InputError(
-            f"{path} is no IDX file of {'images' if dimensions == 3 else 'labels'}: it starts with 0x{header[:4].hex()} "
-            f"where 0x000008{dimensions:02x} is expected."
+            f"{path} is no IDX file of {'images' if dimensions == 3 else 'labels'}: "
+            f"it starts with 0x{header[:4].hex()} where 0x000008{dimensions:02x} is expected."
         )
     if len(header) < 4 + 4 * dimensions:
         raise InputError(f"{path} is truncated within its header; fetch it again.")
@@ -177,9 +177,7 @@ def find_idx(folder: Path) -> dict[str, Path]:
             prefixes.add(match["prefix"])
             split = "train" if match["split"] == "train" else "test"
             found.setdefault(f"{split}-{match['kind']}", path)
-    missing = [
-        key for key in ("train-images", "train-labels", "test-images", "test-labels") if key not in found
-    ]
+    missing = [key for key in ("train-images", "train-labels", "test-images", "test-labels") if key not in found]
     if missing:
         raise InputError(
             f"{folder} lacks the IDX files of {', '.join(missing)}: "
@@ -269,7 +267,7 @@ def digits(root: Path) -> Dataset:
     large = torch.nn.functional.interpolate(small, size=20, mode="bilinear", align_corners=False)
     images = torch.nn.functional.pad(large, (4, 4, 4, 4)).round().to(torch.uint8)[:, 0].numpy()
     whole = ImageSet(images, bunch.target.astype(np.int64), DIGITS)
-    train, test = stratified_split(whole.targets, held_out=360, seed=0)
+    train, test = stratified_split(whole.targets, held_out=360, seed=SPLIT_SEED)
     return Dataset("digits", "scikit-learn", whole.subset(train), whole.subset(test))
 
 
@@ -326,9 +324,8 @@ def _download(folder: Path, loader: str, **options: str) -> None:
         try:
             getattr(torchvision.datasets, loader)(temporary, download=True, **options)
         except (OSError, RuntimeError) as error:
-            raise InputError(
-                f"The data set {folder.name} could not be downloaded ({str(error).splitlines()[0].rstrip('.:')}): {WAYS_OUT}."
-            ) from error
+            reason = str(error).splitlines()[0].rstrip(".:")
+            raise InputError(f"{folder.name} could not be downloaded ({reason}): {WITHOUT_NETWORK}.") from error
         finally:
             socket.setdefaulttimeout(timeout)
         pattern = f"*{options['split']}-*" if "split" in options else "*"
@@ -370,14 +367,15 @@ def default_val_size(dataset: Dataset) -> int:
     return len(dataset.train) // 12
 
 
-def split(dataset: Dataset, *, val_size: int, limit: int, seed: int) -> Splits:
+def split(dataset: Dataset, *, val_size: int, limit: int) -> Splits:
     """Hold out `val_size` validation images and keep `limit` training images (0: all), each class in proportion.
 
-    Validation is drawn first, so that it is the same whatever the limit.
+    The same images for every seed and architecture, so that all are chosen by the same measure; validation is drawn
+    first, so that it is the same whatever the limit.
     """
-    kept, val = stratified_split(dataset.train.targets, held_out=val_size, seed=seed)
+    kept, val = stratified_split(dataset.train.targets, held_out=val_size, seed=SPLIT_SEED)
     if limit and limit < len(kept):
-        _, chosen = stratified_split(dataset.train.targets[kept], held_out=limit, seed=seed)
+        _, chosen = stratified_split(dataset.train.targets[kept], held_out=limit, seed=SPLIT_SEED)
         kept = kept[chosen]
     return Splits(dataset.train.subset(kept), dataset.train.subset(val), dataset.test)
 

@@ -61,7 +61,7 @@ class Training:
         best: the epoch with the highest rank, its weights in `best_weights`.
     """
 
-    def __init__(self, config: TrainConfig, splits: Splits, state: Mapping[str, Tensor] | None = None):
+    def __init__(self, config: TrainConfig, splits: Splits, state: Mapping[str, Tensor] | None = None) -> None:
         self.config = config
         self.device = torch.device(config.device)
         if self.device.type == "cuda":
@@ -131,7 +131,9 @@ class Training:
         self.history = [Epoch(*epoch) for epoch in state["history"]]
 
 
-def fit(training: Training, *, report: Callable[[int, int, float], None] = lambda epoch, step, loss: None) -> Iterator[Epoch]:
+def fit(
+    training: Training, *, report: Callable[[int, int, float], None] = lambda epoch, step, loss: None
+) -> Iterator[Epoch]:
     """Train until the config's number of epochs is reached, yielding after each.
 
     Args:
@@ -170,8 +172,8 @@ def fit(training: Training, *, report: Callable[[int, int, float], None] = lambd
                 mean = total.item() / seen
                 if not math.isfinite(mean):
                     raise PipelineError(
-                        f"The loss of {config.model} became {mean} in epoch {index}: try a smaller lr than {config.lr:g}, "
-                        "or precision=fp32."
+                        f"The loss of {config.model} became {mean} in epoch {index}: "
+                        f"try a smaller lr than {config.lr:g}, or precision=fp32."
                     )
                 report(index, step, mean)
         training_seconds = time.perf_counter() - training_started
@@ -239,9 +241,7 @@ def build(config: TrainConfig, *, num_classes: int) -> nn.Module:
 
 def preprocess(config: TrainConfig) -> Preprocess:
     """What turns raw images into the input the config asks for."""
-    return Preprocess(
-        image_size=config.image_size, in_channels=config.in_channels, mean=config.mean, std=config.std
-    )
+    return Preprocess(image_size=config.image_size, in_channels=config.in_channels, mean=config.mean, std=config.std)
 
 
 def load_weights(model: nn.Module, state: Mapping[str, Tensor], *, head: str) -> None:
@@ -294,7 +294,7 @@ def channels_last(inputs: Tensor) -> Tensor:
 class Feed:
     """Images resident on the device; a batch is cut, augmented and preprocessed there."""
 
-    def __init__(self, training: Training):
+    def __init__(self, training: Training) -> None:
         self.training = training
         self.forward = training.model
         self.images = {
@@ -315,7 +315,7 @@ class Feed:
 class CachedFeed:
     """Frozen features, computed once; only the head runs on them."""
 
-    def __init__(self, training: Training):
+    def __init__(self, training: Training) -> None:
         self.device = training.device
         self.forward = training.model.forward_head
         self.folder = tempfile.TemporaryDirectory(prefix="features-", ignore_cleanup_errors=True)

@@ -1,5 +1,10 @@
 """Errors made for people: one sentence that says what is wrong and what to do, and the exit code that goes with it."""
 
+WITHOUT_NETWORK = (
+    "without network use -P dataset=digits or -P dataset=FOLDER with IDX files, "
+    "and -P weights=none or -P weights=FILE with weights on disk"
+)
+
 
 class PipelineError(Exception):
     """Something failed that is no programming error; its text is all the user sees."""
@@ -16,6 +21,6 @@ class InputError(PipelineError):
 class Interrupted(BaseException):
     """Ctrl-C or SIGTERM. No `Exception`, so that nothing that recovers from failures swallows it."""
 
-    def __init__(self, signal_number: int):
+    def __init__(self, signal_number: int) -> None:
         super().__init__(signal_number)
         self.exit_code = 128 + signal_number

@@ -16,7 +16,7 @@ class Preprocess(nn.Module):
         mean, std: one value a channel, for pixels in [0, 1].
     """
 
-    def __init__(self, *, image_size: int, in_channels: int, mean: tuple[float, ...], std: tuple[float, ...]):
+    def __init__(self, *, image_size: int, in_channels: int, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__()
         self.size = (image_size, image_size)
         self.in_channels = in_channels

@@ -31,7 +31,7 @@ class Task(Protocol):
 class Classification:
     """One class an image; a prediction is the logarithm of each class's probability."""
 
-    def __init__(self, *, label_smoothing: float):
+    def __init__(self, *, label_smoothing: float) -> None:
         self.label_smoothing = label_smoothing
 
     def loss(self, forward: Forward, inputs: Tensor, targets: Tensor) -> Tensor:

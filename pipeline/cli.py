@@ -1,0 +1,327 @@
+"""The command line. Heavy modules are imported where they are used, so that help answers at once."""
+
+import difflib
+import json
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import click
+
+import models
+from pipeline.errors import InputError, Interrupted, PipelineError
+from pipeline.files import ROOT_VARIABLE, default_root
+
+DATASETS = "digits, mnist, fashion-mnist, kmnist, emnist-digits, or a folder of IDX files"
+WEIGHTS = "imagenet, none, a weights file, or a registered model models:/NAME@ALIAS; auto: imagenet where published"
+
+
+class Auto(click.ParamType):
+    """A value of another type, or `auto`, which stands for None: the recipe's or the machine's choice."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = click.types.convert_type(inner)
+        self.name = self.inner.name
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        if isinstance(self.inner, click.Choice):
+            return f"[auto|{'|'.join(self.inner.choices)}]"
+        if isinstance(self.inner, (click.IntRange, click.FloatRange)):
+            upper = "" if self.inner.max is None else f"<={self.inner.max}"
+            return f"[auto|{self.inner.min}{'<' if self.inner.min_open else '<='}x{upper}]"
+        return f"[auto|{self.name}]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return None if value == "auto" else self.inner.convert(value, param, ctx)
+
+
+class Commands(click.Group):
+    """Commands that suggest the nearest one when a name is wrong."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if self.get_command(ctx, args[0]) is None:
+            near = difflib.get_close_matches(args[0], self.commands, n=1, cutoff=0.5)
+            hint = f"did you mean '{near[0]}'?" if near else f"choose one of {', '.join(self.commands)}."
+            raise click.UsageError(f"There is no command '{args[0]}': {hint}")
+        return super().resolve_command(ctx, args)
+
+
+def options(*decorators: Callable) -> Callable:
+    """Several click options as one decorator, in the order they are given."""
+    return lambda command: reduce(lambda wrapped, decorator: decorator(wrapped), reversed(decorators), command)
+
+
+def auto(name: str, kind: Any, text: str) -> Callable:
+    """An option whose default leaves the choice to the recipe or the machine."""
+    return click.option(name, type=Auto(kind), default="auto", show_default=True, help=text)
+
+
+root_option = click.option(
+    "--root",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=default_root,
+    show_default=f"the user's cache folder, or ${ROOT_VARIABLE}",
+    help="Folder for downloads, manifests and checkpoints.",
+)
+
+# What every architecture understands; where not set, the recipe in its file decides.
+recipe_options = options(
+    auto("--epochs", click.IntRange(1, 10_000), "Passes over the training images."),
+    auto("--batch-size", click.IntRange(2, 65_536), "Images a step."),
+    auto("--lr", click.FloatRange(0, 100, min_open=True), "Largest learning rate of the one-cycle schedule."),
+    auto("--optimizer", click.Choice(["adam", "adamw", "sgd"]), "Optimizer."),
+    auto("--weight-decay", click.FloatRange(0, 10), "Weight decay."),
+    auto("--image-size", click.IntRange(8, 1024), "Side in pixels that images are resized to."),
+    auto("--augment", click.Choice(["none", "shift", "affine"]), "Random changes of the training images."),
+    auto("--precision", click.Choice(["fp32", "bf16"]), "Precision of the products while training."),
+    auto("--freeze", click.Choice(["none", "features"]), "Layers that do not train; auto freezes loaded weights only."),
+    auto("--val-size", click.IntRange(2), "Images held out to choose the epoch; auto: a twelfth of the training file."),
+    auto("--device", click.Choice(["cpu", "cuda", "mps"]), "Where to compute; auto: a GPU where there is one."),
+    click.option(
+        "--limit", type=click.IntRange(0), default=0, show_default=True, help="Train on so many images; 0: on all."
+    ),
+)
+
+
+@click.group(
+    cls=Commands,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 110,
+        # `mlflow run -P batch_size=64` arrives as --batch_size 64.
+        "token_normalize_func": lambda token: token.replace("_", "-"),
+    },
+)
+def commands() -> None:
+    """Train vision architectures on handwritten digits, record them in MLflow, compare them.
+
+    The same commands as `mlflow run . -e COMMAND -P name=value`.
+    """
+
+
+@commands.command("main")
+@click.option("--dataset", default="digits", show_default=True, help=f"{DATASETS}.")
+@click.option("--models", "names", default="all", show_default=True, help="Architectures, separated by commas.")
+@click.option("--seeds", type=click.IntRange(1, 1000), default=1, show_default=True, help="Trainings of each.")
+@click.option("--weights", type=Auto(str), default="none", show_default=True, help=f"{WEIGHTS}.")
+@root_option
+@recipe_options
+def main_command(dataset: str, names: str, seeds: int, weights: str | None, root: Path, **choices: Any) -> None:
+    """Run a study: train every architecture, then compare. Run again, it continues where it stopped."""
+    chosen = models.names() if names == "all" else [name.strip() for name in names.split(",")]
+    from pipeline import config, data, study
+
+    for name in chosen:
+        config.architecture(name)
+    images = data.load(dataset, root)
+    settings = split_choices(choices)
+    configs = study.plan(chosen, seeds, images, source=weights, options=settings)
+    study_key = study.key(images, source=weights, options=settings)
+    outcome = study.run(images, configs, study_key=study_key, root=root)
+    try:
+        show_comparison(outcome.run_id)
+    except InputError:
+        click.echo("No training finished, so there is nothing to compare.")
+    if outcome.failures:
+        raise PipelineError(
+            f"{len(outcome.failures)} of {len(configs)} trainings failed: {', '.join(outcome.failures)}."
+        )
+
+
+@commands.command()
+@click.option("--dataset", default="mnist", show_default=True, help=f"{DATASETS}.")
+@root_option
+def prepare(dataset: str, root: Path) -> None:
+    """Fetch a data set, check it, describe it in a manifest and record it in MLflow."""
+    from pipeline import data, figures, tracking
+    from pipeline.files import replacing
+
+    images = data.load(dataset, root)
+    manifest = data.manifest(images)
+    target = root / "manifests" / f"{images.name}-{images.sha256[:12]}.json"
+    with replacing(target) as temporary:
+        temporary.write_text(json.dumps(manifest, indent=2) + "\n")
+    tags = {tracking.KIND: tracking.PREPARATION, "dataset": images.name, "dataset_sha256": images.sha256}
+    with (
+        tracking.run(f"prepare {images.name}", tags=tags, run_id=tracking.launcher_run()) as run_id,
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        Path(folder, "manifest.json").write_text(target.read_text())
+        figures.samples(images).savefig(Path(folder, "samples.png"), dpi=110)
+        tracking.log_artifacts(run_id, Path(folder))
+        for context in ("training", "test"):
+            tracking.log_dataset(images, context)
+    describe(manifest)
+    click.echo(f"Manifest: {target}\nSamples:  {tracking.where_to_look(run_id)}")
+
+
+@commands.command()
+@click.option("--model", default="cnn", show_default=True, help=f"Architecture: {', '.join(models.names())}.")
+@click.option("--dataset", default="mnist", show_default=True, help=f"{DATASETS}.")
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Seed of all chance.")
+@click.option("--weights", type=Auto(str), default="auto", show_default=True, help=f"{WEIGHTS}.")
+@click.option("--model-args", default="", help="Constructor arguments: kernel_size=5,dropout=0.3.")
+@click.option(
+    "--resume",
+    type=bool,
+    is_flag=False,
+    flag_value=True,
+    default=False,
+    show_default=True,
+    help="Continue the last interrupted training of exactly these options, if there is one.",
+)
+@root_option
+@recipe_options
+def train(
+    model: str,
+    dataset: str,
+    seed: int,
+    weights: str | None,
+    model_args: str,
+    resume: bool,
+    root: Path,
+    **choices: Any,
+) -> None:
+    """Train one architecture, test it, register it."""
+    from pipeline import config, data, tracking, training
+    from pipeline import weights as sources
+
+    arguments = config.parse_model_args(model_args)
+    source = config.resolve_weights(model, weights)
+    images = data.load(dataset, root)
+    state, stored = sources.load(source, model)
+    resolved = config.resolve(
+        model, images, weights=source, seed=seed, model_args=arguments, stored=stored, **split_choices(choices)
+    )
+    run_id = None
+    if resume:
+        found = tracking.find_trainings(tracking.current_experiment(), resolved.key)
+        run_id = next((run.info.run_id for run in found if tracking.is_cut(run)), None)
+        click.echo(
+            f"Resuming run {run_id}." if run_id else "There is no interrupted training of these options: starting."
+        )
+    if run_id:
+        tracking.discard_launcher_run()
+    result = training.train(resolved, images, root=root, state=state, run_id=run_id or tracking.launcher_run())
+    click.echo(f"{model} on {images.name}: {result.summary()}.")
+    click.echo(f"Look at it: {tracking.where_to_look(result.run_id)}")
+
+
+@commands.command()
+@click.option("--study", default="latest", show_default=True, help="Run id of a study.")
+@click.option("--experiment", default="", help="Compare all trainings of this experiment instead.")
+@click.option("--filter", "filter_string", default="", help="MLflow filter on the trainings: \"params.seed = '0'\".")
+@click.option("--output", default="", help="Write the table to a file ending in .csv, .md, .json or .parquet.")
+def compare(study: str, experiment: str, filter_string: str, output: str) -> None:
+    """Compare finished trainings: mean and standard deviation over seeds of each architecture."""
+    from pipeline import compare, tracking
+
+    if output:
+        compare.check_ending(Path(output))
+    if experiment:
+        found = tracking.finished_trainings(tracking.experiment_named(experiment), filter_string)
+        table = compare.summarise(found)
+        print_table(table, found)
+    else:
+        table = show_comparison(find_study(study), filter_string)
+    if output:
+        compare.write(table, Path(output).expanduser())
+        click.echo(f"Written to {output}.")
+
+
+# --- What the commands share ---------------------------------------------------------------------------------------
+
+
+def split_choices(choices: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments for `config.resolve`: what the user set of the recipe goes into `overrides`."""
+    others = {name: choices[name] for name in ("limit", "val_size", "device")}
+    return {"overrides": {k: v for k, v in choices.items() if k not in others and v is not None}, **others}
+
+
+def find_study(study: str) -> str:
+    """Run id of a study, the newest of the current experiment for `latest`."""
+    from pipeline import tracking
+
+    if study != "latest":
+        return tracking.get_run(study).info.run_id
+    if found := tracking.find_study(tracking.current_experiment()):
+        return found.info.run_id
+    raise InputError("There is no study to compare yet: run `mlflow run .` first, or give --experiment.")
+
+
+def show_comparison(study_id: str, filter_string: str = "") -> Any:
+    """Print a study's table, log it to the study's run as CSV and Markdown, and say where to look."""
+    from pipeline import compare, tracking
+
+    within = f"tags.`{tracking.PARENT}` = '{study_id}'" + (f" and {filter_string}" if filter_string else "")
+    found = tracking.finished_trainings(tracking.experiment_of(study_id), within)
+    table = compare.summarise(found)
+    print_table(table, found)
+    if not filter_string:
+        with tempfile.TemporaryDirectory() as folder:
+            for ending in (".csv", ".md"):
+                compare.write(table, Path(folder, f"comparison{ending}"))
+            tracking.log_artifacts(study_id, Path(folder))
+    click.echo(f"Look at it: {tracking.where_to_look(study_id)}")
+    return table
+
+
+def print_table(table: Any, trainings: Any) -> None:
+    """Print a comparison with what it was measured on."""
+    from pipeline import compare
+
+    names = ", ".join(sorted(table["dataset"].unique()))
+    several = table["seeds"].max() > 1
+    click.echo(
+        f"\n{len(trainings)} trainings on {names}. Accuracy, macro-averaged F1 and loss on the test images"
+        f"{'; mean ± standard deviation over seeds' if several else ', one seed'}.\n"
+    )
+    click.echo(compare.markdown(table))
+    click.echo()
+
+
+def describe(manifest: Mapping[str, Any]) -> None:
+    """Print the findings of `prepare`."""
+    for part in ("train", "test"):
+        found = manifest[part]
+        counts = found["images_per_class"].values()
+        click.echo(
+            f"{manifest['name']} {part}: {found['images']:,} images of {found['height']} x {found['width']} px, "
+            f"{min(counts):,} to {max(counts):,} a class, mean {found['mean']}, standard deviation {found['std']}"
+        )
+        if found["absent_classes"]:
+            click.echo(f"  without any image of {', '.join(found['absent_classes'])}")
+    if repeated := manifest["test_images_also_in_train"]:
+        click.echo(f"  {repeated:,} test images also occur in training: accuracy on them says nothing")
+    click.echo(f"SHA-256 of the content: {manifest['sha256']}")
+
+
+def main() -> None:
+    """Run a command and turn every expected failure into one sentence and an exit code."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)
+    try:
+        commands.main(prog_name="python -m pipeline", standalone_mode=False)
+    except click.ClickException as error:
+        hint = f" See {error.ctx.command_path} --help." if isinstance(error, click.UsageError) and error.ctx else ""
+        fail(f"{error.format_message()}{hint}", InputError.exit_code)
+    except PipelineError as error:
+        fail(str(error), error.exit_code)
+    except Interrupted as error:
+        fail("Interrupted; the same command with --resume (a study: the same command) goes on.", error.exit_code)
+
+
+def interrupt(number: int, frame: object) -> None:
+    """Signal handler: unwind the stack so that runs are ended and files removed."""
+    signal.signal(number, signal.SIG_IGN)
+    raise Interrupted(number)
+
+
+def fail(message: str, exit_code: int) -> None:
+    """Say what went wrong and leave."""
+    click.echo(f"Error: {message}", err=True)
+    sys.exit(exit_code)

@@ -1,0 +1,59 @@
+"""What a person sees of a training: bars where a terminal looks, plain lines elsewhere."""
+
+import sys
+
+import click
+from tqdm import tqdm
+
+from pipeline.config import TrainConfig
+from pipeline.engine import Epoch
+
+
+class Progress:
+    """Shows one training: a bar over the batches of all epochs, and a line an epoch that stays.
+
+    Args:
+        done: epochs already trained, when a training is resumed.
+        steps: batches an epoch.
+    """
+
+    def __init__(self, config: TrainConfig, *, steps: int, done: int) -> None:
+        self.config = config
+        self.steps = steps
+        self.bar = tqdm(
+            desc=f"{config.model} epoch {done + 1}/{config.epochs}",
+            total=config.epochs * steps,
+            initial=done * steps,
+            unit="batch",
+            leave=False,
+            dynamic_ncols=True,
+            disable=not sys.stderr.isatty(),
+        )
+        self.accuracy = ""
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.bar.close()
+
+    def step(self, epoch: int, step: int, loss: float) -> None:
+        """Move the bar to a step of an epoch; `loss` is the mean so far in it."""
+        self.bar.set_description(f"{self.config.model} epoch {epoch}/{self.config.epochs}", refresh=False)
+        self.bar.set_postfix_str(f"loss {loss:.4f}{self.accuracy}", refresh=False)
+        self.bar.update((epoch - 1) * self.steps + step - self.bar.n)
+
+    def epoch(self, epoch: Epoch) -> None:
+        """Say what an epoch brought."""
+        scores = epoch.metrics
+        self.accuracy = f", val accuracy {scores['val/accuracy']:.2%}"
+        left = (self.config.epochs - epoch.index) * epoch.seconds
+        line = (
+            f"{self.config.model:<12} epoch {epoch.index:>{len(str(self.config.epochs))}}/{self.config.epochs}"
+            f"  train loss {scores['train/loss']:.4f}  val loss {scores['val/loss']:.4f}"
+            f"  val accuracy {scores['val/accuracy']:7.2%}  {epoch.seconds:5.1f} s, {left:.0f} s left"
+        )
+        if self.bar.disable:
+            click.echo(line)
+        else:
+            self.bar.write(line)

@@ -1,0 +1,90 @@
+"""Many trainings under one protocol: every architecture, every seed, one MLflow run that holds them together."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pipeline import tracking, weights
+from pipeline.config import TrainConfig, resolve, resolve_weights, short_hash
+from pipeline.data import Dataset
+from pipeline.errors import PipelineError
+from pipeline.training import train
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a study: its run, and the reason of each training that failed."""
+
+    run_id: str
+    failures: Mapping[str, str]
+
+
+def plan(
+    names: Sequence[str], seeds: int, dataset: Dataset, *, source: str | None, options: Mapping[str, Any]
+) -> list[TrainConfig]:
+    """Every config of a study, so that a wrong option is found before the first hour is spent.
+
+    Args:
+        seeds: how many times each architecture is trained, with the seeds 0, 1, ...
+        source: where weights come from, None for each architecture's own default.
+
+    Raises:
+        InputError: an option does not fit one of the architectures or this machine.
+    """
+    sources = {name: resolve_weights(name, source) for name in names}
+    return [
+        resolve(name, dataset, weights=sources[name], seed=seed, **options) for seed in range(seeds) for name in names
+    ]
+
+
+def key(dataset: Dataset, *, source: str | None, options: Mapping[str, Any]) -> str:
+    """What makes two calls the same study: data and options, not which architectures and how many seeds."""
+    return short_hash({"dataset": dataset.sha256, "weights": source, **options})
+
+
+def run(dataset: Dataset, configs: Sequence[TrainConfig], *, study_key: str, root: Path) -> Outcome:
+    """Train what is not finished yet; an earlier study of the same key is continued.
+
+    A training that was cut is resumed from its checkpoint, one that failed starts again in a run of its own. One
+    failing training does not stop the others.
+    """
+    earlier = tracking.find_study(tracking.current_experiment(), study_key)
+    if earlier:
+        tracking.discard_launcher_run()
+    failures: dict[str, str] = {}
+    tags = {
+        tracking.KIND: tracking.STUDY,
+        tracking.STUDY_KEY: study_key,
+        "dataset": dataset.name,
+        "dataset_sha256": dataset.sha256,
+    }
+    run_id = earlier.info.run_id if earlier else tracking.launcher_run()
+    with tracking.run(f"{dataset.name} study", tags=tags, run_id=run_id) as study_id:
+        for number, config in enumerate(configs, start=1):
+            label = f"{config.model} seed {config.seed}"
+            position = f"[{number}/{len(configs)}] {label}"
+            trainings = tracking.find_trainings(tracking.experiment_of(study_id), config.key, parent=study_id)
+            if any(tracking.is_finished(training) for training in trainings):
+                click.echo(f"{position}: finished before")
+                continue
+            cut = next(filter(tracking.is_cut, trainings), None)
+            click.echo(f"{position}: {'resuming' if cut else 'training'} on {config.device} in {config.precision}")
+            try:
+                result = train(
+                    config,
+                    dataset,
+                    root=root,
+                    state=weights.load(config.weights, config.model)[0],
+                    run_id=cut.info.run_id if cut else None,
+                )
+            except PipelineError as error:
+                failures[label] = str(error)
+                click.echo(f"{position}: failed: {error}", err=True)
+                continue
+            click.echo(f"{position}: {result.summary()}")
+    if failures:
+        tracking.mark_failed(study_id, "; ".join(f"{label}: {reason}" for label, reason in failures.items()))
+    return Outcome(study_id, failures)

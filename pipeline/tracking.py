@@ -1,0 +1,326 @@
+"""The only module that talks to MLflow, apart from serve.py, which MLflow itself loads."""
+
+import functools
+import logging
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import requests
+from filelock import FileLock
+from mlflow.entities import Metric, Param, Run, RunTag, ViewType
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.types import Schema, TensorSpec
+
+from pipeline.config import TrainConfig, short_hash
+from pipeline.data import Dataset, ImageSet
+from pipeline.engine import Epoch
+from pipeline.errors import InputError, Interrupted, PipelineError
+
+# Tags, and the kinds of run they tell apart.
+KIND, STUDY, TRAINING, PREPARATION = "kind", "study", "training", "preparation"
+STUDY_KEY, CONFIG_KEY, RECIPE_KEY = "study_key", "config_key", "recipe_key"
+PARENT = "mlflow.parentRunId"
+
+SERVED_PACKAGES = ("mlflow", "torch", "numpy", "safetensors")
+# MLflow's limit; the whole hash stands in a tag.
+DIGEST_LENGTH = 36
+LONGEST_TAG = 5000
+PAGE = 1000
+
+
+@functools.cache
+def client() -> mlflow.MlflowClient:
+    """The connection to the tracking server that MLFLOW_TRACKING_URI names, mlflow.db in this folder by default.
+
+    Raises:
+        PipelineError: it does not answer.
+    """
+    for chatty in ("alembic", "mlflow.store", "mlflow.system_metrics", "mlflow.pyfunc", "mlflow.utils.environment"):
+        logging.getLogger(chatty).setLevel(logging.ERROR)
+    connection = mlflow.MlflowClient()
+    try:
+        # Two processes that create the same SQLite file at once would get in each other's way.
+        with FileLock(Path(tempfile.gettempdir(), f"mlflow-{short_hash({'uri': mlflow.get_tracking_uri()})}.lock")):
+            connection.search_experiments(max_results=1)
+    except (MlflowException, requests.RequestException, OSError) as error:
+        reason = str(error).splitlines()[0][:200]
+        raise PipelineError(f"The tracking server at {mlflow.get_tracking_uri()} does not answer: {reason}") from error
+    return connection
+
+
+@functools.cache
+def launcher_run() -> str | None:
+    """The run that `mlflow run` made for this process, taken out of the environment so that it is used once."""
+    return os.environ.pop("MLFLOW_RUN_ID", None)
+
+
+def discard_launcher_run() -> None:
+    """Delete the launcher's run where an earlier run is continued instead: it would stay empty in every list."""
+    if run_id := launcher_run():
+        client().set_terminated(run_id, "FINISHED")
+        client().delete_run(run_id)
+
+
+@contextmanager
+def run(
+    name: str, *, tags: Mapping[str, str], run_id: str | None = None, system_metrics: bool = False
+) -> Iterator[str]:
+    """Open a run, nested under the open one if there is one, and end it with the status its block deserves.
+
+    Args:
+        run_id: a run to continue; a new one when absent.
+
+    Yields:
+        the run's id.
+    """
+    client()
+    launcher_run()
+    active = mlflow.start_run(run_id=run_id, nested=mlflow.active_run() is not None, log_system_metrics=system_metrics)
+    run_id = active.info.run_id
+    client().log_batch(run_id, tags=[RunTag(key, value) for key, value in {"mlflow.runName": name, **tags}.items()])
+    try:
+        yield run_id
+    except (Interrupted, KeyboardInterrupt):
+        mlflow.end_run("KILLED")
+        raise
+    except BaseException as error:
+        client().set_tag(run_id, "failure", str(error)[:LONGEST_TAG] or type(error).__name__)
+        mlflow.end_run("FAILED")
+        raise
+    mlflow.end_run("FINISHED")
+
+
+# --- Writing -------------------------------------------------------------------------------------------------------
+
+
+def training_tags(config: TrainConfig) -> dict[str, str]:
+    """What a training's run can be found and grouped by."""
+    params = config.params()
+    return {
+        KIND: TRAINING,
+        "dataset": config.dataset,
+        "dataset_sha256": config.dataset_sha256,
+        "architecture": config.model,
+        "device": config.device,
+        "torch": version("torch"),
+        "torchvision": version("torchvision"),
+        CONFIG_KEY: config.key,
+        RECIPE_KEY: short_hash({name: value for name, value in params.items() if name != "seed"}),
+    }
+
+
+def log_params(run_id: str, params: Mapping[str, str]) -> None:
+    """Log params; where the launcher has already logged one in the user's words, ours is called NAME_used."""
+    logged = client().get_run(run_id).data.params
+    ours = {name if logged.get(name, value) == value else f"{name}_used": value for name, value in params.items()}
+    client().log_batch(run_id, params=[Param(name, value) for name, value in ours.items() if name not in logged])
+
+
+def log_dataset(dataset: Dataset, context: str) -> None:
+    """Record in the open run which images it used, with the hash of their content."""
+    part: ImageSet = {"training": dataset.train, "test": dataset.test}[context]
+    entry = mlflow.data.from_numpy(
+        part.images, targets=part.targets, name=f"{dataset.name}-{context}", digest=part.sha256[:DIGEST_LENGTH]
+    )
+    mlflow.log_input(entry, context=context, tags={"sha256": part.sha256})
+
+
+def log_epochs(run_id: str, epochs: Sequence[Epoch], *, time_ms: int) -> None:
+    """Log all metrics of these epochs, one request for up to a thousand."""
+    metrics = [Metric(name, value, time_ms, epoch.index) for epoch in epochs for name, value in epoch.metrics.items()]
+    for start in range(0, len(metrics), PAGE):
+        client().log_batch(run_id, metrics=metrics[start : start + PAGE])
+
+
+def log_metrics(run_id: str, metrics: Mapping[str, float], *, step: int, time_ms: int) -> None:
+    """Log final metrics in one request; `step` is the epoch they were measured at."""
+    client().log_batch(run_id, metrics=[Metric(name, value, time_ms, step) for name, value in metrics.items()])
+
+
+def mark_failed(run_id: str, reason: str) -> None:
+    """Give an ended run the status FAILED and say why in a tag."""
+    client().set_tag(run_id, "failure", reason[:LONGEST_TAG])
+    client().set_terminated(run_id, "FAILED")
+
+
+def logged_epochs(run_id: str) -> set[int]:
+    """The epochs whose metrics the server has."""
+    return {metric.step for metric in client().get_metric_history(run_id, "val/loss")}
+
+
+def log_model(bundle: Path, *, registered_name: str, example: np.ndarray, classes: int) -> str:
+    """Log the model in the open run and register it.
+
+    Args:
+        bundle: folder made by `pipeline.bundle.write`.
+        example: uint8 images (N, H, W).
+
+    Returns:
+        the registered version.
+    """
+    # An object tensor reaches serve.py as it is; one of uint8 would be cut to whole numbers by MLflow's server.
+    signature = ModelSignature(
+        inputs=Schema([TensorSpec(np.dtype(object), (-1,))]),
+        outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, classes))]),
+    )
+    info = mlflow.pyfunc.log_model(
+        name="model",
+        python_model=str(Path(__file__).with_name("serve.py")),
+        artifacts={"bundle": str(bundle)},
+        pip_requirements=[f"{package}=={version(package)}" for package in SERVED_PACKAGES],
+        signature=signature,
+        input_example=example,
+        registered_model_name=registered_name,
+        metadata={"input": f"uint8 (N, {example.shape[1]}, {example.shape[2]}), 0 black to 255 white"},
+    )
+    return str(info.registered_model_version)
+
+
+def registered_version(run_id: str) -> str | None:
+    """The version already registered from this run, if any."""
+    found = client().search_model_versions(f"run_id = '{run_id}'")
+    return str(found[0].version) if found else None
+
+
+# --- Reading -------------------------------------------------------------------------------------------------------
+
+
+def current_experiment() -> str:
+    """Id of the experiment new runs go to."""
+    if run_id := launcher_run():
+        return experiment_of(run_id)
+    if name := os.environ.get("MLFLOW_EXPERIMENT_NAME"):
+        return experiment_named(name, create=True)
+    return os.environ.get("MLFLOW_EXPERIMENT_ID", "0")
+
+
+def experiment_named(name: str, *, create: bool = False) -> str:
+    """Id of an experiment.
+
+    Raises:
+        InputError: there is none and `create` is false.
+    """
+    if found := client().get_experiment_by_name(name):
+        return found.experiment_id
+    if create:
+        return client().create_experiment(name)
+    known = ", ".join(experiment.name for experiment in client().search_experiments())
+    raise InputError(f"There is no experiment '{name}' at {mlflow.get_tracking_uri()}: choose one of {known}.")
+
+
+def experiment_of(run_id: str) -> str:
+    """Id of the experiment a run belongs to."""
+    return client().get_run(run_id).info.experiment_id
+
+
+def find_runs(experiment: str, filter_string: str, *, most: int | None = None) -> list[Run]:
+    """Runs of an experiment that are not deleted, newest first.
+
+    Raises:
+        InputError: MLflow does not understand the filter.
+    """
+    found: list[Run] = []
+    token = None
+    while True:
+        try:
+            page = client().search_runs(
+                [experiment], filter_string, ViewType.ACTIVE_ONLY, max_results=min(most or PAGE, PAGE), page_token=token
+            )
+        except MlflowException as error:
+            raise InputError(f'The filter "{filter_string}" cannot be used: {error.message.splitlines()[0]}') from error
+        found += page
+        token = page.token
+        if not token or (most and len(found) >= most):
+            return found
+
+
+def find_study(experiment: str, key: str | None = None) -> Run | None:
+    """The newest study, or the newest with this key."""
+    wanted = f"tags.{KIND} = '{STUDY}'" + (f" and tags.{STUDY_KEY} = '{key}'" if key else "")
+    return next(iter(find_runs(experiment, wanted, most=1)), None)
+
+
+def find_trainings(experiment: str, config_key: str, *, parent: str | None = None) -> list[Run]:
+    """Trainings of exactly this config, newest first; only those of one study where `parent` is given."""
+    wanted = f"tags.{CONFIG_KEY} = '{config_key}'" + (f" and tags.`{PARENT}` = '{parent}'" if parent else "")
+    return find_runs(experiment, wanted)
+
+
+def is_finished(found: Run) -> bool:
+    """Whether the run has its results."""
+    return found.info.status == "FINISHED"
+
+
+def is_cut(found: Run) -> bool:
+    """Whether the run was interrupted; after a kill -9 it still says RUNNING, and only its lock tells."""
+    return found.info.status in ("KILLED", "RUNNING")
+
+
+def finished_trainings(experiment: str, filter_string: str = "") -> pd.DataFrame:
+    """One row a finished training: tags, params and last metrics, newest first."""
+    wanted = f"tags.{KIND} = '{TRAINING}' and attributes.status = 'FINISHED'"
+    runs = find_runs(experiment, f"{wanted} and {filter_string}" if filter_string else wanted)
+    return pd.DataFrame(
+        [
+            {
+                "run_id": found.info.run_id,
+                **{f"params.{name}": value for name, value in found.data.params.items()},
+                **found.data.tags,
+                **found.data.metrics,
+            }
+            for found in runs
+        ]
+    )
+
+
+def get_run(run_id: str) -> Run:
+    """A run by its id.
+
+    Raises:
+        InputError: there is none.
+    """
+    try:
+        return client().get_run(run_id)
+    except MlflowException as error:
+        raise InputError(f"There is no run '{run_id}' at {mlflow.get_tracking_uri()}.") from error
+
+
+def log_artifacts(run_id: str, folder: Path, name: str | None = None) -> None:
+    """Copy a folder's content to a run."""
+    client().log_artifacts(run_id, str(folder), name)
+
+
+def download_weights(uri: str, folder: Path) -> Path:
+    """Fetch the weights file of a registered model made by this project.
+
+    Raises:
+        InputError: there is no such model, or another program made it.
+    """
+    try:
+        model = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder)))
+    except (MlflowException, OSError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise InputError(
+            f"The registered model {uri} cannot be loaded from {mlflow.get_tracking_uri()}: {reason}."
+        ) from error
+    found = list(model.rglob("weights.safetensors"))
+    if not found:
+        raise InputError(f"The registered model {uri} was not made by this project: it has no weights.safetensors.")
+    return found[0]
+
+
+def where_to_look(run_id: str) -> str:
+    """How to see a run in the browser."""
+    uri = mlflow.get_tracking_uri()
+    experiment = experiment_of(run_id)
+    if uri.startswith(("http://", "https://")):
+        return f"{uri}/#/experiments/{experiment}/runs/{run_id}"
+    return f"mlflow ui --backend-store-uri {uri}, then http://127.0.0.1:5000/#/experiments/{experiment}/runs/{run_id}"

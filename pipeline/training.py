@@ -1,0 +1,164 @@
+"""One training from its config to a finished MLflow run, resumable after every epoch."""
+
+import json
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from pipeline import bundle, data, figures, metrics, tracking
+from pipeline.checkpoint import Checkpoint
+from pipeline.config import TrainConfig
+from pipeline.data import Dataset, Splits
+from pipeline.engine import Training, fit, predict_images
+from pipeline.progress import Progress
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a finished training is judged by.
+
+    Attributes:
+        run_id: the MLflow run.
+        log_probabilities: float32 (N, classes) on the test images, in the order of the test file.
+        scores: loss, accuracy and f1 on the test images.
+        train_s: seconds of training and validation.
+        parameters: number of weights and biases.
+    """
+
+    run_id: str
+    log_probabilities: np.ndarray
+    scores: Mapping[str, float]
+    train_s: float
+    parameters: int
+
+    def summary(self) -> str:
+        """The result in a few words."""
+        accuracy, images = self.scores["accuracy"], len(self.log_probabilities)
+        return f"{accuracy:.2%} of the {images:,} test images right after {self.train_s:.0f} s of training"
+
+
+def train(
+    config: TrainConfig,
+    dataset: Dataset,
+    *,
+    root: Path,
+    state: Mapping[str, Tensor] | None = None,
+    run_id: str | None = None,
+) -> Result:
+    """Train, test and record one config.
+
+    Args:
+        state: weights to start from; not needed when a checkpoint of the run exists.
+        run_id: a run to continue; its checkpoint is used if there is one.
+
+    Raises:
+        InputError: the config cannot be built, or another process trains this run.
+        PipelineError: the loss became infinite or not a number.
+    """
+    started = time.perf_counter()
+    splits = data.split(dataset, val_size=config.val_size, limit=config.limit)
+    training = Training(config, splits, state)
+    name = f"{config.model} seed {config.seed}"
+    with (
+        tracking.run(name, tags=tracking.training_tags(config), run_id=run_id, system_metrics=True) as run_id,
+        Checkpoint(root, run_id) as checkpoint,
+    ):
+        tracking.log_params(run_id, config.params())
+        if saved := checkpoint.load():
+            training.load_state_dict(saved["training"])
+            started -= saved["elapsed"]
+            logged = tracking.logged_epochs(run_id)
+            missing = [epoch for epoch in training.history if epoch.index not in logged]
+            tracking.log_epochs(run_id, missing, time_ms=now_ms())
+        else:
+            for context in ("training", "test"):
+                tracking.log_dataset(dataset, context)
+
+        with Progress(config, steps=training.steps, done=len(training.history)) as progress:
+            for epoch in fit(training, report=progress.step):
+                # The checkpoint first: what it holds is logged on resuming, what only the server had would be lost.
+                elapsed = time.perf_counter() - started
+                checkpoint.save(training=training.state_dict(), config=config.params(), elapsed=elapsed)
+                tracking.log_epochs(run_id, [epoch], time_ms=now_ms())
+                progress.epoch(epoch)
+
+        result = test(run_id, training, splits)
+        record(result, training, dataset, total_s=time.perf_counter() - started)
+        checkpoint.remove()
+    return result
+
+
+def test(run_id: str, training: Training, splits: Splits) -> Result:
+    """Use the test images, once, on the epoch that validation chose."""
+    model = training.use_best()
+    predictions = predict_images(training, splits.test.images)
+    return Result(
+        run_id=run_id,
+        log_probabilities=predictions,
+        scores=training.task.score(predictions, splits.test.targets),
+        train_s=training.seconds,
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+    )
+
+
+def record(result: Result, training: Training, dataset: Dataset, *, total_s: float) -> None:
+    """Log a result with its pictures and tables and register the model, unless this run has registered it before."""
+    config, run_id = training.config, result.run_id
+    with tempfile.TemporaryDirectory() as temporary:
+        report = Path(temporary, "report")
+        report.mkdir()
+        write_report(report, result, training, dataset)
+        tracking.log_artifacts(run_id, report)
+        if tracking.registered_version(run_id) is None:
+            folder = Path(temporary, "bundle")
+            folder.mkdir()
+            bundle.write(folder, config=config, model=training.model, images=dataset.test)
+            tracking.log_model(
+                folder,
+                registered_name=f"{config.dataset}-{config.model}",
+                example=dataset.test.images[:2],
+                classes=len(dataset.classes),
+            )
+    final = {
+        **{f"test/{name}": value for name, value in result.scores.items()},
+        "time/train_s": result.train_s,
+        "time/total_s": total_s,
+        "cost/parameters": result.parameters,
+    }
+    tracking.log_metrics(run_id, final, step=training.best.index, time_ms=now_ms())
+
+
+def write_report(folder: Path, result: Result, training: Training, dataset: Dataset) -> None:
+    """Write pictures, per-class scores and the predictions on the test images into a folder."""
+    config, best, test_set = training.config, training.best, dataset.test
+    about = f"{config.model} on {dataset.name}, seed {config.seed}"
+    tested = f"{about}: the {len(test_set):,} test images, epoch {best.index}"
+    predictions, targets = result.log_probabilities, test_set.targets
+    counts = metrics.confusion(predictions, targets)
+    pictures = {
+        "confusion_matrix": figures.confusion(counts, dataset.classes, tested),
+        "learning_curves": figures.learning_curves(
+            training.history, best, f"{about}: {len(training.val):,} validation images"
+        ),
+        "errors": figures.errors(test_set, predictions, tested),
+    }
+    for name, figure in pictures.items():
+        figure.savefig(folder / f"{name}.png", dpi=110)
+    metrics.per_class(predictions, targets, dataset.classes).to_csv(
+        folder / "per_class.csv", index=False, float_format="%.4f"
+    )
+    metrics.predictions_table(predictions, targets, dataset.classes).to_csv(
+        folder / "predictions.csv", index=False, float_format="%.6g"
+    )
+    chosen = {"epoch": best.index, "chosen_by": "val/accuracy, then val/loss", **best.metrics}
+    (folder / "best_epoch.json").write_text(json.dumps(chosen, indent=2))
+
+
+def now_ms() -> int:
+    """MLflow's time stamps are milliseconds."""
+    return int(time.time() * 1000)
