@@ -205,7 +205,7 @@ def train(
             f"Resuming run {run_id}." if run_id else "There is no interrupted training of these options: starting."
         )
     if run_id:
-        tracking.discard_launcher_run()
+        tracking.file_launcher_run("resumed", under=run_id)
     result = training.train(resolved, images, root=root, state=state, run_id=run_id or tracking.launcher_run())
     click.echo(f"{model} on {images.name}: {result.summary()}.")
     click.echo(f"Look at it: {tracking.where_to_look(result.run_id)}")
@@ -227,7 +227,9 @@ def compare(study: str, experiment: str, filter_string: str, output: str) -> Non
         table = compare.summarise(found)
         print_table(table, found)
     else:
-        table = show_comparison(find_study(study), filter_string)
+        study_id = find_study(study)
+        tracking.file_launcher_run("compare", under=study_id)
+        table = show_comparison(study_id, filter_string)
     if output:
         compare.write(table, Path(output).expanduser())
         click.echo(f"Written to {output}.")

@@ -177,7 +177,8 @@ def parse_model_args(text: str) -> dict[str, Any]:
     """
     try:
         call = ast.parse(f"dict({text})", mode="eval").body
-        if not isinstance(call, ast.Call) or call.args:
+        names = [keyword.arg for keyword in call.keywords] if isinstance(call, ast.Call) else [None]
+        if None in names or call.args or not isinstance(call.func, ast.Name):
             raise ValueError("a name is missing")
         return {
             str(keyword.arg): keyword.value.id

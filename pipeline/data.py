@@ -135,7 +135,8 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
     if len(content) != expected:
         state = "truncated" if len(content) < expected else "longer than its header says"
         raise InputError(f"{path} is {state}: its header promises {expected:,} bytes; fetch it again.")
-    return idx2numpy.convert_from_string(content)
+    # torch shares memory with arrays, and only with writable ones.
+    return np.require(idx2numpy.convert_from_string(content), requirements="W")
 
 
 def _payload_size(header: bytes, dimensions: int, path: Path) -> int:
@@ -202,6 +203,8 @@ def read_folder(folder: Path, *, name: str, classes: tuple[str, ...] | None = No
     """
     files = find_idx(folder)
     arrays = {key: read_idx(path, 3 if key.endswith("images") else 1) for key, path in files.items()}
+    if len(np.unique(arrays["train-labels"])) < 2:
+        raise InputError(f"{files['train-labels']} has a single class: there is nothing to tell apart.")
     if classes is None:
         classes = tuple(str(label) for label in range(int(arrays["train-labels"].max()) + 1))
     for split in ("train", "test"):
@@ -221,8 +224,6 @@ def read_folder(folder: Path, *, name: str, classes: tuple[str, ...] | None = No
                 f"{files[f'{split}-images']} has images of {images.shape[1]} x {images.shape[2]} px, "
                 f"but {files['train-images'].name} of {' x '.join(map(str, arrays['train-images'].shape[1:]))}."
             )
-    if len(np.unique(arrays["train-labels"])) < 2:
-        raise InputError(f"{files['train-labels']} has a single class: there is nothing to tell apart.")
     train, test = (
         ImageSet(arrays[f"{split}-images"], arrays[f"{split}-labels"].astype(np.int64), classes)
         for split in ("train", "test")

@@ -33,7 +33,7 @@ class Epoch:
     Attributes:
         index: counted from 1.
         metrics: train/loss (the objective, so with label smoothing and on augmented images), val/loss, val/accuracy,
-            val/f1, lr (at the end) and images_per_second (training alone).
+            val/f1, train/lr (at the end) and train/images_per_second (without validation).
         seconds: time of training and validation.
     """
 
@@ -87,6 +87,8 @@ class Training:
             pct_start=config.warmup,
             cycle_momentum=False,
         )
+        # Kept here between epochs, so that nothing else that draws random numbers changes the training.
+        self.rng = get_rng(self.device)
         self.history: list[Epoch] = []
         self.best_weights: dict[str, Tensor] = {}
 
@@ -113,8 +115,7 @@ class Training:
             "schedule": self.schedule.state_dict(),
             # The generator draws the order of the data and the augmentation, the global ones dropout.
             "generator": self.generator.get_state(),
-            "rng": torch.get_rng_state(),
-            "device_rng": torch.cuda.get_rng_state() if self.device.type == "cuda" else None,
+            "rng": self.rng,
             "history": [(epoch.index, dict(epoch.metrics), epoch.seconds) for epoch in self.history],
         }
 
@@ -125,9 +126,7 @@ class Training:
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         self.generator.set_state(state["generator"])
-        torch.set_rng_state(state["rng"])
-        if state["device_rng"] is not None:
-            torch.cuda.set_rng_state(state["device_rng"])
+        self.rng = state["rng"]
         self.history = [Epoch(*epoch) for epoch in state["history"]]
 
 
@@ -151,6 +150,7 @@ def fit(
 
     for index in range(len(training.history) + 1, config.epochs + 1):
         train_mode(training.model, config.freeze, training.head)
+        set_rng(training.rng)
         order = torch.randperm(len(targets), generator=training.generator, device=training.device)
         total = torch.zeros((), device=training.device)
         seen = 0
@@ -177,6 +177,7 @@ def fit(
                     )
                 report(index, step, mean)
         training_seconds = time.perf_counter() - training_started
+        training.rng = get_rng(training.device)
 
         scores = task.score(predict(training, feed), training.val.targets)
         epoch = Epoch(
@@ -184,8 +185,8 @@ def fit(
             {
                 "train/loss": mean,
                 **{f"val/{name}": value for name, value in scores.items()},
-                "lr": training.schedule.get_last_lr()[0],
-                "images_per_second": seen / training_seconds,
+                "train/lr": training.schedule.get_last_lr()[0],
+                "train/images_per_second": seen / training_seconds,
             },
             time.perf_counter() - started,
         )
@@ -277,6 +278,21 @@ def train_mode(model: nn.Module, freeze: str, head: str) -> None:
     """Training mode for what trains; frozen features keep their statistics and drop nothing."""
     model.train(freeze == "none")
     model.get_submodule(head).train()
+
+
+def get_rng(device: torch.device) -> dict[str, Tensor]:
+    """State of the global random number generators that dropout draws from."""
+    states = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state()
+    return states
+
+
+def set_rng(states: Mapping[str, Tensor]) -> None:
+    """Set the global random number generators to an earlier state."""
+    torch.set_rng_state(states["cpu"])
+    if "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"])
 
 
 def autocast(config: TrainConfig) -> torch.autocast:

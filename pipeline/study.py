@@ -53,7 +53,7 @@ def run(dataset: Dataset, configs: Sequence[TrainConfig], *, study_key: str, roo
     """
     earlier = tracking.find_study(tracking.current_experiment(), study_key)
     if earlier:
-        tracking.discard_launcher_run()
+        tracking.file_launcher_run("continued", under=earlier.info.run_id)
     failures: dict[str, str] = {}
     tags = {
         tracking.KIND: tracking.STUDY,

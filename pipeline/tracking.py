@@ -25,7 +25,7 @@ from pipeline.engine import Epoch
 from pipeline.errors import InputError, Interrupted, PipelineError
 
 # Tags, and the kinds of run they tell apart.
-KIND, STUDY, TRAINING, PREPARATION = "kind", "study", "training", "preparation"
+KIND, STUDY, TRAINING, PREPARATION, LAUNCH = "kind", "study", "training", "preparation", "launch"
 STUDY_KEY, CONFIG_KEY, RECIPE_KEY = "study_key", "config_key", "recipe_key"
 PARENT = "mlflow.parentRunId"
 
@@ -62,11 +62,14 @@ def launcher_run() -> str | None:
     return os.environ.pop("MLFLOW_RUN_ID", None)
 
 
-def discard_launcher_run() -> None:
-    """Delete the launcher's run where an earlier run is continued instead: it would stay empty in every list."""
+def file_launcher_run(name: str, *, under: str) -> None:
+    """Nest the launcher's run under the run that this process continues or reads, where it explains itself.
+
+    It has nothing of its own to show, and deleting it would make the launcher fail when it ends it.
+    """
     if run_id := launcher_run():
-        client().set_terminated(run_id, "FINISHED")
-        client().delete_run(run_id)
+        tags = {KIND: LAUNCH, "mlflow.runName": name, PARENT: under}
+        client().log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
 
 
 @contextmanager
@@ -85,6 +88,8 @@ def run(
     launcher_run()
     active = mlflow.start_run(run_id=run_id, nested=mlflow.active_run() is not None, log_system_metrics=system_metrics)
     run_id = active.info.run_id
+    # MLflow would otherwise show its pages for language models.
+    client().set_experiment_tag(active.info.experiment_id, "mlflow.experimentKind", "custom_model_development")
     client().log_batch(run_id, tags=[RunTag(key, value) for key, value in {"mlflow.runName": name, **tags}.items()])
     try:
         yield run_id
@@ -140,9 +145,9 @@ def log_epochs(run_id: str, epochs: Sequence[Epoch], *, time_ms: int) -> None:
         client().log_batch(run_id, metrics=metrics[start : start + PAGE])
 
 
-def log_metrics(run_id: str, metrics: Mapping[str, float], *, step: int, time_ms: int) -> None:
-    """Log final metrics in one request; `step` is the epoch they were measured at."""
-    client().log_batch(run_id, metrics=[Metric(name, value, time_ms, step) for name, value in metrics.items()])
+def log_results(run_id: str, metrics: Mapping[str, float], *, time_ms: int) -> None:
+    """Log final metrics in one request, all at step 0: MLflow draws them as bars, run beside run."""
+    client().log_batch(run_id, metrics=[Metric(name, value, time_ms, 0) for name, value in metrics.items()])
 
 
 def mark_failed(run_id: str, reason: str) -> None:

@@ -130,7 +130,7 @@ def record(result: Result, training: Training, dataset: Dataset, *, total_s: flo
         "time/total_s": total_s,
         "cost/parameters": result.parameters,
     }
-    tracking.log_metrics(run_id, final, step=training.best.index, time_ms=now_ms())
+    tracking.log_results(run_id, final, time_ms=now_ms())
 
 
 def write_report(folder: Path, result: Result, training: Training, dataset: Dataset) -> None:

@@ -1,0 +1,88 @@
+"""Real parts for the tests: IDX folders they make, a tracking store each, the command line as a process."""
+
+import gzip
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+
+from pipeline import tracking
+from pipeline.files import ROOT_VARIABLE
+
+PROJECT = Path(__file__).parents[1]
+MNIST = PROJECT.parent / "shared" / "mnist"
+
+needs_mnist = pytest.mark.skipif(not MNIST.is_dir(), reason=f"real MNIST is not at {MNIST}")
+
+
+def idx_bytes(array: np.ndarray) -> bytes:
+    """A uint8 array as the content of an IDX file."""
+    header = bytes([0, 0, 8, array.ndim]) + b"".join(size.to_bytes(4, "big") for size in array.shape)
+    return header + array.astype(np.uint8).tobytes()
+
+
+def write_idx_folder(folder: Path, *, train: int = 120, test: int = 40, side: int = 28, seed: int = 0) -> Path:
+    """Write a learnable data set: class k is a bright bar in row 2 + 2k, over noise, 10 classes in turn."""
+    random = np.random.default_rng(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    for prefix, count in (("train", train), ("t10k", test)):
+        labels = np.arange(count) % 10
+        images = random.integers(0, 60, (count, side, side))
+        for image, label in zip(images, labels, strict=True):
+            row = (2 + 2 * label) * side // 28
+            image[row : row + 2] = 220
+        (folder / f"{prefix}-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx_bytes(images)))
+        (folder / f"{prefix}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx_bytes(labels)))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def bars(tmp_path_factory) -> Path:
+    """A small data set in a folder of IDX files."""
+    return write_idx_folder(tmp_path_factory.mktemp("data") / "bars")
+
+
+@pytest.fixture
+def environment(tmp_path, monkeypatch) -> Path:
+    """An empty folder with a tracking store and a cache of its own, for this process and those it starts."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setenv(ROOT_VARIABLE, str(tmp_path / "root"))
+    monkeypatch.setenv("PYTHONPATH", str(PROJECT))
+    for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"):
+        monkeypatch.delenv(name, raising=False)
+    yield tmp_path
+    mlflow.set_tracking_uri(None)
+    tracking.client.cache_clear()
+    tracking.launcher_run.cache_clear()
+
+
+def pipeline_process(*arguments: str, **options) -> subprocess.Popen:
+    """Start `python -m pipeline` as a user would."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "pipeline", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | options.pop("env", {}),
+        **options,
+    )
+
+
+def pipeline(*arguments: str, code: int = 0, **options) -> tuple[str, str]:
+    """Run `python -m pipeline` to its end, check the exit code, return what it said on stdout and stderr."""
+    process = pipeline_process(*arguments, **options)
+    out, err = process.communicate(timeout=240)
+    assert process.returncode == code, f"exit code {process.returncode}, not {code}:\n{out}\n{err}"
+    assert code == 1 or "Traceback" not in err, err
+    return out, err
+
+
+def only_run(kind: str = "training") -> mlflow.entities.Run:
+    """The one run of a kind in the default experiment."""
+    (run,) = mlflow.MlflowClient().search_runs(["0"], f"tags.kind = '{kind}'")
+    return run

@@ -1,0 +1,248 @@
+"""Images come in whole and right, or not at all with a sentence that names the file."""
+
+import gzip
+import shutil
+import tracemalloc
+
+import numpy as np
+import pytest
+from conftest import MNIST, idx_bytes, needs_mnist, write_idx_folder
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from pipeline import data
+from pipeline.errors import InputError
+
+IMAGES = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)
+LABELS = np.array([3, 1], dtype=np.uint8)
+
+
+def test_reads_back_what_was_written(tmp_path):
+    path = tmp_path / "file"
+    for array in (IMAGES, LABELS):
+        for content in (idx_bytes(array), gzip.compress(idx_bytes(array))):
+            path.write_bytes(content)
+            assert np.array_equal(data.read_idx(path, array.ndim), array)
+
+
+headers = st.builds(
+    lambda zeros, kind, dimensions, sizes: (
+        bytes([0, zeros, kind, dimensions]) + b"".join(size.to_bytes(4, "big") for size in sizes)
+    ),
+    st.sampled_from([0, 0, 0, 1]),
+    st.sampled_from([8, 8, 8, 13]),
+    st.sampled_from([1, 3, 3, 4]),
+    st.lists(st.one_of(st.integers(0, 5), st.integers(0, 2**32 - 1)), min_size=1, max_size=4),
+)
+contents = st.one_of(
+    st.binary(max_size=200),
+    st.builds(bytes.__add__, headers, st.binary(max_size=300)),
+    st.builds(lambda content: gzip.compress(content), st.builds(bytes.__add__, headers, st.binary(max_size=300))),
+    st.builds(lambda content, cut: gzip.compress(content)[:cut], st.binary(max_size=300), st.integers(0, 60)),
+)
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(content=contents, dimensions=st.sampled_from([1, 3]))
+@example(content=b"\0\0\x08\x03" + b"\xff" * 12, dimensions=3)
+@example(content=gzip.compress(b"\0\0\x08\x01\x7f\xff\xff\xff"), dimensions=1)
+def test_any_bytes_are_an_array_or_our_own_error(tmp_path, content, dimensions):
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    try:
+        array = data.read_idx(path, dimensions)
+    except InputError as error:
+        assert str(path) in str(error)
+    else:
+        assert array.dtype == np.uint8 and array.ndim == dimensions
+
+
+def test_memory_follows_the_file_and_not_its_header(tmp_path):
+    path = tmp_path / "file"
+    # 1 MB of zeros shrinks to about 1 kB; the header promises the 1 GB that so much compressed data could hold.
+    payload = gzip.compress(b"\0\0\x08\x01" + (10**6).to_bytes(4, "big") + bytes(500_000) + b"", 9)
+    path.write_bytes(payload + bytes(10**6))
+    tracemalloc.start()
+    with pytest.raises(InputError):
+        data.read_idx(path, 1)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 * 10**6
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "is empty"),
+        (b"<!DOCTYPE html><html>not found</html>", "is a web page"),
+        (idx_bytes(IMAGES)[:-1], "is truncated"),
+        (idx_bytes(IMAGES)[:9], "is truncated"),
+        (gzip.compress(idx_bytes(IMAGES))[:-9], "cannot be read"),
+        (idx_bytes(IMAGES) + b"x", "is longer than its header says"),
+        (idx_bytes(LABELS), "is no IDX file of images"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(40), "is no IDX file of images"),
+        (bytes([0, 0, 8, 3]) + b"\xff\xff\xff\xff" * 3, "absurd header"),
+        (bytes([0, 0, 8, 3]) + bytes(12), "absurd header"),
+        (bytes([0, 0, 8, 3]) + (9 * 10**8).to_bytes(4, "big") + (28).to_bytes(4, "big") * 2, "is truncated"),
+    ],
+)
+def test_a_broken_file_is_named_with_what_is_wrong(tmp_path, content, says):
+    folder = write_idx_folder(tmp_path / "broken")
+    broken = folder / "train-images-idx3-ubyte.gz"
+    broken.write_bytes(content)
+    with pytest.raises(InputError) as error:
+        data.load(str(folder), tmp_path)
+    assert says in str(error.value) and str(broken) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("labels", "says"),
+    [
+        (np.arange(119) % 10, "has 119 labels, but train-images-idx3-ubyte.gz has 120 images"),
+        (np.zeros(120), "has a single class"),
+    ],
+)
+def test_labels_that_do_not_match(tmp_path, labels, says):
+    folder = write_idx_folder(tmp_path / "broken")
+    (folder / "train-labels-idx1-ubyte.gz").write_bytes(idx_bytes(labels))
+    with pytest.raises(InputError, match=says):
+        data.load(str(folder), tmp_path)
+
+
+def test_a_test_label_that_training_lacks(tmp_path):
+    folder = write_idx_folder(tmp_path / "broken")
+    (folder / "t10k-labels-idx1-ubyte.gz").write_bytes(idx_bytes(np.full(40, 10)))
+    with pytest.raises(InputError, match="has the label 10, but there are 10 classes"):
+        data.load(str(folder), tmp_path)
+
+
+NAMINGS = {
+    "official": "{split}-{kind}-idx{n}-ubyte",
+    "dotted": "{split}-{kind}.idx{n}-ubyte",
+    "prefixed": "emnist-digits-{split}-{kind}-idx{n}-ubyte",
+    "kaggle": "{split}-{kind}-idx{n}-ubyte/{split}-{kind}-idx{n}-ubyte",
+}
+
+
+@pytest.mark.parametrize("naming", NAMINGS)
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("test_name", ["t10k", "test"])
+def test_the_usual_namings(tmp_path, bars, naming, compressed, test_name):
+    for source in bars.iterdir():
+        split, kind, n = source.name.split("-")[0], source.name.split("-")[1], source.name.split("idx")[1][0]
+        name = NAMINGS[naming].format(split=test_name if split == "t10k" else split, kind=kind, n=n)
+        target = tmp_path / "set" / (name + (".gz" if compressed else ""))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        content = source.read_bytes()
+        target.write_bytes(content if compressed else gzip.decompress(content))
+    assert data.load(str(tmp_path / "set"), tmp_path).sha256 == data.load(str(bars), tmp_path).sha256
+
+
+def test_missing_files_are_named(tmp_path, bars):
+    shutil.copytree(bars, tmp_path / "set")
+    (tmp_path / "set" / "t10k-labels-idx1-ubyte.gz").unlink()
+    with pytest.raises(InputError, match="lacks the IDX files of test-labels"):
+        data.load(str(tmp_path / "set"), tmp_path)
+
+
+def test_two_data_sets_in_one_folder_are_refused(tmp_path, bars):
+    shutil.copytree(bars, tmp_path / "set")
+    for path in list((tmp_path / "set").iterdir()):
+        shutil.copy(path, path.with_name(f"emnist-digits-{path.name}"))
+    with pytest.raises(InputError, match="holds several data sets"):
+        data.load(str(tmp_path / "set"), tmp_path)
+
+
+def test_an_unknown_name_suggests_the_nearest(tmp_path):
+    with pytest.raises(InputError, match="did you mean 'fashion-mnist'"):
+        data.load("fashion_mnist", tmp_path)
+
+
+def test_a_download_appears_whole_or_not_at_all(tmp_path, monkeypatch):
+    import torchvision
+
+    def fails_half_way(root, download, **options):
+        raw = data.Path(root, "KMNIST", "raw")
+        raw.mkdir(parents=True)
+        (raw / "train-images-idx3-ubyte").write_bytes(b"half")
+        raise RuntimeError("Error downloading train-labels-idx1-ubyte.gz:\nTried all mirrors")
+
+    monkeypatch.setattr(
+        torchvision.datasets,
+        "KMNIST",
+        type("KMNIST", (), {"__new__": lambda c, *a, **k: fails_half_way(*a, **k), "classes": []}),
+    )
+    with pytest.raises(InputError) as error:
+        data.load("kmnist", tmp_path)
+    for way_out in ("-P dataset=digits", "-P dataset=FOLDER", "-P weights=none", "-P weights=FILE"):
+        assert way_out in str(error.value)
+    assert list((tmp_path / "datasets").iterdir()) == []
+
+
+def test_a_download_is_kept_under_its_name(tmp_path, monkeypatch, bars):
+    import torchvision
+
+    def fetch(root, download, split):
+        raw = data.Path(root, "EMNIST", "raw")
+        raw.mkdir(parents=True)
+        for source in bars.iterdir():
+            for other in ("digits", "letters"):
+                name = source.name.removesuffix(".gz").replace("t10k", "test")
+                (raw / f"emnist-{other}-{name}").write_bytes(gzip.decompress(source.read_bytes()))
+
+    monkeypatch.setattr(torchvision.datasets, "EMNIST", fetch)
+    dataset = data.load("emnist-digits", tmp_path)
+    folder = tmp_path / "datasets" / "emnist-digits"
+    assert len(list(folder.iterdir())) == 4 and list(folder.parent.iterdir()) == [folder]
+    original = data.load(str(bars), tmp_path)
+    assert np.array_equal(dataset.train.images, original.train.images.transpose(0, 2, 1))
+    assert data.load("emnist-digits", tmp_path).sha256 == dataset.sha256
+
+
+def test_digits_are_in_the_format_of_mnist(tmp_path):
+    dataset = data.load("digits", tmp_path)
+    assert (len(dataset.train), len(dataset.test)) == (1437, 360)
+    assert dataset.train.images.shape[1:] == (28, 28) and dataset.train.images.max() == 255
+    assert not dataset.train.images[:, :4].any() and not dataset.train.images[:, :, -4:].any()
+
+
+def test_split_is_stratified_disjoint_and_the_same_every_time(tmp_path):
+    dataset = data.load("digits", tmp_path)
+    splits = data.split(dataset, val_size=119, limit=0)
+    assert (len(splits.train), len(splits.val), len(splits.test)) == (1318, 119, 360)
+    assert np.bincount(splits.val.targets).min() >= 11
+    again = data.split(dataset, val_size=119, limit=500)
+    assert again.val.sha256 == splits.val.sha256 and len(again.train) == 500
+    everything = {image.tobytes() for image in dataset.train.images}
+    parts = [{image.tobytes() for image in part.images} for part in (splits.train, splits.val)]
+    assert parts[0] | parts[1] == everything and not parts[0] & parts[1]
+
+
+def test_an_impossible_split_says_what_to_change(tmp_path, bars):
+    with pytest.raises(InputError, match="change val_size or limit"):
+        data.split(data.load(str(bars), tmp_path), val_size=5, limit=0)
+
+
+def test_manifest_reports_what_matters(tmp_path):
+    folder = write_idx_folder(tmp_path / "set")
+    first = data.load(str(folder), tmp_path)
+    train = np.concatenate([first.train.images[:-1], first.test.images[:1]])
+    labels = np.where(first.train.targets == 4, 5, first.train.targets)
+    (folder / "train-images-idx3-ubyte.gz").write_bytes(idx_bytes(train))
+    (folder / "train-labels-idx1-ubyte.gz").write_bytes(idx_bytes(labels))
+    manifest = data.manifest(data.load(str(folder), tmp_path))
+    assert manifest["test_images_also_in_train"] == 1
+    assert manifest["train"]["absent_classes"] == ["4"]
+    assert manifest["train"]["images_per_class"]["5"] == 24
+    assert manifest["train"]["mean"] == pytest.approx(train.mean() / 255, abs=1e-4)
+    assert manifest["sha256"] != first.sha256
+
+
+@needs_mnist
+def test_real_mnist(tmp_path):
+    manifest = data.manifest(data.load(str(MNIST), tmp_path))
+    assert manifest["name"] == "mnist"
+    assert (manifest["train"]["images"], manifest["test"]["images"]) == (60_000, 10_000)
+    assert (manifest["train"]["mean"], manifest["train"]["std"]) == (0.1307, 0.3081)
+    assert manifest["train"]["images_per_class"]["1"] == 6742

@@ -1,0 +1,167 @@
+"""The training loop: repeatable, resumable, honest about broken numbers."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import models
+from pipeline import config, data, engine
+from pipeline.errors import InputError, PipelineError
+
+
+@pytest.fixture(scope="module")
+def dataset(bars, tmp_path_factory):
+    return data.load(str(bars), tmp_path_factory.mktemp("root"))
+
+
+def start(dataset, name="cnn", *, state=None, weights="none", **options) -> engine.Training:
+    overrides = {"epochs": 3, "batch_size": 32} | options.pop("overrides", {})
+    resolved = config.resolve(name, dataset, weights=weights, overrides=overrides, val_size=20, device="cpu", **options)
+    return engine.Training(resolved, data.split(dataset, val_size=20, limit=resolved.limit), state)
+
+
+def outcome(training: engine.Training) -> tuple[list[dict], dict[str, torch.Tensor]]:
+    """What must be equal between two trainings: all metrics but speed, and the weights."""
+    metrics = [
+        {name: value for name, value in epoch.metrics.items() if name != "train/images_per_second"}
+        for epoch in training.history
+    ]
+    return metrics, training.model.state_dict()
+
+
+def assert_equal(first: engine.Training, second: engine.Training) -> None:
+    (metrics, weights), (other_metrics, other_weights) = outcome(first), outcome(second)
+    assert metrics == other_metrics
+    assert all(torch.equal(weights[name], other_weights[name]) for name in weights)
+
+
+@pytest.mark.parametrize("name", ["mlp", "cnn", "vit", "mobilenet_v2"])
+def test_the_same_seed_gives_the_same_numbers_bit_for_bit(dataset, name):
+    first, second, other = (start(dataset, name, seed=seed, overrides={"epochs": 2}) for seed in (3, 3, 4))
+    for training in (first, second, other):
+        list(engine.fit(training))
+    assert_equal(first, second)
+    assert outcome(first)[0] != outcome(other)[0]
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd"])
+def test_resuming_is_bit_identical(dataset, tmp_path, optimizer):
+    overrides = {"optimizer": optimizer, "lr": 0.01}
+    whole = start(dataset, overrides=overrides, model_args={"dropout": 0.5})
+    list(engine.fit(whole))
+
+    cut = start(dataset, overrides=overrides, model_args={"dropout": 0.5})
+    next(engine.fit(cut))
+    torch.save(cut.state_dict(), tmp_path / "state")
+    torch.manual_seed(999)
+    resumed = start(dataset, overrides=overrides, model_args={"dropout": 0.5})
+    resumed.load_state_dict(torch.load(tmp_path / "state", weights_only=True))
+    list(engine.fit(resumed))
+    assert_equal(whole, resumed)
+    assert resumed.best.index == whole.best.index
+    assert all(torch.equal(whole.best_weights[name], resumed.best_weights[name]) for name in whole.best_weights)
+
+
+def test_learns_and_tests_the_best_epoch(dataset):
+    training = start(dataset, overrides={"epochs": 12})
+    list(engine.fit(training))
+    best = max(epoch.metrics["val/accuracy"] for epoch in training.history)
+    assert best == 1.0
+    assert training.best.metrics["val/accuracy"] == best
+    training.use_best()
+    assert all(torch.equal(value, training.best_weights[name]) for name, value in training.model.state_dict().items())
+    predictions = engine.predict_images(training, dataset.test.images)
+    assert training.task.score(predictions, dataset.test.targets)["accuracy"] == 1.0
+
+
+def test_every_image_is_seen_once_an_epoch(dataset):
+    training = start(dataset, overrides={"epochs": 1, "augment": "none", "batch_size": 33})
+    seen = []
+    training.preprocess.register_forward_pre_hook(
+        lambda module, inputs: seen.append(inputs[0]) if training.model.training else None
+    )
+    list(engine.fit(training))
+    sizes = [len(batch) for batch in seen]
+    assert sum(sizes) == 100 and max(sizes) - min(sizes) <= 1
+    assert {image.numpy().tobytes() for batch in seen for image in batch} == {
+        image.tobytes() for image in training.train.images
+    }
+
+
+def test_a_loss_that_is_not_finite_stops_with_advice(dataset):
+    training = start(dataset, "mlp", overrides={"lr": 1e30, "optimizer": "sgd"})
+    with pytest.raises(PipelineError, match=r"The loss of mlp became (nan|inf) in epoch \d+: try a smaller lr"):
+        list(engine.fit(training))
+
+
+@pytest.mark.parametrize("name", ["cnn", "mobilenet_v2"])
+def test_cached_features_give_the_same_result_as_computing_them_anew(dataset, monkeypatch, name):
+    overrides = {"freeze": "features", "precision": "fp32", "epochs": 4}
+    cached = start(dataset, name, overrides=overrides)
+    assert isinstance(engine.create_feed(cached), engine.CachedFeed)
+    list(engine.fit(cached))
+    fresh = start(dataset, name, overrides=overrides)
+    monkeypatch.setattr(engine, "create_feed", engine.Feed)
+    list(engine.fit(fresh))
+    for a, b in zip(cached.history, fresh.history, strict=True):
+        assert a.metrics["train/loss"] == pytest.approx(b.metrics["train/loss"], abs=1e-4)
+        assert a.metrics["val/loss"] == pytest.approx(b.metrics["val/loss"], abs=1e-4)
+        assert a.metrics["val/accuracy"] == b.metrics["val/accuracy"]
+    for one, other in zip(cached.model.parameters(), fresh.model.parameters(), strict=True):
+        assert torch.allclose(one, other, atol=1e-4)
+
+
+def test_features_that_do_not_fit_in_memory_go_to_a_mapped_file(dataset, monkeypatch):
+    overrides = {"freeze": "features", "precision": "fp32"}
+    in_memory = start(dataset, overrides=overrides)
+    list(engine.fit(in_memory))
+    monkeypatch.setattr(engine.psutil, "virtual_memory", lambda: type("Memory", (), {"available": 1000}))
+    mapped = start(dataset, overrides=overrides)
+    feed = engine.create_feed(mapped)
+    assert {path.name for path in engine.Path(feed.folder.name).iterdir()} == {"train", "val"}
+    list(engine.fit(mapped))
+    assert_equal(in_memory, mapped)
+
+
+@pytest.mark.parametrize("name", ["cnn", "mobilenet_v2"])
+def test_frozen_features_keep_weights_and_statistics(dataset, name):
+    training = start(dataset, name, overrides={"freeze": "features"})
+    before = {name: value.clone() for name, value in training.model.state_dict().items()}
+    list(engine.fit(training))
+    changed = {key for key, value in training.model.state_dict().items() if not torch.equal(value, before[key])}
+    assert changed and all(key.startswith(f"{models.get(name).head}.") for key in changed)
+
+
+def test_augmented_images_are_never_cached(dataset):
+    training = start(dataset, overrides={"freeze": "features", "augment": "shift"})
+    assert isinstance(engine.create_feed(training), engine.Feed)
+
+
+def test_arguments_the_constructor_refuses(dataset):
+    with pytest.raises(InputError, match="cnn cannot be built with kernel_size=0"):
+        start(dataset, model_args={"kernel_size": 0})
+
+
+def test_any_image_size_any_shape_any_number_of_classes(tmp_path):
+    random = np.random.default_rng(0)
+    part = data.ImageSet(random.integers(0, 256, (60, 40, 17), dtype=np.uint8), np.arange(60) % 3, ("a", "b", "c"))
+    dataset = data.Dataset("odd", "made", part, part)
+    training = start(dataset, "vit", overrides={"epochs": 1})
+    list(engine.fit(training))
+    assert engine.predict_images(training, part.images).shape == (60, 3)
+
+
+def test_weights_start_a_training(dataset):
+    first = start(dataset)
+    list(engine.fit(first))
+    second = start(dataset, state=first.model.state_dict(), weights="file")
+    assert all(torch.equal(second.model.state_dict()[k], v) for k, v in first.model.state_dict().items())
+
+
+def test_config_is_what_is_trained(dataset):
+    training = start(dataset, overrides={"optimizer": "sgd", "weight_decay": 0.123, "lr": 0.01})
+    assert isinstance(training.optimizer, torch.optim.SGD)
+    assert {group["weight_decay"] for group in training.optimizer.param_groups} == {0.123, 0.0}
+    assert replace(training.config, lr=1.0).key != training.config.key
