@@ -4,6 +4,7 @@ import json
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,10 +65,12 @@ def train(
     splits = data.split(dataset, val_size=config.val_size, limit=config.limit)
     training = Training(config, splits, state)
     name = f"{config.model} seed {config.seed}"
-    with (
-        tracking.run(name, tags=tracking.training_tags(config), run_id=run_id, system_metrics=True) as run_id,
-        Checkpoint(root, run_id) as checkpoint,
-    ):
+    tags = tracking.training_tags(config)
+    with ExitStack() as stack:
+        # A run to continue is locked before it is opened: if another process trains it, its status must not change.
+        checkpoint = stack.enter_context(Checkpoint(root, run_id)) if run_id else None
+        run_id = stack.enter_context(tracking.run(name, tags=tags, run_id=run_id, system_metrics=True))
+        checkpoint = checkpoint or stack.enter_context(Checkpoint(root, run_id))
         tracking.log_params(run_id, config.params())
         if saved := checkpoint.load():
             training.load_state_dict(saved["training"])

@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +11,11 @@ import mlflow
 import numpy as np
 import pytest
 
-from pipeline import tracking
+from pipeline import cli, tracking
 from pipeline.files import ROOT_VARIABLE
+
+# Two tests at a time share the cores; more threads than cores would only wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 PROJECT = Path(__file__).parents[1]
 MNIST = PROJECT.parent / "shared" / "mnist"
@@ -80,6 +84,25 @@ def pipeline(*arguments: str, code: int = 0, **options) -> tuple[str, str]:
     assert process.returncode == code, f"exit code {process.returncode}, not {code}:\n{out}\n{err}"
     assert code == 1 or "Traceback" not in err, err
     return out, err
+
+
+@pytest.fixture
+def mistake(monkeypatch, capsys):
+    """Run a command in this process, which saves its start, and return the one sentence it must end with."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def run(*arguments: str, code: int) -> str:
+        monkeypatch.setattr(sys, "argv", ["python -m pipeline", *arguments])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        err = capsys.readouterr().err
+        assert end.value.code == code, err
+        assert err.startswith("Error: ") and err.count("\n") == 1, err
+        return err
+
+    yield run
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 def only_run(kind: str = "training") -> mlflow.entities.Run:

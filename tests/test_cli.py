@@ -1,0 +1,115 @@
+"""What a user types and reads: help, mistakes, exit codes."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+import time
+
+import click
+import mlflow
+import numpy as np
+import pytest
+import yaml
+from conftest import PROJECT, idx_bytes, only_run, pipeline, write_idx_folder
+
+from pipeline import cli
+
+
+def test_help_answers_in_half_a_second():
+    command = [sys.executable, "-m", "pipeline", "--help"]
+    subprocess.run(command, cwd=PROJECT, check=True, capture_output=True)
+    times = []
+    for _ in range(5):
+        started = time.perf_counter()
+        subprocess.run(command, cwd=PROJECT, check=True, capture_output=True)
+        times.append(time.perf_counter() - started)
+    assert sorted(times)[2] < 0.5
+
+
+@pytest.mark.parametrize("name", cli.commands.commands)
+def test_every_option_has_help_and_shows_its_default(name):
+    for option in cli.commands.commands[name].params:
+        assert isinstance(option, click.Option) and option.help, option.name
+
+
+def test_mlproject_matches_the_command_line():
+    project = yaml.safe_load((PROJECT / "MLproject").read_text())
+    assert set(project["entry_points"]) == set(cli.commands.commands)
+    for entry, specification in project["entry_points"].items():
+        words = shlex.split(specification["command"])
+        assert words[:4] == ["python", "-m", "pipeline", entry]
+        options = {option.opts[0]: option for option in cli.commands.commands[entry].params}
+        given = dict(zip(words[4::2], words[5::2], strict=True))
+        assert given == {f"--{name}": f"{{{name}}}" for name in specification["parameters"]}
+        for name, parameter in specification["parameters"].items():
+            assert str(options[f"--{name}"].default) == str(parameter["default"]), f"{entry} {name}"
+
+
+def test_versions_are_pinned_and_the_launcher_has_the_same_mlflow():
+    requirements = [
+        line.split("#")[0].strip()
+        for name in ("requirements.txt", "requirements-dev.txt")
+        for line in (PROJECT / name).read_text().splitlines()
+    ]
+    packages = [line for line in requirements if line and not line.startswith("-r")]
+    assert all(re.fullmatch(r"[\w-]+==[\w.]+", line) for line in packages)
+    pin = next(line for line in packages if line.startswith("mlflow=="))
+    assert f"pip install {pin} uv" in (PROJECT / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["trian"], "did you mean 'train'?"),
+        (["train", "--epoch", "3"], "Did you mean '--epochs'?"),
+        (["train", "--model", "mobilnet"], "did you mean 'mobilenet_v2'?"),
+        (["train", "--dataset", "mnits"], "did you mean 'mnist'?"),
+        (["train", "--batch_size", "0"], "0 is not in the range"),
+        (["train", "--lr", "fast"], "'fast' is not a valid float"),
+        (["train", "--dataset", "digits", "--model-args", "kernel=3"], "did you mean 'kernel_size'?"),
+        (["train", "--dataset", "digits", "--model", "vit", "--image-size", "30"], "30 is no multiple of patch_size 4"),
+        (["train", "--dataset", "digits", "--weights", "nowhere.safetensors"], "There is no weights file"),
+        (["main", "--models", "cnn,resnet"], "There is no architecture 'resnet'"),
+        (["compare", "--output", "table.xls"], "use one of .csv, .md, .json, .parquet"),
+        (["compare"], "There is no study to compare yet"),
+        (["compare", "--study", "abc"], "There is no run 'abc'"),
+        (["compare", "--experiment", "Default", "--filter", "nonsense"], "cannot be used"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_exit_code_2(environment, mistake, arguments, says):
+    assert says in mistake(*arguments, code=2)
+
+
+def test_a_broken_file_leaves_nothing_half_written(environment, mistake):
+    folder = write_idx_folder(environment / "set")
+    (folder / "train-images-idx3-ubyte.gz").write_bytes(b"<html>")
+    assert "is a web page" in mistake("prepare", "--dataset", str(folder), code=2)
+    assert not (environment / "root").exists()
+    assert mlflow.MlflowClient().search_runs(["0"]) == []
+
+
+def test_prepare_describes_and_records(environment):
+    folder = write_idx_folder(environment / "set", test=41)
+    images = np.random.default_rng(1).integers(0, 255, (120, 28, 28))
+    (folder / "train-images-idx3-ubyte.gz").write_bytes(idx_bytes(images))
+    (folder / "t10k-images-idx3-ubyte.gz").write_bytes(idx_bytes(images[:41]))
+    out, _ = pipeline("prepare", "--dataset", str(folder))
+    assert "set train: 120 images of 28 x 28 px, 12 to 12 a class" in out
+    assert "41 test images also occur in training" in out
+    run = only_run("preparation")
+    manifest = json.loads(mlflow.artifacts.load_text(f"{run.info.artifact_uri}/manifest.json"))
+    (kept,) = (environment / "root" / "manifests").iterdir()
+    assert json.loads(kept.read_text()) == manifest
+    assert mlflow.artifacts.load_image(f"{run.info.artifact_uri}/samples.png").size[0] > 500
+    used = {entry.dataset.name: entry for entry in run.inputs.dataset_inputs}
+    assert manifest["train"]["sha256"].startswith(used["set-training"].dataset.digest)
+    assert {tag.key: tag.value for tag in used["set-test"].tags}["sha256"] == manifest["test"]["sha256"]
+
+
+def test_a_server_that_does_not_answer_is_one_sentence(environment, mistake, monkeypatch, bars):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    err = mistake("train", "--model", "mlp", "--dataset", str(bars), code=1)
+    assert "The tracking server at http://127.0.0.1:9 does not answer" in err

@@ -1,0 +1,123 @@
+"""Ctrl-C, SIGTERM and kill -9 in the middle of a training, and what is left and goes on afterwards."""
+
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import mlflow
+import pytest
+from conftest import PROJECT, only_run, pipeline, pipeline_process
+from mlflow.tracking import MlflowClient
+from safetensors.torch import load_file
+
+from pipeline.checkpoint import Checkpoint
+from pipeline.errors import InputError
+from pipeline.files import ROOT_VARIABLE
+
+OPTIONS = ["--model", "cnn", "--epochs", "6", "--batch-size", "8", "--val-size", "20", "--model-args", "dropout=0.5"]
+COMPARED = ("train/loss", "val/loss", "val/accuracy", "val/f1", "train/lr")
+
+
+def wait_for_line(process: subprocess.Popen, text: str) -> None:
+    """Read what a process says until a line contains a text."""
+    for line in process.stdout:
+        if text in line:
+            return
+    raise AssertionError(f"it ended without saying {text!r}: {process.stderr.read()}")
+
+
+def outcome(client: MlflowClient, folder: Path, run_id: str) -> tuple[dict, dict]:
+    """Every metric that does not measure time, with its steps, and the weights of the registered model."""
+    history = {name: [(m.step, m.value) for m in client.get_metric_history(run_id, name)] for name in COMPARED}
+    final = {name: value for name, value in client.get_run(run_id).data.metrics.items() if name.startswith("test/")}
+    (version,) = (v for v in client.search_model_versions("name = 'bars-cnn'") if v.run_id == run_id)
+    (file,) = folder.joinpath("mlruns").rglob(f"{version.source.split('/')[-1]}/**/weights.safetensors")
+    return history | final, load_file(file)
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory, bars):
+    """Metrics and weights of a training that was never interrupted."""
+    folder = tmp_path_factory.mktemp("reference")
+    store = {
+        "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
+        ROOT_VARIABLE: str(folder / "root"),
+        "PYTHONPATH": str(PROJECT),
+    }
+    pipeline("train", "--dataset", str(bars), *OPTIONS, env=store, cwd=folder)
+    client = MlflowClient(store["MLFLOW_TRACKING_URI"])
+    (run,) = client.search_runs(["0"])
+    return outcome(client, folder, run.info.run_id)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_resuming_ends_as_if_nothing_had_happened(environment, bars, reference, number):
+    metrics, weights = reference
+    process = pipeline_process("train", "--dataset", str(bars), *OPTIONS)
+    wait_for_line(process, "epoch 2/6")
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    client = MlflowClient()
+    cut = only_run()
+    if number == signal.SIGKILL:
+        assert cut.info.status == "RUNNING"
+    else:
+        assert cut.info.status == "KILLED"
+        assert process.returncode == 128 + number and "--resume" in err and "Traceback" not in err
+    assert 2 <= len(client.get_metric_history(cut.info.run_id, "val/loss")) < 6
+
+    out, _ = pipeline("train", "--dataset", str(bars), *OPTIONS, "--resume")
+    assert f"Resuming run {cut.info.run_id}" in out and "epoch 1/6" not in out
+    run = client.get_run(cut.info.run_id)
+    assert run.info.status == "FINISHED"
+    resumed_metrics, resumed_weights = outcome(client, environment, cut.info.run_id)
+    assert resumed_metrics == metrics
+    assert all((weights[name] == resumed_weights[name]).all() for name in weights)
+    assert list((environment / "root" / "checkpoints").iterdir()) == [], "a finished run needs no checkpoint"
+
+
+def test_a_killed_study_is_continued_where_it_stopped(environment, bars):
+    options = ["main", "--dataset", str(bars), "--models", "mlp,cnn", "--epochs", "6", "--batch-size", "8"]
+    process = pipeline_process(*options, "--val-size", "20")
+    wait_for_line(process, "cnn          epoch 2/6")
+    process.kill()
+    process.communicate(timeout=60)
+    out, _ = pipeline(*options, "--val-size", "20")
+    assert "mlp seed 0: finished before" in out and "cnn seed 0: resuming" in out and "epoch 1/6" not in out
+    study = only_run("study")
+    runs = mlflow.MlflowClient().search_runs(["0"], "tags.kind = 'training'")
+    assert study.info.status == "FINISHED" and [run.info.status for run in runs] == ["FINISHED"] * 2
+
+
+def test_a_run_that_is_being_trained_is_not_resumed(environment, bars):
+    process = pipeline_process("train", "--dataset", str(bars), *OPTIONS[:2], "--epochs", "500", "--val-size", "20")
+    try:
+        wait_for_line(process, "epoch   2/500")
+        more = ["--epochs", "500", "--val-size", "20", "--resume"]
+        _, err = pipeline("train", "--dataset", str(bars), *OPTIONS[:2], *more, code=2)
+        assert "is being trained by another process" in err
+        assert only_run().info.status == "RUNNING"
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
+
+
+def test_nothing_to_resume_starts_anew(environment, bars):
+    out, _ = pipeline("train", "--dataset", str(bars), *OPTIONS[:2], "--epochs", "1", "--val-size", "20", "--resume")
+    assert "no interrupted training of these options: starting" in out
+    assert only_run().info.status == "FINISHED"
+
+
+def test_a_checkpoint_is_replaced_whole(tmp_path, monkeypatch):
+    import torch
+
+    with Checkpoint(tmp_path, "run") as checkpoint:
+        checkpoint.save(training={"step": 1}, config={}, elapsed=1.0)
+        monkeypatch.setattr(torch, "save", lambda content, path: (path.write_bytes(b"half"), 1 / 0))
+        with pytest.raises(ZeroDivisionError):
+            checkpoint.save(training={"step": 2}, config={}, elapsed=2.0)
+        assert checkpoint.load()["training"] == {"step": 1}
+        assert [path.suffix for path in sorted((tmp_path / "checkpoints").iterdir())] == [".lock", ".pt"]
+        with pytest.raises(InputError, match="is being trained by another process"), Checkpoint(tmp_path, "run"):
+            time.sleep(0)

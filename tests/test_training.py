@@ -1,0 +1,164 @@
+"""One training from the command line to the registry, against a tracking server with its own database."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import PROJECT, only_run, pipeline
+
+from pipeline import config, data
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_for(url: str, process: subprocess.Popen) -> None:
+    """Wait until a server answers."""
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            urllib.request.urlopen(url, timeout=2)
+            return
+        except OSError:
+            time.sleep(0.3)
+    raise AssertionError(f"{url} did not come up")
+
+
+@pytest.fixture
+def server(environment, monkeypatch):
+    """A real MLflow server over HTTP with a database and an artifact store of its own."""
+    port = free_port()
+    command = ["-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    stores = ["--backend-store-uri", f"sqlite:///{environment}/server.db", "--artifacts-destination", "artifacts"]
+    process = subprocess.Popen(
+        [sys.executable, *command, *stores],
+        env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    uri = f"http://127.0.0.1:{port}"
+    try:
+        wait_for(f"{uri}/health", process)
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        mlflow.set_tracking_uri(None)
+        yield uri
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def test_everything_a_training_promises_over_http(server, bars):
+    out, _ = pipeline(
+        *("train", "--model", "cnn", "--dataset", str(bars), "--epochs", "6", "--batch_size", "16", "--val-size", "20"),
+        *("--model-args", "channels=(8, 16),dropout=0.1"),
+        env={"MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": "1"},
+    )
+    assert out.count("val accuracy") == 6, "plain lines where no terminal looks"
+    run = only_run()
+    assert run.info.status == "FINISHED" and run.info.run_name == "cnn seed 0"
+    assert f"{server}/#/experiments/0/runs/{run.info.run_id}" in out
+
+    params = run.data.params
+    assert set(params) == set(config.TrainConfig.__dataclass_fields__)
+    assert params["batch_size"] == "16" and json.loads(params["model_args"]) == {"channels": [8, 16], "dropout": 0.1}
+
+    dataset = data.load(str(bars), bars)
+    tags = run.data.tags
+    assert tags["dataset"] == "bars" and tags["dataset_sha256"] == dataset.sha256
+    assert tags["architecture"] == "cnn" and {"device", "torch", "torchvision"} <= set(tags)
+    assert tags["mlflow.source.git.commit"] == git_commit()
+    assert {entry.dataset.name for entry in run.inputs.dataset_inputs} == {"bars-training", "bars-test"}
+
+    client = mlflow.MlflowClient()
+    for name in ("train/loss", "val/loss", "val/accuracy", "val/f1", "train/lr", "train/images_per_second"):
+        assert [metric.step for metric in client.get_metric_history(run.info.run_id, name)] == [1, 2, 3, 4, 5, 6]
+    metrics = run.data.metrics
+    assert metrics["time/total_s"] > metrics["time/train_s"] > 0 and metrics["cost/parameters"] > 1000
+    assert any(name.startswith("system/") for name in metrics)
+
+    files = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
+    pictures = {"confusion_matrix.png", "learning_curves.png", "errors.png"}
+    assert pictures | {"per_class.csv", "predictions.csv", "best_epoch.json"} <= files
+    predictions = pd.read_csv(client.download_artifacts(run.info.run_id, "predictions.csv"), dtype={"target": str})
+    assert predictions["target"].tolist() == [dataset.classes[target] for target in dataset.test.targets]
+    accuracy = (predictions["target"] == predictions["prediction"].astype(str)).mean()
+    assert metrics["test/accuracy"] == pytest.approx(accuracy)
+    probability = predictions[[f"probability_{name}" for name in dataset.classes]].to_numpy()
+    loss = -np.log(probability[np.arange(40), dataset.test.targets]).mean()
+    assert metrics["test/loss"] == pytest.approx(loss, abs=1e-4)
+
+    (version,) = client.search_model_versions("name = 'bars-cnn'")
+    assert version.run_id == run.info.run_id
+    model = mlflow.pyfunc.load_model("models:/bars-cnn/1")
+    assert np.allclose(model.predict(dataset.test.images), probability, atol=1e-5)
+
+
+def git_commit() -> str:
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=PROJECT, capture_output=True, text=True)
+    return head.stdout.strip()
+
+
+def test_a_study_survives_one_failing_architecture_and_is_continued(environment, bars):
+    options = ["main", "--dataset", str(bars), "--epochs", "1", "--val-size", "20", "--limit", "60"]
+    # 30 px are no multiple of the patches of the ViT.
+    first, err = pipeline(*options, "--models", "vit,mlp,cnn", "--image-size", "30", code=1)
+    assert "vit seed 0: failed" in err and "30 is no multiple of patch_size 4" in err
+    assert "1 of 3 trainings failed: vit seed 0" in err and "Traceback" not in err
+    client = mlflow.MlflowClient()
+    study = only_run("study")
+    assert study.info.status == "FAILED" and "patch_size" in study.data.tags["failure"]
+    assert "| mlp" in first and "| cnn" in first and "| vit" not in first
+
+    second, _ = pipeline(*options, "--models", "vit,mlp,cnn", "--image-size", "30", code=1)
+    assert second.count("finished before") == 2 and only_run("study").info.run_id == study.info.run_id
+
+    third, _ = pipeline(*options, "--models", "mlp", "--image-size", "30", "--seeds", "3")
+    assert "mlp seed 0: finished before" in third and "mlp seed 2: training" in third and "±" in third
+    study = only_run("study")
+    assert study.info.status == "FINISHED"
+    children = client.search_runs(["0"], f"tags.`mlflow.parentRunId` = '{study.info.run_id}'")
+    finished = sorted(run.info.run_name for run in children if run.info.status == "FINISHED")
+    assert finished == ["cnn seed 0", "mlp seed 0", "mlp seed 1", "mlp seed 2"]
+
+    other, _ = pipeline(*options, "--models", "mlp", "--image-size", "28")
+    assert "finished before" not in other, "other options make another study"
+    table = environment / "table.parquet"
+    pipeline("compare", "--study", study.info.run_id, "--output", str(table))
+    seeds = pd.read_parquet(table).set_index("architecture")["seeds"]
+    assert seeds.to_dict() == {"cnn": 1, "mlp": 3}
+    logged = pd.read_csv(client.download_artifacts(study.info.run_id, "comparison.csv"))
+    pd.testing.assert_frame_equal(logged, pd.read_parquet(table))
+    assert "mlp" in mlflow.artifacts.load_text(f"{study.info.artifact_uri}/comparison.md")
+    everything, _ = pipeline("compare", "--experiment", "Default", "--filter", "tags.architecture = 'mlp'")
+    assert "recipe" in everything and "| cnn" not in everything, "two recipes of one architecture stay apart"
+
+
+def test_weights_of_a_registered_model_and_of_a_file_start_a_training(environment, bars):
+    options = ["train", "--model", "cnn", "--dataset", str(bars), "--val-size", "20"]
+    pipeline(*options, "--epochs", "8", "--batch-size", "16", "--model-args", "channels=(8,16)")
+    out, _ = pipeline(*options, "--epochs", "1", "--lr", "1e-6", "--weights", "models:/bars-cnn/1")
+    assert "100.00% of the 40 test images" in out, "it starts where the registered model stopped"
+    file = min((environment / "mlruns").rglob("weights.safetensors"), key=lambda path: path.stat().st_mtime)
+    out, _ = pipeline(*options, "--epochs", "1", "--lr", "1e-6", "--weights", str(file), "--freeze", "features")
+    assert "100.00% of the 40 test images" in out
+    _, err = pipeline("train", "--model", "mlp", "--dataset", str(bars), "--weights", str(file), code=2)
+    assert "holds the weights of cnn, not of mlp" in err
+
+
+def test_a_diverging_training_fails_with_advice(environment, bars):
+    wild = ["--optimizer", "sgd", "--lr", "99", "--model-args", "hidden=500", "--epochs", "50"]
+    _, err = pipeline("train", "--model", "mlp", "--dataset", str(bars), "--val-size", "20", *wild, code=1)
+    assert "try a smaller lr than 99" in err and "Traceback" not in err
+    run = only_run()
+    assert run.info.status == "FAILED" and "try a smaller lr" in run.data.tags["failure"]
