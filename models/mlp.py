@@ -15,7 +15,7 @@ RECIPE = {
     "weight_decay": 0.05,
     "warmup": 0.2,
     "batch_size": 128,
-    "epochs": 15,
+    "epochs": 25,
     "min_steps": 1500,
     "label_smoothing": 0.0,
     "clip_norm": 0.0,

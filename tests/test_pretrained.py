@@ -1,0 +1,81 @@
+"""Published weights through torchvision's own loader, from files where torchvision keeps its downloads."""
+
+from pathlib import Path
+
+import mlflow
+import pytest
+import torch
+import torchvision
+from conftest import only_run, pipeline
+from safetensors.torch import load_file
+
+import models
+
+
+@pytest.fixture
+def published(environment, monkeypatch):
+    """Put a state dict of torchvision's own architecture where its download of published weights would be."""
+    monkeypatch.setenv("TORCH_HOME", str(environment / "torch"))
+
+    def place(name: str) -> dict[str, torch.Tensor]:
+        torch.manual_seed(1)
+        state = torchvision.models.get_model(name, weights=None).state_dict()
+        file = environment / "torch" / "hub" / "checkpoints" / Path(models.get(name).weights.url).name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(state, file)
+        return state
+
+    return place
+
+
+def registered_weights(environment) -> dict[str, torch.Tensor]:
+    (file,) = (environment / "mlruns").rglob("weights.safetensors")
+    return load_file(file)
+
+
+def test_alexnet_is_fine_tuned_at_224_px_with_a_new_head(environment, bars, published):
+    start = published("alexnet")
+    pipeline(
+        "train", "--model", "alexnet", "--dataset", str(bars), "--limit", "30", "--val-size", "20", "--epochs", "1"
+    )
+    params = only_run().data.params
+    assert (params["weights"], params["image_size"], params["freeze"]) == ("imagenet", "224", "none")
+    trained = registered_weights(environment)
+    assert trained["classifier.6.weight"].shape == (10, 4096)
+    # Two small steps: close to where it started, but not the same, in the features as in the kept part of the head.
+    for name in ("features.0.weight", "classifier.1.weight"):
+        assert not torch.equal(trained[name], start[name])
+        assert (trained[name] - start[name]).abs().max() < 0.01
+
+
+def test_mobilenet_v2_trains_its_classifier_on_frozen_features(environment, bars, published):
+    start = published("mobilenet_v2")
+    pipeline("train", "--model", "mobilenet_v2", "--dataset", str(bars), "--val-size", "20", "--epochs", "3")
+    params = only_run().data.params
+    assert (params["weights"], params["freeze"], params["augment"]) == ("imagenet", "features", "none")
+    trained = registered_weights(environment)
+    assert trained["classifier.1.weight"].shape == (10, 1280)
+    assert all(torch.equal(trained[name], value) for name, value in start.items() if name.startswith("features."))
+
+
+def test_without_network_one_sentence_names_the_ways_out(environment, bars, mistake, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(environment / "empty"))
+    # A proxy that refuses connections: no test should reach for the real server, even where there is network.
+    for name in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    err = mistake("train", "--model", "alexnet", "--dataset", str(bars), code=2)
+    assert "The published weights of alexnet could not be fetched" in err
+    for way_out in ("-P dataset=FOLDER", "-P dataset=digits", "-P weights=none", "-P weights=FILE"):
+        assert way_out in err
+    assert mlflow.MlflowClient().search_runs(["0"]) == []
+
+
+def test_a_file_that_hides_code_is_not_unpickled(environment, bars, mistake, tmp_path):
+    class Malice:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "executed",))
+
+    torch.save({"weight": Malice()}, tmp_path / "weights.pth")
+    err = mistake("train", "--model", "cnn", "--dataset", str(bars), "--weights", str(tmp_path / "weights.pth"), code=2)
+    assert "holds no weights that can be read safely" in err
+    assert not (tmp_path / "executed").exists()

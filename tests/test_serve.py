@@ -1,0 +1,137 @@
+"""The registered model in other hands: a process without this project, and MLflow's own server."""
+
+import json
+import os
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import free_port, only_run, pipeline, wait_for
+
+import models
+from pipeline import data
+
+STRANGER = """
+import sys, json, numpy, mlflow, pathlib
+images = numpy.load(sys.argv[2])
+model = mlflow.pyfunc.load_model(sys.argv[1])
+numpy.save(sys.argv[3], model.predict(images))
+loaded = [name for name in sys.modules if name.split(".")[0] in ("pipeline", "models")]
+assert not loaded, loaded
+"""
+
+
+def predict_elsewhere(folder, uri: str, images: np.ndarray) -> np.ndarray:
+    """Predictions from a process that has neither this project nor its folder on the path."""
+    elsewhere = folder / "elsewhere"
+    elsewhere.mkdir(exist_ok=True)
+    np.save(elsewhere / "images.npy", images)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [sys.executable, "-I", "-c", STRANGER, uri, "images.npy", "out.npy"]
+    subprocess.run(command, cwd=elsewhere, env=environment, check=True, timeout=200)
+    return np.load(elsewhere / "out.npy")
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_loads_where_this_project_is_not_and_predicts_as_the_run_did(environment, bars, name):
+    size = ["--limit", "60", "--val-size", "20", "--epochs", "1"]
+    pipeline("train", "--model", name, "--dataset", str(bars), "--weights", "none", *size)
+    dataset = data.load(str(bars), environment)
+    predictions = pd.read_csv(
+        mlflow.MlflowClient().download_artifacts(only_run().info.run_id, "predictions.csv"), dtype={"prediction": str}
+    )
+    logged = predictions[[f"probability_{name}" for name in dataset.classes]].to_numpy()
+    served = predict_elsewhere(environment, f"models:/bars-{name}/1", dataset.test.images)
+    assert served.dtype == np.float32
+    assert np.allclose(served, logged, atol=1e-5)
+    assert [dataset.classes[label] for label in served.argmax(1)] == predictions["prediction"].tolist()
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory, bars):
+    """A registered model, and the store it lies in."""
+    folder = tmp_path_factory.mktemp("registry")
+    store = {"MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db", "DIGIT_COMPARISON_ROOT": str(folder / "root")}
+    store["PYTHONPATH"] = str(data.Path(data.__file__).parents[1])
+    options = ["--epochs", "1", "--val-size", "20"]
+    pipeline("train", "--model", "mlp", "--dataset", str(bars), *options, env=store, cwd=folder)
+    mlflow.set_tracking_uri(store["MLFLOW_TRACKING_URI"])
+    yield mlflow.pyfunc.load_model("models:/bars-mlp/1"), store
+    mlflow.set_tracking_uri(None)
+
+
+IMAGES = np.zeros((3, 28, 28), np.uint8)
+REFUSED = [
+    (IMAGES.astype(np.float32), r"not float32\. Pixels in \[0, 1\] must be multiplied by 255"),
+    (IMAGES + 0.5 * 100, "not float64"),
+    (IMAGES.astype(np.int64) + 256, "not from 256 to 256"),
+    (IMAGES.astype(np.int64) - 1, "not from -1 to -1"),
+    (IMAGES[:, :27], r"not of shape \(3, 27, 28\)"),
+    (IMAGES[0], r"not of shape \(28, 28\)"),
+    (IMAGES[:0], r"not of shape \(0, 28, 28\)"),
+    (IMAGES.astype(bool), "not bool"),
+    (IMAGES.astype(str), "not <U"),
+    (pd.DataFrame(IMAGES[0]), "as a numpy array, not DataFrame|not match|structure"),
+]
+
+
+@pytest.mark.parametrize(("images", "says"), REFUSED)
+def test_wrong_input_is_refused_and_never_rounded(model, images, says):
+    with pytest.raises(mlflow.exceptions.MlflowException, match=says):
+        model[0].predict(images)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int64, np.uint16])
+def test_whole_numbers_of_any_width_are_the_same_image(model, kind):
+    images = np.random.default_rng(0).integers(0, 256, (3, 28, 28))
+    assert np.array_equal(model[0].predict(images.astype(kind)), model[0].predict(images.astype(np.uint8)))
+
+
+def test_signature_requirements_and_example_come_along(model):
+    metadata = model[0].metadata
+    assert metadata.metadata["input"] == "uint8 (N, 28, 28), 0 black to 255 white"
+    assert metadata.get_output_schema().inputs[0].shape == (-1, 10)
+    assert metadata.saved_input_example_info
+    packages = mlflow.pyfunc.get_model_dependencies("models:/bars-mlp/1")
+    pins = [line.strip() for line in data.Path(packages).read_text().splitlines()]
+    assert all("==" in pin and "+" not in pin for pin in pins)
+
+
+def test_mlflow_serves_it_and_refuses_pixels_in_0_to_1(model):
+    loaded, store = model
+    port = free_port()
+    command = ["-m", "mlflow", "models", "serve", "-m", "models:/bars-mlp/1", "--env-manager", "local"]
+    process = subprocess.Popen(
+        [sys.executable, *command, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"],
+        env=os.environ | store | {"PATH": f"{data.Path(sys.executable).parent}:{os.environ['PATH']}"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_for(f"http://127.0.0.1:{port}/ping", process)
+        images = np.random.default_rng(0).integers(0, 256, (256, 28, 28))
+        answer = ask(port, images.tolist())
+        assert np.allclose(answer["predictions"], loaded.predict(images), atol=1e-5)
+        with pytest.raises(urllib.error.HTTPError) as refusal:
+            ask(port, (images / 255).tolist())
+        assert refusal.value.code == 400
+        assert "must be multiplied by 255" in refusal.value.read().decode()
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def ask(port: int, images: list) -> dict:
+    """Send images to a served model as JSON."""
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/invocations",
+        json.dumps({"inputs": images}).encode(),
+        {"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return json.load(answer)
