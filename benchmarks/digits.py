@@ -1,0 +1,40 @@
+"""Hold the newest study on `digits` against what is promised of it: accuracy of every architecture, and time.
+
+    mlflow run . --env-manager uv && python -m benchmarks.digits
+
+Exit code 1 when a promise is not kept.
+"""
+
+import sys
+
+from pipeline import compare, tracking
+
+LEAST_ACCURACY = 0.93
+MOST_SECONDS = 300
+
+
+def main() -> None:
+    """Print the study's table, its time, and each promise that it breaks."""
+    experiment = tracking.current_experiment()
+    study = tracking.find_study(experiment)
+    if study is None or study.data.tags["dataset"] != "digits":
+        sys.exit("The newest study is not one on digits: run `mlflow run . --env-manager uv` first.")
+    within = f"tags.`{tracking.PARENT}` = '{study.info.run_id}'"
+    table = compare.summarise(tracking.finished_trainings(experiment, within))
+    # The study's own run begins with the launcher, before the environment is installed.
+    started = min(run.info.start_time for run in tracking.find_runs(experiment, within))
+    seconds = (study.info.end_time - started) / 1000
+    print(compare.markdown(table))
+    print(f"\nThe study took {seconds:.0f} s; at most {MOST_SECONDS} s on two cores are promised.")
+    broken = [
+        f"{row.architecture} reaches {row.accuracy:.2%} of the test images, {LEAST_ACCURACY:.0%} are promised."
+        for row in table.itertuples()
+        if row.accuracy < LEAST_ACCURACY
+    ]
+    if seconds > MOST_SECONDS:
+        broken.append("The study took too long.")
+    sys.exit("\n".join(broken) or 0)
+
+
+if __name__ == "__main__":
+    main()
