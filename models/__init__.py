@@ -15,6 +15,7 @@ torchvision and nothing of this project, so that a registered model can carry a 
 """
 
 import difflib
+import hashlib
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
@@ -83,6 +84,11 @@ class Architecture:
     weights: Any | None
 
     @property
+    def sha256(self) -> str:
+        """Hash of the source file."""
+        return hashlib.sha256(self.file.read_bytes()).hexdigest()
+
+    @property
     def arguments(self) -> dict[str, Any]:
         """The constructor arguments a user may set, with their defaults."""
         parameters = inspect.signature(self.build).parameters
@@ -92,11 +98,13 @@ class Architecture:
         """The recipe from scratch, or the one for fine-tuning loaded weights."""
         return replace(self.recipe, **self.pretrained) if pretrained else self.recipe
 
-    def create(self, *, num_classes: int, in_channels: int, image_size: int, model_args: Mapping[str, Any]) -> Any:
-        """Build the `torch.nn.Module` with fresh weights."""
+    def build_arguments(
+        self, *, num_classes: int, in_channels: int, image_size: int, model_args: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Keyword arguments of `build`: what depends on data and recipe, as far as it takes it, and the user's."""
         supplied = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size}
         taken = inspect.signature(self.build).parameters
-        return self.build(**{k: v for k, v in supplied.items() if k in taken}, **model_args)
+        return {**{name: value for name, value in supplied.items() if name in taken}, **model_args}
 
 
 def names() -> list[str]:

@@ -20,7 +20,7 @@ RECIPE = {
     "weight_decay": 0.05,
     "warmup": 0.3,
     "batch_size": 64,
-    "epochs": 6,
+    "epochs": 5,
     "min_steps": 200,
     "label_smoothing": 0.1,
     "clip_norm": 1.0,

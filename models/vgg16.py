@@ -21,7 +21,7 @@ RECIPE = {
     "weight_decay": 0.05,
     "warmup": 0.3,
     "batch_size": 32,
-    "epochs": 3,
+    "epochs": 2,
     "min_steps": 280,
     "label_smoothing": 0.0,
     "clip_norm": 1.0,

@@ -16,7 +16,7 @@ RECIPE = {
     "weight_decay": 0.05,
     "warmup": 0.2,
     "batch_size": 64,
-    "epochs": 15,
+    "epochs": 12,
     "min_steps": 600,
     "label_smoothing": 0.1,
     "clip_norm": 1.0,

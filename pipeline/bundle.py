@@ -1,6 +1,6 @@
 """The folder a registered model carries: weights, description and the two source files that rebuild the network."""
 
-import inspect
+import hashlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -16,29 +16,29 @@ import models
 from pipeline import preprocess
 from pipeline.config import TrainConfig
 from pipeline.data import ImageSet
-from pipeline.errors import InputError
+from pipeline.errors import InputError, first_line
 
+PREPROCESS = ("image_size", "in_channels", "mean", "std")
 # The part of a config that weights only fit with.
-STORED = ("image_size", "in_channels", "mean", "std", "model_args")
+STORED = (*PREPROCESS, "model_args")
 
 
 def write(folder: Path, *, config: TrainConfig, model: nn.Module, images: ImageSet) -> None:
     """Write the bundle of a trained model into an existing folder."""
     chosen = models.get(config.model)
-    supplied = {
-        "num_classes": len(images.classes),
-        "in_channels": config.in_channels,
-        "image_size": config.image_size,
-    }
-    taken = inspect.signature(chosen.build).parameters
     about = {
         "model": config.model,
         "dataset": config.dataset,
         "classes": images.classes,
         "height": images.images.shape[1],
         "width": images.images.shape[2],
-        "arguments": {**{k: v for k, v in supplied.items() if k in taken}, **config.model_args},
-        "preprocess": {name: getattr(config, name) for name in ("image_size", "in_channels", "mean", "std")},
+        "arguments": chosen.build_arguments(
+            num_classes=len(images.classes),
+            in_channels=config.in_channels,
+            image_size=config.image_size,
+            model_args=config.model_args,
+        ),
+        "preprocess": {name: getattr(config, name) for name in PREPROCESS},
     }
     (folder / "model.json").write_text(json.dumps(about, indent=2))
     shutil.copy(chosen.file, folder / "architecture.py")
@@ -54,7 +54,7 @@ def read_weights(path: Path, *, model: str) -> tuple[dict[str, Tensor], Mapping[
     """Weights from a file: .safetensors, or a state dict as torch saves it, of which only tensors are read.
 
     Returns:
-        the weights by parameter name, and the config values they were saved with, none for a foreign file.
+        the weights by parameter name, and config values: the file's hash, and those of STORED it was saved with.
 
     Raises:
         InputError: no such file, no weights in it, or those of another architecture.
@@ -66,17 +66,21 @@ def read_weights(path: Path, *, model: str) -> tuple[dict[str, Tensor], Mapping[
     try:
         if path.suffix == ".safetensors":
             with safe_open(path, framework="pt") as file:
-                stored = json.loads((file.metadata() or {}).get("config", "{}"))
+                saved = json.loads((file.metadata() or {}).get("config", "{}"))
                 state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no mapping
         else:
-            stored = {}
+            saved = {}
             state = torch.load(path, map_location="cpu", weights_only=True)
             if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
                 raise ValueError("it holds more than named tensors")
+        origin = saved.get("model", model)
+        stored = {name: saved[name] for name in STORED if name in saved}
+        with path.open("rb") as file:
+            stored["weights_sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
     except Exception as error:
         # Arbitrary bytes make the reader of tensors fail in arbitrary ways.
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].split(". ")[0].rstrip(".")
+        reason = first_line(error).split(". ")[0]
         raise InputError(f"{path} holds no weights that can be read safely ({reason}).") from error
-    if (origin := stored.pop("model", model)) != model:
+    if origin != model:
         raise InputError(f"{path} holds the weights of {origin}, not of {model}.")
     return dict(state), stored

@@ -1,43 +1,33 @@
 """What survives a kill -9: one file a training, replaced after every epoch, and a lock while it is trained."""
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 
-from pipeline.errors import InputError
-from pipeline.files import replacing
+from pipeline.files import only_process, replacing
 
 
 class Checkpoint:
-    """The checkpoint of one MLflow run, in a folder of all of them.
-
-    Raises:
-        InputError: on entering, another process is training this run.
-    """
+    """The checkpoint of one MLflow run, in a folder of all of them."""
 
     def __init__(self, root: Path, run_id: str) -> None:
         self.run_id = run_id
         self.path = root / "checkpoints" / f"{run_id}.pt"
-        self.lock = FileLock(self.path.with_suffix(".lock"))
 
-    def __enter__(self) -> "Checkpoint":
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            self.lock.acquire(timeout=0)
-        except Timeout as error:
-            raise InputError(f"Run {self.run_id} is being trained by another process: wait for it to end.") from error
-        return self
+    def locked(self) -> AbstractContextManager[None]:
+        """Keep other processes from training this run.
 
-    def __exit__(self, *exception: object) -> None:
-        self.lock.release()
-        self.lock_path.unlink(missing_ok=True)
+        Raises:
+            InputError: on entering, another process is training it.
+        """
+        return only_process(self.path.with_suffix(".lock"), f"Run {self.run_id} is being trained")
 
-    @property
-    def lock_path(self) -> Path:
-        return Path(self.lock.lock_file)
+    def exists(self) -> bool:
+        """Whether there is something to go on from."""
+        return self.path.exists()
 
     def save(self, *, training: Mapping[str, Any], config: Mapping[str, str], elapsed: float) -> None:
         """Replace the file as a whole.
@@ -53,7 +43,7 @@ class Checkpoint:
 
     def load(self) -> dict[str, Any] | None:
         """What was saved last, on the CPU, or None."""
-        if not self.path.exists():
+        if not self.exists():
             return None
         return torch.load(self.path, map_location="cpu", weights_only=True)
 

@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import os
 import signal
 import sys
 import tempfile
@@ -16,6 +17,7 @@ import models
 from pipeline.errors import InputError, Interrupted, PipelineError
 from pipeline.files import ROOT_VARIABLE, default_root
 
+STOPPING = (signal.SIGINT, signal.SIGTERM)
 DATASETS = "digits, mnist, fashion-mnist, kmnist, emnist-digits, or a folder of IDX files"
 WEIGHTS = "imagenet, none, a weights file, or a registered model models:/NAME@ALIAS; auto: imagenet where published"
 
@@ -64,6 +66,7 @@ root_option = click.option(
     "--root",
     type=click.Path(path_type=Path, file_okay=False),
     default=default_root,
+    callback=lambda context, option, path: path.expanduser(),
     show_default=f"the user's cache folder, or ${ROOT_VARIABLE}",
     help="Folder for downloads, manifests and checkpoints.",
 )
@@ -115,6 +118,7 @@ def main_command(dataset: str, names: str, seeds: int, weights: str | None, root
     chosen = models.names() if names == "all" else [name.strip() for name in names.split(",")]
     from pipeline import config, data, study
 
+    catch_signals()
     for name in chosen:
         config.architecture(name)
     images = data.load(dataset, root)
@@ -140,6 +144,7 @@ def prepare(dataset: str, root: Path) -> None:
     from pipeline import data, figures, tracking
     from pipeline.files import replacing
 
+    catch_signals()
     images = data.load(dataset, root)
     manifest = data.manifest(images)
     target = root / "manifests" / f"{images.name}-{images.sha256[:12]}.json"
@@ -189,7 +194,9 @@ def train(
     """Train one architecture, test it, register it."""
     from pipeline import config, data, tracking, training
     from pipeline import weights as sources
+    from pipeline.engine import check_build
 
+    catch_signals()
     arguments = config.parse_model_args(model_args)
     source = config.resolve_weights(model, weights)
     images = data.load(dataset, root)
@@ -197,10 +204,11 @@ def train(
     resolved = config.resolve(
         model, images, weights=source, seed=seed, model_args=arguments, stored=stored, **split_choices(choices)
     )
+    check_build(resolved, num_classes=len(images.classes))
     run_id = None
     if resume:
         found = tracking.find_trainings(tracking.current_experiment(), resolved.key)
-        run_id = next((run.info.run_id for run in found if tracking.is_cut(run)), None)
+        run_id = training.resumable(found, root)
         click.echo(
             f"Resuming run {run_id}." if run_id else "There is no interrupted training of these options: starting."
         )
@@ -304,23 +312,42 @@ def describe(manifest: Mapping[str, Any]) -> None:
 
 def main() -> None:
     """Run a command and turn every expected failure into one sentence and an exit code."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, interrupt)
+    for number in STOPPING:
+        signal.signal(number, leave)
     try:
         commands.main(prog_name="python -m pipeline", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.ctx.get_help())
     except click.ClickException as error:
         hint = f" See {error.ctx.command_path} --help." if isinstance(error, click.UsageError) and error.ctx else ""
         fail(f"{error.format_message()}{hint}", InputError.exit_code)
     except PipelineError as error:
         fail(str(error), error.exit_code)
+    except OSError as error:
+        fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}.", PipelineError.exit_code)
     except Interrupted as error:
         fail("Interrupted; the same command with --resume (a study: the same command) goes on.", error.exit_code)
 
 
+def catch_signals() -> None:
+    """From here on there is something to end in order: unwind the stack when asked to stop."""
+    for number in STOPPING:
+        signal.signal(number, interrupt)
+
+
 def interrupt(number: int, frame: object) -> None:
-    """Signal handler: unwind the stack so that runs are ended and files removed."""
-    signal.signal(number, signal.SIG_IGN)
+    """Signal handler that ends runs and removes temporary files on its way out.
+
+    Later signals are ignored: on Ctrl-C the launcher adds a SIGTERM to the terminal's SIGINT.
+    """
+    for other in STOPPING:
+        signal.signal(other, signal.SIG_IGN)
     raise Interrupted(number)
+
+
+def leave(number: int, frame: object) -> None:
+    """Signal handler while libraries are still being imported, which an exception could leave half done."""
+    os._exit(128 + number)
 
 
 def fail(message: str, exit_code: int) -> None:

@@ -40,7 +40,7 @@ def summarise(trainings: pd.DataFrame) -> pd.DataFrame:
     """
     if trainings.empty:
         raise InputError("There is no finished training to compare: run `mlflow run . -e train` or a study first.")
-    # A seed trained twice with the same recipe gives the same numbers and counts once.
+    # A seed trained twice with the same config gives the same numbers and counts once.
     once = trainings.drop_duplicates("config_key")
     groups = once.groupby(["dataset", "dataset_sha256", "architecture", "recipe_key"], sort=False)
     table = groups.agg(

@@ -21,7 +21,8 @@ class TrainConfig:
     """Everything that decides how a training turns out. Every field is logged as a param of the run.
 
     The fields up to `precision` are explained in `models.Recipe`; `weights` says where the model starts from, `limit`
-    how many training images it sees (0: all), `val_size` how many of the training file choose the best epoch.
+    how many training images it sees (0: all), `val_size` how many of the training file choose the best epoch. Hashes
+    stand for what a name alone does not fix: the images, the architecture's source, a weights file.
     """
 
     dataset: str
@@ -48,6 +49,8 @@ class TrainConfig:
     limit: int
     seed: int
     device: str
+    architecture_sha256: str
+    weights_sha256: str = ""
 
     def params(self) -> dict[str, str]:
         """Every field as text, the way it is logged."""
@@ -107,7 +110,7 @@ def resolve(
         name: the architecture.
         weights: from `resolve_weights`.
         overrides: recipe fields set by the user; what is absent is the recipe's.
-        stored: the input and the constructor arguments that came with a weights file, if any.
+        stored: config values that come with the weights, as `weights.load` gives them.
 
     Raises:
         InputError: values that do not fit the architecture, the data or this machine.
@@ -127,6 +130,8 @@ def resolve(
     val_size = data.default_val_size(dataset) if val_size is None else val_size
     images = len(dataset.train) - val_size
     images = min(limit, images) if limit else images
+    if images < 1:
+        raise InputError(f"val_size={val_size} leaves no image of the {len(dataset.train):,} to train on.")
     if "epochs" not in overrides:
         recipe["epochs"] = max(recipe["epochs"], math.ceil(min_steps / math.ceil(images / recipe["batch_size"])))
     if "precision" not in overrides:
@@ -140,6 +145,7 @@ def resolve(
         limit=limit,
         seed=seed,
         device=device,
+        architecture_sha256=chosen.sha256,
         **recipe,
     )
 

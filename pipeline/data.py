@@ -13,7 +13,6 @@ import hashlib
 import math
 import re
 import shutil
-import socket
 import tempfile
 import zlib
 from collections.abc import Callable
@@ -24,9 +23,9 @@ from pathlib import Path
 import idx2numpy
 import numpy as np
 
-from pipeline.errors import WITHOUT_NETWORK, InputError
+from pipeline.errors import WITHOUT_NETWORK, InputError, first_line
+from pipeline.network import impatient_sockets
 
-DOWNLOAD_TIMEOUT_S = 30
 LARGEST_SIDE = 4096
 CHUNK = 1 << 20
 SPLIT_SEED = 0
@@ -171,23 +170,22 @@ def find_idx(folder: Path) -> dict[str, Path]:
     """
     pattern = re.compile(r"(?P<prefix>.*-)?(?P<split>train|t10k|test)-(?P<kind>images|labels)[-.]idx[13]-ubyte(\.gz)?")
     found: dict[str, Path] = {}
-    prefixes = set()
+    sets = set()
     # Plain files sort before their compressed twins and win over them.
     for path in sorted([*folder.glob("*"), *folder.glob("*/*")], key=lambda path: (path.suffix == ".gz", path)):
         if path.is_file() and (match := pattern.fullmatch(path.name)):
-            prefixes.add(match["prefix"])
+            inside_its_own_name = path.parent.name == path.name.removesuffix(".gz")
+            home = folder if inside_its_own_name else path.parent
+            sets.add(str(home / f"{match['prefix'] or ''}*"))
             split = "train" if match["split"] == "train" else "test"
             found.setdefault(f"{split}-{match['kind']}", path)
+    if len(sets) > 1:
+        raise InputError(f"{folder} holds several data sets, {' and '.join(sorted(sets))}: name a folder with one.")
     missing = [key for key in ("train-images", "train-labels", "test-images", "test-labels") if key not in found]
     if missing:
         raise InputError(
             f"{folder} lacks the IDX files of {', '.join(missing)}: "
             "names such as train-images-idx3-ubyte or t10k-labels-idx1-ubyte.gz are looked for."
-        )
-    if len(prefixes) > 1:
-        raise InputError(
-            f"{folder} holds several data sets ({', '.join(sorted(str(p or 'no prefix') for p in prefixes))}): "
-            "put each into a folder of its own."
         )
     return found
 
@@ -319,20 +317,18 @@ def _download(folder: Path, loader: str, **options: str) -> None:
     import torchvision
 
     folder.parent.mkdir(parents=True, exist_ok=True)
-    timeout = socket.getdefaulttimeout()
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
-        socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_S)
         try:
-            getattr(torchvision.datasets, loader)(temporary, download=True, **options)
+            with impatient_sockets():
+                getattr(torchvision.datasets, loader)(temporary, download=True, **options)
         except (OSError, RuntimeError) as error:
-            reason = str(error).splitlines()[0].rstrip(".:")
-            raise InputError(f"{folder.name} could not be downloaded ({reason}): {WITHOUT_NETWORK}.") from error
-        finally:
-            socket.setdefaulttimeout(timeout)
-        pattern = f"*{options['split']}-*" if "split" in options else "*"
+            raise InputError(
+                f"{folder.name} could not be downloaded ({first_line(error)}): {WITHOUT_NETWORK}."
+            ) from error
+        pattern = f"*{options['split']}-*-ubyte" if "split" in options else "*-ubyte"
         complete = Path(temporary) / "complete"
         complete.mkdir()
-        for path in Path(temporary, loader, "raw").rglob(f"{pattern}-ubyte"):
+        for path in Path(temporary, loader, "raw").rglob(pattern):
             shutil.move(path, complete)
         # A rename is atomic; where another process was faster, its copy is as good.
         try:

@@ -5,6 +5,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,13 @@ import numpy as np
 import psutil
 import torch
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import OneCycleLR
+from torch.optim.lr_scheduler import LambdaLR
 
 import models
 from pipeline.augment import augment
 from pipeline.config import TrainConfig
 from pipeline.data import ImageSet, Splits
-from pipeline.errors import InputError, PipelineError
+from pipeline.errors import InputError, PipelineError, first_line
 from pipeline.preprocess import Preprocess
 from pipeline.task import Task, create
 
@@ -64,8 +65,6 @@ class Training:
     def __init__(self, config: TrainConfig, splits: Splits, state: Mapping[str, Tensor] | None = None) -> None:
         self.config = config
         self.device = torch.device(config.device)
-        if self.device.type == "cuda":
-            torch.set_float32_matmul_precision("high")
         torch.manual_seed(config.seed)
         self.generator = torch.Generator(self.device).manual_seed(config.seed)
         self.head = models.get(config.model).head
@@ -80,12 +79,8 @@ class Training:
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad = config.freeze == "none" or name.startswith(f"{self.head}.")
         self.optimizer = create_optimizer(config, self.model)
-        self.schedule = OneCycleLR(
-            self.optimizer,
-            max_lr=config.lr,
-            total_steps=config.epochs * self.steps,
-            pct_start=config.warmup,
-            cycle_momentum=False,
+        self.schedule = LambdaLR(
+            self.optimizer, partial(one_cycle, total=config.epochs * self.steps, warmup=config.warmup)
         )
         # Kept here between epochs, so that nothing else that draws random numbers changes the training.
         self.rng = get_rng(self.device)
@@ -143,6 +138,8 @@ def fit(
         PipelineError: the loss is no longer a finite number.
     """
     config, task, optimizer = training.config, training.task, training.optimizer
+    # TF32 where there are matrix units for it: training does not need the last bits of a product.
+    torch.set_float32_matmul_precision("high")
     started = time.perf_counter()
     feed = create_feed(training)
     parameters = [parameter for parameter in training.model.parameters() if parameter.requires_grad]
@@ -170,16 +167,13 @@ def fit(
             seen += len(batch)
             if step % REPORT_EVERY == 0 or step == training.steps:
                 mean = total.item() / seen
-                if not math.isfinite(mean):
-                    raise PipelineError(
-                        f"The loss of {config.model} became {mean} in epoch {index}: "
-                        f"try a smaller lr than {config.lr:g}, or precision=fp32."
-                    )
+                check_finite(mean, config, index)
                 report(index, step, mean)
         training_seconds = time.perf_counter() - training_started
         training.rng = get_rng(training.device)
 
         scores = task.score(predict(training, feed), training.val.targets)
+        check_finite(scores["loss"], config, index)
         epoch = Epoch(
             index,
             {
@@ -197,6 +191,19 @@ def fit(
         started = time.perf_counter()
 
 
+def check_finite(loss: float, config: TrainConfig, epoch: int) -> None:
+    """Stop a training that has diverged.
+
+    Raises:
+        PipelineError: the loss is infinite or not a number.
+    """
+    if not math.isfinite(loss):
+        raise PipelineError(
+            f"The loss of {config.model} became {loss} in epoch {epoch}: "
+            f"try a smaller lr than {config.lr:g}, or precision=fp32."
+        )
+
+
 @torch.inference_mode()
 def predict(training: Training, feed: "Feed") -> np.ndarray:
     """Predictions on the validation images with the weights as they are."""
@@ -210,6 +217,7 @@ def predict(training: Training, feed: "Feed") -> np.ndarray:
 @torch.inference_mode()
 def predict_images(training: Training, images: np.ndarray) -> np.ndarray:
     """Predictions of the model as it is on uint8 images (N, H, W), in float32 as a registered model computes them."""
+    torch.set_float32_matmul_precision("highest")
     training.model.eval()
     batches = torch.from_numpy(images).split(training.config.batch_size)
     inputs = (training.preprocess(batch.to(training.device)) for batch in batches)
@@ -227,17 +235,47 @@ def build(config: TrainConfig, *, num_classes: int) -> nn.Module:
         InputError: the constructor refuses the arguments.
     """
     chosen = models.get(config.model)
+    arguments = chosen.build_arguments(
+        num_classes=num_classes,
+        in_channels=config.in_channels,
+        image_size=config.image_size,
+        model_args=config.model_args,
+    )
     try:
-        return chosen.create(
-            num_classes=num_classes,
-            in_channels=config.in_channels,
-            image_size=config.image_size,
-            model_args=config.model_args,
-        )
+        return chosen.build(**arguments)
     except (ValueError, TypeError, RuntimeError, ZeroDivisionError) as error:
-        arguments = ", ".join(f"{name}={value}" for name, value in config.model_args.items())
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise InputError(f"{config.model} cannot be built with {arguments or 'these values'}: {reason}.") from error
+        values = ", ".join(f"{name}={value}" for name, value in arguments.items())
+        raise InputError(f"{config.model} cannot be built with {values}: {first_line(error)}.") from error
+
+
+def check_build(config: TrainConfig, *, num_classes: int) -> None:
+    """Build the architecture and run it without memory or arithmetic, on torch's meta device.
+
+    Raises:
+        InputError: the constructor refuses the arguments, or the image is too small for the layers.
+    """
+    with torch.device("meta"):
+        model = build(config, num_classes=num_classes).eval()
+        inputs = torch.empty(2, config.in_channels, config.image_size, config.image_size)
+        try:
+            model(inputs)
+        except (ValueError, TypeError, RuntimeError) as error:
+            raise InputError(
+                f"{config.model} cannot work on images of {config.image_size} px: {first_line(error)}."
+            ) from error
+
+
+def one_cycle(step: int, *, total: int, warmup: float) -> float:
+    """Factor of the learning rate: a cosine up from 1/25, then one down to almost nothing.
+
+    Smith and Topin, "Super-Convergence", 2018, arXiv:1708.07120, with the constants that torch's OneCycleLR has; that
+    one divides by zero in trainings of very few steps.
+    """
+    peak = max(1.0, warmup * total - 1)
+    low, high, progress = (1 / 25, 1.0, step / peak)
+    if step > peak:
+        low, high, progress = (1 / 25 / 1e4, 1.0, 1 - (step - peak) / (total - 1 - peak))
+    return low + (high - low) * (1 - math.cos(math.pi * progress)) / 2
 
 
 def preprocess(config: TrainConfig) -> Preprocess:
@@ -281,7 +319,7 @@ def train_mode(model: nn.Module, freeze: str, head: str) -> None:
 
 
 def get_rng(device: torch.device) -> dict[str, Tensor]:
-    """State of the global random number generators that dropout draws from."""
+    """State of the global random number generators that dropout draws from, on CPU and CUDA."""
     states = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
         states["cuda"] = torch.cuda.get_rng_state()

@@ -6,6 +6,11 @@ WITHOUT_NETWORK = (
 )
 
 
+def first_line(error: BaseException) -> str:
+    """What a library's error says, without its details and its full stop."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")
+
+
 class PipelineError(Exception):
     """Something failed that is no programming error; its text is all the user sees."""
 

@@ -7,6 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import platformdirs
+from filelock import FileLock, Timeout
+
+from pipeline.errors import InputError
 
 ROOT_VARIABLE = "DIGIT_COMPARISON_ROOT"
 
@@ -16,7 +19,7 @@ def default_root() -> Path:
 
     Not the project's folder: MLflow runs a project from a git address in a temporary one.
     """
-    return Path(os.environ.get(ROOT_VARIABLE) or platformdirs.user_cache_dir("digit-comparison"))
+    return Path(os.environ.get(ROOT_VARIABLE) or platformdirs.user_cache_dir("digit-comparison")).expanduser()
 
 
 @contextmanager
@@ -30,6 +33,35 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
+        # mkstemp lets only the owner in; a result is as open as any other file of the user.
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def only_process(lock: Path, doing: str) -> Iterator[None]:
+    """Keep other processes out of a block; a killed process leaves no lock behind.
+
+    Args:
+        lock: the file that is locked, removed afterwards.
+        doing: what the other process is then doing: "is being trained".
+
+    Raises:
+        InputError: another process is in such a block.
+    """
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    held = FileLock(lock)
+    try:
+        held.acquire(timeout=0)
+    except Timeout as error:
+        raise InputError(f"{doing} by another process: wait for it to end.") from error
+    try:
+        yield
+    finally:
+        # Before the release: a file removed after it may already be another process's lock.
+        lock.unlink(missing_ok=True)
+        held.release()

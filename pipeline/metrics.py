@@ -26,12 +26,13 @@ def confusion(log_probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
 
 
 def per_class(log_probabilities: np.ndarray, targets: np.ndarray, classes: tuple[str, ...]) -> pd.DataFrame:
-    """Precision, recall, F1 and number of images of each class and their averages."""
+    """Precision, recall, F1 and number of images of each class that occurs in the targets, and their averages."""
+    present = np.unique(targets)
     report = classification_report(
         targets,
         log_probabilities.argmax(1),
-        labels=np.arange(len(classes)),
-        target_names=list(classes),
+        labels=present,
+        target_names=[classes[label] for label in present],
         output_dict=True,
         zero_division=0,
     )

@@ -8,10 +8,12 @@ from typing import Any
 import click
 
 from pipeline import tracking, weights
-from pipeline.config import TrainConfig, resolve, resolve_weights, short_hash
+from pipeline.config import PUBLISHED, TrainConfig, resolve, resolve_weights, short_hash
 from pipeline.data import Dataset
+from pipeline.engine import check_build
 from pipeline.errors import PipelineError
-from pipeline.training import train
+from pipeline.files import only_process
+from pipeline.training import resumable, train
 
 
 @dataclass(frozen=True)
@@ -34,10 +36,16 @@ def plan(
     Raises:
         InputError: an option does not fit one of the architectures or this machine.
     """
-    sources = {name: resolve_weights(name, source) for name in names}
-    return [
-        resolve(name, dataset, weights=sources[name], seed=seed, **options) for seed in range(seeds) for name in names
-    ]
+    configs = []
+    for name in names:
+        weights_of = resolve_weights(name, source)
+        # Published weights bring no config of their own; whether they can be had, their training will tell.
+        stored = {} if weights_of == PUBLISHED else weights.load(weights_of, name)[1]
+        configs += [
+            resolve(name, dataset, weights=weights_of, stored=stored, seed=seed, **options) for seed in range(seeds)
+        ]
+        check_build(configs[-1], num_classes=len(dataset.classes))
+    return sorted(configs, key=lambda config: config.seed)
 
 
 def key(dataset: Dataset, *, source: str | None, options: Mapping[str, Any]) -> str:
@@ -51,6 +59,11 @@ def run(dataset: Dataset, configs: Sequence[TrainConfig], *, study_key: str, roo
     A training that was cut is resumed from its checkpoint, one that failed starts again in a run of its own. One
     failing training does not stop the others.
     """
+    with only_process(root / "checkpoints" / f"study-{study_key}.lock", "This study is being run"):
+        return _run(dataset, configs, study_key=study_key, root=root)
+
+
+def _run(dataset: Dataset, configs: Sequence[TrainConfig], *, study_key: str, root: Path) -> Outcome:
     earlier = tracking.find_study(tracking.current_experiment(), study_key)
     if earlier:
         tracking.file_launcher_run("continued", under=earlier.info.run_id)
@@ -70,7 +83,7 @@ def run(dataset: Dataset, configs: Sequence[TrainConfig], *, study_key: str, roo
             if any(tracking.is_finished(training) for training in trainings):
                 click.echo(f"{position}: finished before")
                 continue
-            cut = next(filter(tracking.is_cut, trainings), None)
+            cut = resumable(trainings, root)
             click.echo(f"{position}: {'resuming' if cut else 'training'} on {config.device} in {config.precision}")
             try:
                 result = train(
@@ -78,11 +91,12 @@ def run(dataset: Dataset, configs: Sequence[TrainConfig], *, study_key: str, roo
                     dataset,
                     root=root,
                     state=weights.load(config.weights, config.model)[0],
-                    run_id=cut.info.run_id if cut else None,
+                    run_id=cut,
                 )
-            except PipelineError as error:
-                failures[label] = str(error)
-                click.echo(f"{position}: failed: {error}", err=True)
+            except Exception as error:
+                # Whatever it is: the others go on. The run of this one keeps the traceback.
+                failures[label] = str(error) if isinstance(error, PipelineError) else repr(error)
+                click.echo(f"{position}: failed: {failures[label]}", err=True)
                 continue
             click.echo(f"{position}: {result.summary()}")
     if failures:

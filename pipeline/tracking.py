@@ -1,11 +1,14 @@
 """The only module that talks to MLflow, apart from serve.py, which MLflow itself loads."""
 
 import functools
+import getpass
 import logging
 import os
+import platform
 import tempfile
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -27,9 +30,10 @@ from pipeline.errors import InputError, Interrupted, PipelineError
 # Tags, and the kinds of run they tell apart.
 KIND, STUDY, TRAINING, PREPARATION, LAUNCH = "kind", "study", "training", "preparation", "launch"
 STUDY_KEY, CONFIG_KEY, RECIPE_KEY = "study_key", "config_key", "recipe_key"
+OWNER, FAILURE = "owner", "failure"
 PARENT = "mlflow.parentRunId"
 
-SERVED_PACKAGES = ("mlflow", "torch", "numpy", "safetensors")
+SERVED_PACKAGES = ("mlflow", "torch", "torchvision", "numpy", "safetensors")
 # MLflow's limit; the whole hash stands in a tag.
 DIGEST_LENGTH = 36
 LONGEST_TAG = 5000
@@ -48,7 +52,8 @@ def client() -> mlflow.MlflowClient:
     connection = mlflow.MlflowClient()
     try:
         # Two processes that create the same SQLite file at once would get in each other's way.
-        with FileLock(Path(tempfile.gettempdir(), f"mlflow-{short_hash({'uri': mlflow.get_tracking_uri()})}.lock")):
+        lock = f"mlflow-{getpass.getuser()}-{short_hash({'uri': mlflow.get_tracking_uri()})}.lock"
+        with FileLock(Path(tempfile.gettempdir(), lock)):
             connection.search_experiments(max_results=1)
     except (MlflowException, requests.RequestException, OSError) as error:
         reason = str(error).splitlines()[0][:200]
@@ -86,21 +91,35 @@ def run(
     """
     client()
     launcher_run()
+    status = "FAILED"
     active = mlflow.start_run(run_id=run_id, nested=mlflow.active_run() is not None, log_system_metrics=system_metrics)
-    run_id = active.info.run_id
-    # MLflow would otherwise show its pages for language models.
-    client().set_experiment_tag(active.info.experiment_id, "mlflow.experimentKind", "custom_model_development")
-    client().log_batch(run_id, tags=[RunTag(key, value) for key, value in {"mlflow.runName": name, **tags}.items()])
     try:
+        run_id = active.info.run_id
+        # MLflow would otherwise show its pages for language models.
+        client().set_experiment_tag(active.info.experiment_id, "mlflow.experimentKind", "custom_model_development")
+        ours = {"mlflow.runName": name, OWNER: owner(), **tags}
+        client().log_batch(run_id, tags=[RunTag(key, value) for key, value in ours.items()])
         yield run_id
+        if FAILURE in client().get_run(run_id).data.tags:
+            client().delete_tag(run_id, FAILURE)
+        status = "FINISHED"
     except (Interrupted, KeyboardInterrupt):
-        mlflow.end_run("KILLED")
+        status = "KILLED"
         raise
     except BaseException as error:
-        client().set_tag(run_id, "failure", str(error)[:LONGEST_TAG] or type(error).__name__)
-        mlflow.end_run("FAILED")
+        # What went wrong matters more than a server that cannot be told so.
+        with suppress(Exception):
+            client().set_tag(run_id, FAILURE, str(error)[:LONGEST_TAG] or type(error).__name__)
+            if not isinstance(error, PipelineError):
+                client().log_text(run_id, traceback.format_exc(), "traceback.txt")
         raise
-    mlflow.end_run("FINISHED")
+    finally:
+        mlflow.end_run(status)
+
+
+def owner() -> str:
+    """Who continues what: on a shared server nobody goes on with the runs of another user or machine."""
+    return f"{getpass.getuser()}@{platform.node()}"
 
 
 # --- Writing -------------------------------------------------------------------------------------------------------
@@ -152,7 +171,7 @@ def log_results(run_id: str, metrics: Mapping[str, float], *, time_ms: int) -> N
 
 def mark_failed(run_id: str, reason: str) -> None:
     """Give an ended run the status FAILED and say why in a tag."""
-    client().set_tag(run_id, "failure", reason[:LONGEST_TAG])
+    client().set_tag(run_id, FAILURE, reason[:LONGEST_TAG])
     client().set_terminated(run_id, "FAILED")
 
 
@@ -248,25 +267,20 @@ def find_runs(experiment: str, filter_string: str, *, most: int | None = None) -
 
 
 def find_study(experiment: str, key: str | None = None) -> Run | None:
-    """The newest study, or the newest with this key."""
-    wanted = f"tags.{KIND} = '{STUDY}'" + (f" and tags.{STUDY_KEY} = '{key}'" if key else "")
-    return next(iter(find_runs(experiment, wanted, most=1)), None)
+    """The newest study of anyone, or of this owner the newest with this key."""
+    own = f" and tags.{STUDY_KEY} = '{key}' and tags.{OWNER} = '{owner()}'" if key else ""
+    return next(iter(find_runs(experiment, f"tags.{KIND} = '{STUDY}'{own}", most=1)), None)
 
 
 def find_trainings(experiment: str, config_key: str, *, parent: str | None = None) -> list[Run]:
-    """Trainings of exactly this config, newest first; only those of one study where `parent` is given."""
-    wanted = f"tags.{CONFIG_KEY} = '{config_key}'" + (f" and tags.`{PARENT}` = '{parent}'" if parent else "")
-    return find_runs(experiment, wanted)
+    """This owner's trainings of exactly this config, newest first; of one study where `parent` is given."""
+    within = f" and tags.`{PARENT}` = '{parent}'" if parent else ""
+    return find_runs(experiment, f"tags.{CONFIG_KEY} = '{config_key}' and tags.{OWNER} = '{owner()}'{within}")
 
 
 def is_finished(found: Run) -> bool:
     """Whether the run has its results."""
-    return found.info.status == "FINISHED"
-
-
-def is_cut(found: Run) -> bool:
-    """Whether the run was interrupted; after a kill -9 it still says RUNNING, and only its lock tells."""
-    return found.info.status in ("KILLED", "RUNNING")
+    return found.info.status == "FINISHED" and "test/accuracy" in found.data.metrics
 
 
 def finished_trainings(experiment: str, filter_string: str = "") -> pd.DataFrame:

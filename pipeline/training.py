@@ -3,7 +3,7 @@
 import json
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,8 @@ from pipeline import bundle, data, figures, metrics, tracking
 from pipeline.checkpoint import Checkpoint
 from pipeline.config import TrainConfig
 from pipeline.data import Dataset, Splits
-from pipeline.engine import Training, fit, predict_images
+from pipeline.engine import Training, check_finite, fit, predict_images
+from pipeline.errors import PipelineError
 from pipeline.progress import Progress
 
 
@@ -68,9 +69,13 @@ def train(
     tags = tracking.training_tags(config)
     with ExitStack() as stack:
         # A run to continue is locked before it is opened: if another process trains it, its status must not change.
-        checkpoint = stack.enter_context(Checkpoint(root, run_id)) if run_id else None
-        run_id = stack.enter_context(tracking.run(name, tags=tags, run_id=run_id, system_metrics=True))
-        checkpoint = checkpoint or stack.enter_context(Checkpoint(root, run_id))
+        if run_id:
+            stack.enter_context(Checkpoint(root, run_id).locked())
+        opened = stack.enter_context(tracking.run(name, tags=tags, run_id=run_id, system_metrics=True))
+        checkpoint = Checkpoint(root, opened)
+        if not run_id:
+            stack.enter_context(checkpoint.locked())
+        run_id = opened
         tracking.log_params(run_id, config.params())
         if saved := checkpoint.load():
             training.load_state_dict(saved["training"])
@@ -82,28 +87,52 @@ def train(
             for context in ("training", "test"):
                 tracking.log_dataset(dataset, context)
 
-        with Progress(config, steps=training.steps, done=len(training.history)) as progress:
-            for epoch in fit(training, report=progress.step):
-                # The checkpoint first: what it holds is logged on resuming, what only the server had would be lost.
-                elapsed = time.perf_counter() - started
-                checkpoint.save(training=training.state_dict(), config=config.params(), elapsed=elapsed)
-                tracking.log_epochs(run_id, [epoch], time_ms=now_ms())
-                progress.epoch(epoch)
+        try:
+            with Progress(config, steps=training.steps, done=len(training.history)) as progress:
+                for epoch in fit(training, report=progress.step):
+                    # The checkpoint first: what it holds is logged on resuming, what only the server had would be lost.
+                    elapsed = time.perf_counter() - started
+                    checkpoint.save(training=training.state_dict(), config=config.params(), elapsed=elapsed)
+                    tracking.log_epochs(run_id, [epoch], time_ms=now_ms())
+                    progress.epoch(epoch)
+        except PipelineError:
+            # It diverged, and would again.
+            checkpoint.remove()
+            raise
 
         result = test(run_id, training, splits)
         record(result, training, dataset, total_s=time.perf_counter() - started)
-        checkpoint.remove()
+    # Only now that the run has its status: killed before, it is resumed to do the rest.
+    checkpoint.remove()
     return result
+
+
+def resumable(found: Iterable[tracking.Run], root: Path) -> str | None:
+    """The first of these runs that was cut and can go on here.
+
+    After a kill -9 a run still says RUNNING; where something other than the training failed, a full disk perhaps, its
+    checkpoint is left. A run with epochs but no checkpoint would log them twice.
+    """
+    for run in found:
+        if Checkpoint(root, run.info.run_id).exists():
+            has_place = not tracking.is_finished(run)
+        else:
+            has_place = run.info.status in ("RUNNING", "KILLED") and "val/loss" not in run.data.metrics
+        if has_place:
+            return run.info.run_id
+    return None
 
 
 def test(run_id: str, training: Training, splits: Splits) -> Result:
     """Use the test images, once, on the epoch that validation chose."""
     model = training.use_best()
     predictions = predict_images(training, splits.test.images)
+    scores = training.task.score(predictions, splits.test.targets)
+    check_finite(scores["loss"], training.config, training.best.index)
     return Result(
         run_id=run_id,
         log_probabilities=predictions,
-        scores=training.task.score(predictions, splits.test.targets),
+        scores=scores,
         train_s=training.seconds,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
     )

@@ -10,7 +10,8 @@ from torch import Tensor
 import models
 from pipeline import bundle, tracking
 from pipeline.config import PUBLISHED
-from pipeline.errors import WITHOUT_NETWORK, InputError
+from pipeline.errors import WITHOUT_NETWORK, InputError, first_line
+from pipeline.network import impatient_sockets
 
 
 def load(source: str, model: str) -> tuple[Mapping[str, Tensor] | None, Mapping[str, Any]]:
@@ -20,8 +21,8 @@ def load(source: str, model: str) -> tuple[Mapping[str, Tensor] | None, Mapping[
         source: imagenet, none, a file, or a registered model `models:/NAME@ALIAS`.
 
     Returns:
-        the weights by parameter name, None for fresh ones, and the config values they only fit with, where they
-        came from this project.
+        the weights by parameter name, None for fresh ones, and the config values that come with them: the hash of
+        a file, and what its weights only fit with, where they came from this project.
 
     Raises:
         InputError: they cannot be fetched or read, or belong to another architecture.
@@ -38,9 +39,11 @@ def load(source: str, model: str) -> tuple[Mapping[str, Tensor] | None, Mapping[
 
 def _published(model: str) -> Mapping[str, Tensor]:
     try:
-        return models.get(model).weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
-    except (OSError, RuntimeError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
+        with impatient_sockets():
+            return models.get(model).weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
+    except Exception as error:
+        # No network, a wrong checksum, or a broken file in the cache, which fails in arbitrary ways.
+        reason = first_line(error)
         raise InputError(
             f"The published weights of {model} could not be fetched ({reason}): {WITHOUT_NETWORK}."
         ) from error

@@ -10,15 +10,15 @@ import time
 import urllib.request
 from pathlib import Path
 
+# Two tests at a time share the cores; more threads than cores would only wait for each other. Read by torch on import.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import mlflow
 import numpy as np
 import pytest
 
 from pipeline import cli, tracking
 from pipeline.files import ROOT_VARIABLE
-
-# Two tests at a time share the cores; more threads than cores would only wait for each other.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 PROJECT = Path(__file__).parents[1]
 MNIST = PROJECT.parent / "shared" / "mnist"

@@ -55,6 +55,12 @@ def test_key_depends_on_every_field_and_on_nothing_else(digits):
     assert set(first.params()) == set(config.TrainConfig.__dataclass_fields__)
 
 
+@pytest.mark.parametrize("val_size", [1437, 2000])
+def test_validation_must_leave_something_to_train_on(digits, val_size):
+    with pytest.raises(InputError, match="leaves no image of the 1,437"):
+        resolve("cnn", digits, val_size=val_size)
+
+
 def test_device_that_is_not_there():
     import torch
 

@@ -59,9 +59,8 @@ def test_any_bytes_are_an_array_or_our_own_error(tmp_path, content, dimensions):
 
 def test_memory_follows_the_file_and_not_its_header(tmp_path):
     path = tmp_path / "file"
-    # 1 MB of zeros shrinks to about 1 kB; the header promises the 1 GB that so much compressed data could hold.
-    payload = gzip.compress(b"\0\0\x08\x01" + (10**6).to_bytes(4, "big") + bytes(500_000) + b"", 9)
-    path.write_bytes(payload + bytes(10**6))
+    # Half a megabyte of content; the header promises the gigabyte that a compressed file of this size could hold.
+    path.write_bytes(gzip.compress(b"\0\0\x08\x01" + (10**9).to_bytes(4, "big") + bytes(500_000)) + bytes(10**6))
     tracemalloc.start()
     with pytest.raises(InputError):
         data.read_idx(path, 1)
@@ -154,6 +153,13 @@ def test_two_data_sets_in_one_folder_are_refused(tmp_path, bars):
         data.load(str(tmp_path / "set"), tmp_path)
 
 
+def test_data_sets_in_two_folders_of_one_are_not_mixed(tmp_path, bars):
+    for name in ("fashion", "mnist"):
+        shutil.copytree(bars, tmp_path / "sets" / name)
+    with pytest.raises(InputError, match=r"several data sets, .*fashion.* and .*mnist"):
+        data.load(str(tmp_path / "sets"), tmp_path)
+
+
 def test_an_unknown_name_suggests_the_nearest(tmp_path):
     with pytest.raises(InputError, match="did you mean 'fashion-mnist'"):
         data.load("fashion_mnist", tmp_path)
@@ -180,24 +186,39 @@ def test_a_download_appears_whole_or_not_at_all(tmp_path, monkeypatch):
     assert list((tmp_path / "datasets").iterdir()) == []
 
 
-def test_a_download_is_kept_under_its_name(tmp_path, monkeypatch, bars):
+LOADERS = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "kmnist": "KMNIST", "emnist-digits": "EMNIST"}
+
+
+@pytest.mark.parametrize("name", LOADERS)
+def test_a_download_is_kept_under_its_name(tmp_path, monkeypatch, bars, name):
     import torchvision
 
-    def fetch(root, download, split):
-        raw = data.Path(root, "EMNIST", "raw")
-        raw.mkdir(parents=True)
-        for source in bars.iterdir():
-            for other in ("digits", "letters"):
-                name = source.name.removesuffix(".gz").replace("t10k", "test")
-                (raw / f"emnist-{other}-{name}").write_bytes(gzip.decompress(source.read_bytes()))
+    class Loader:
+        classes = data.DIGITS
 
-    monkeypatch.setattr(torchvision.datasets, "EMNIST", fetch)
-    dataset = data.load("emnist-digits", tmp_path)
-    folder = tmp_path / "datasets" / "emnist-digits"
+        def __init__(self, root, download, **options):
+            raw = data.Path(root, LOADERS[name], "raw")
+            raw.mkdir(parents=True)
+            for source in bars.iterdir():
+                plain, content = source.name.removesuffix(".gz"), gzip.decompress(source.read_bytes())
+                if "split" in options:
+                    for other in ("digits", "letters"):
+                        (raw / f"emnist-{other}-{plain.replace('t10k', 'test')}").write_bytes(content)
+                else:
+                    # torchvision keeps what it downloaded beside what it unpacked.
+                    (raw / plain).write_bytes(content)
+                    (raw / source.name).write_bytes(source.read_bytes())
+
+    monkeypatch.setattr(torchvision.datasets, LOADERS[name], Loader)
+    dataset = data.load(name, tmp_path)
+    folder = tmp_path / "datasets" / name
     assert len(list(folder.iterdir())) == 4 and list(folder.parent.iterdir()) == [folder]
-    original = data.load(str(bars), tmp_path)
-    assert np.array_equal(dataset.train.images, original.train.images.transpose(0, 2, 1))
-    assert data.load("emnist-digits", tmp_path).sha256 == dataset.sha256
+    original = data.load(str(bars), tmp_path).train.images
+    expected = original.transpose(0, 2, 1) if name == "emnist-digits" else original
+    assert np.array_equal(dataset.train.images, expected)
+    monkeypatch.delattr(torchvision.datasets, LOADERS[name])
+    if name in ("mnist", "emnist-digits"):
+        assert data.load(name, tmp_path).sha256 == dataset.sha256, "the second time nothing is downloaded"
 
 
 def test_digits_are_in_the_format_of_mnist(tmp_path):

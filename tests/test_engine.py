@@ -139,9 +139,52 @@ def test_augmented_images_are_never_cached(dataset):
     assert isinstance(engine.create_feed(training), engine.Feed)
 
 
-def test_arguments_the_constructor_refuses(dataset):
-    with pytest.raises(InputError, match="cnn cannot be built with kernel_size=0"):
-        start(dataset, model_args={"kernel_size": 0})
+@pytest.mark.parametrize(
+    ("name", "options", "says"),
+    [
+        ("cnn", {"model_args": {"stride": 9}}, "cnn cannot be built with .*stride=9"),
+        ("vit", {"overrides": {"image_size": 30}}, "30 is no multiple of patch_size 4"),
+        ("vgg16", {"overrides": {"image_size": 28}}, "vgg16 cannot work on images of 28 px"),
+        ("alexnet", {"overrides": {"image_size": 28}}, "alexnet cannot work on images of 28 px"),
+    ],
+)
+def test_what_cannot_be_built_is_found_before_training(dataset, name, options, says):
+    options = {"overrides": {}} | options
+    resolved = config.resolve(name, dataset, weights="none", val_size=20, device="cpu", **options)
+    with pytest.raises(InputError, match=says):
+        engine.check_build(resolved, num_classes=10)
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_every_recipe_can_be_built(dataset, name):
+    engine.check_build(config.resolve(name, dataset, weights="none", overrides={}, device="cpu"), num_classes=10)
+
+
+@pytest.mark.parametrize("warmup", [0.2, 0.3])
+@pytest.mark.parametrize("total", [10, 100, 777])
+def test_schedule_is_the_one_cycle_of_torch(total, warmup):
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    theirs = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=1.0, total_steps=total, pct_start=warmup, cycle_momentum=False
+    )
+    for step in range(total):
+        assert engine.one_cycle(step, total=total, warmup=warmup) == pytest.approx(theirs.get_last_lr()[0], abs=1e-12)
+        optimizer.step()
+        if step < total - 1:
+            theirs.step()
+
+
+@pytest.mark.parametrize("total", range(1, 11))
+def test_schedule_of_very_few_steps(total):
+    rates = [engine.one_cycle(step, total=total, warmup=0.2) for step in range(total + 1)]
+    assert all(0 < rate <= 1 for rate in rates[:total])
+
+
+def test_a_model_that_explodes_in_the_last_step_is_no_result(dataset):
+    training = start(dataset, "mlp", overrides={"epochs": 1, "batch_size": 100})
+    training.optimizer.step = lambda: training.model.head[1].weight.data.fill_(float("nan"))
+    with pytest.raises(PipelineError, match="The loss of mlp became nan in epoch 1"):
+        list(engine.fit(training))
 
 
 def test_any_image_size_any_shape_any_number_of_classes(tmp_path):

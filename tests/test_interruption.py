@@ -51,20 +51,23 @@ def reference(tmp_path_factory, bars):
     return outcome(client, folder, run.info.run_id)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_resuming_ends_as_if_nothing_had_happened(environment, bars, reference, number):
+# On Ctrl-C the launcher adds a SIGTERM to the terminal's SIGINT.
+@pytest.mark.parametrize("numbers", [[signal.SIGKILL], [signal.SIGTERM], [signal.SIGINT, signal.SIGTERM]])
+def test_resuming_ends_as_if_nothing_had_happened(environment, bars, reference, numbers):
     metrics, weights = reference
     process = pipeline_process("train", "--dataset", str(bars), *OPTIONS)
     wait_for_line(process, "epoch 2/6")
-    process.send_signal(number)
+    for number in numbers:
+        process.send_signal(number)
+        time.sleep(0.05)
     _, err = process.communicate(timeout=60)
     client = MlflowClient()
     cut = only_run()
-    if number == signal.SIGKILL:
+    if numbers == [signal.SIGKILL]:
         assert cut.info.status == "RUNNING"
     else:
         assert cut.info.status == "KILLED"
-        assert process.returncode == 128 + number and "--resume" in err and "Traceback" not in err
+        assert process.returncode == 128 + numbers[0] and "--resume" in err and "Traceback" not in err
     assert 2 <= len(client.get_metric_history(cut.info.run_id, "val/loss")) < 6
 
     out, _ = pipeline("train", "--dataset", str(bars), *OPTIONS, "--resume")
@@ -103,6 +106,30 @@ def test_a_run_that_is_being_trained_is_not_resumed(environment, bars):
         process.communicate(timeout=60)
 
 
+def test_a_failure_after_the_training_does_not_lose_it(environment, bars):
+    options = ["--dataset", str(bars), *OPTIONS[:2], "--epochs", "3", "--val-size", "20"]
+    # The artifact store cannot be written: a file stands where its folder should be.
+    (environment / "mlruns").write_text("")
+    pipeline("train", *options, code=1)
+    assert only_run().info.status == "FAILED"
+    (environment / "mlruns").unlink()
+    out, _ = pipeline("train", *options, "--resume")
+    assert "Resuming run" in out and "epoch" not in out, "nothing is trained again"
+    run = only_run()
+    assert run.info.status == "FINISHED" and "failure" not in run.data.tags
+
+
+def test_a_run_of_somebody_else_is_not_continued(environment, bars):
+    options = ["--dataset", str(bars), *OPTIONS[:2], "--epochs", "6", "--batch-size", "8", "--val-size", "20"]
+    process = pipeline_process("train", *options)
+    wait_for_line(process, "epoch 2/6")
+    process.kill()
+    process.communicate(timeout=60)
+    MlflowClient().set_tag(only_run().info.run_id, "owner", "somebody@elsewhere")
+    out, _ = pipeline("train", *options, "--resume")
+    assert "no interrupted training of these options: starting" in out
+
+
 def test_nothing_to_resume_starts_anew(environment, bars):
     out, _ = pipeline("train", "--dataset", str(bars), *OPTIONS[:2], "--epochs", "1", "--val-size", "20", "--resume")
     assert "no interrupted training of these options: starting" in out
@@ -112,12 +139,13 @@ def test_nothing_to_resume_starts_anew(environment, bars):
 def test_a_checkpoint_is_replaced_whole(tmp_path, monkeypatch):
     import torch
 
-    with Checkpoint(tmp_path, "run") as checkpoint:
+    checkpoint = Checkpoint(tmp_path, "run")
+    with checkpoint.locked():
         checkpoint.save(training={"step": 1}, config={}, elapsed=1.0)
         monkeypatch.setattr(torch, "save", lambda content, path: (path.write_bytes(b"half"), 1 / 0))
         with pytest.raises(ZeroDivisionError):
             checkpoint.save(training={"step": 2}, config={}, elapsed=2.0)
         assert checkpoint.load()["training"] == {"step": 1}
         assert [path.suffix for path in sorted((tmp_path / "checkpoints").iterdir())] == [".lock", ".pt"]
-        with pytest.raises(InputError, match="is being trained by another process"), Checkpoint(tmp_path, "run"):
-            time.sleep(0)
+        with pytest.raises(InputError, match="is being trained by another process"), checkpoint.locked():
+            raise AssertionError("two processes train one run")

@@ -17,13 +17,19 @@ def fresh(name: str) -> tuple[models.Architecture, torch.nn.Module, torch.Tensor
     torch.manual_seed(0)
     chosen = models.get(name)
     recipe = chosen.recipe
-    module = chosen.create(
-        num_classes=CLASSES,
+    module = create(chosen, recipe, num_classes=CLASSES)
+    return chosen, module, torch.randn(8, recipe.in_channels, recipe.image_size, recipe.image_size)
+
+
+def create(chosen: models.Architecture, recipe: models.Recipe, *, num_classes: int) -> torch.nn.Module:
+    """The architecture as a recipe asks for it."""
+    arguments = chosen.build_arguments(
+        num_classes=num_classes,
         in_channels=recipe.in_channels,
         image_size=recipe.image_size,
         model_args=recipe.model_args,
     )
-    return chosen, module, torch.randn(8, recipe.in_channels, recipe.image_size, recipe.image_size)
+    return chosen.build(**arguments)
 
 
 every_architecture = pytest.mark.parametrize("name", models.names())
@@ -69,10 +75,7 @@ def test_overfits_eight_images(name):
 @every_architecture
 def test_head_names_a_submodule_and_takes_another_number_of_classes(name):
     chosen, module, _ = fresh(name)
-    recipe = chosen.recipe
-    other = chosen.create(
-        num_classes=7, in_channels=recipe.in_channels, image_size=recipe.image_size, model_args=recipe.model_args
-    )
+    other = create(chosen, chosen.recipe, num_classes=7)
     load_weights(other, module.state_dict(), head=chosen.head)
     own, loaded = dict(module.named_parameters()), dict(other.named_parameters())
     assert any(
@@ -108,9 +111,7 @@ def test_pretrained_recipe_builds_what_the_published_weights_fit(name):
         pytest.skip(f"torchvision publishes no weights for {name}")
     recipe = chosen.recipe_for(pretrained=True)
     with torch.device("meta"):
-        ours = chosen.create(
-            num_classes=1000, in_channels=3, image_size=recipe.image_size, model_args=recipe.model_args
-        )
+        ours = create(chosen, recipe, num_classes=1000)
         theirs = torch_model(name)
     assert {k: v.shape for k, v in ours.state_dict().items()} == {k: v.shape for k, v in theirs.state_dict().items()}
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import urllib.error
@@ -16,6 +17,7 @@ from conftest import free_port, pipeline, wait_for
 import models
 from pipeline import data
 
+IMPORTS = re.compile(r"^(?:import|from) (\w+)", flags=re.MULTILINE)
 STRANGER = """
 import sys, numpy, mlflow
 images = numpy.load("images.npy")
@@ -96,8 +98,15 @@ def test_signature_requirements_and_example_come_along(model):
     assert metadata.get_output_schema().inputs[0].shape == (-1, 10)
     assert metadata.saved_input_example_info
     packages = mlflow.pyfunc.get_model_dependencies("models:/bars-mlp/1")
+    imported = {
+        word
+        for file in models.__path__
+        for path in data.Path(file).glob("[!_]*.py")
+        for word in IMPORTS.findall(path.read_text())
+    }
     pins = [line.strip() for line in data.Path(packages).read_text().splitlines()]
     assert all("==" in pin and "+" not in pin for pin in pins)
+    assert {"torch", "torchvision"} <= imported - {"itertools"} <= {pin.split("==")[0] for pin in pins}
 
 
 def test_mlflow_serves_it_and_refuses_pixels_in_0_to_1(model):

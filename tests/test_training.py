@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -88,29 +89,51 @@ def git_commit() -> str:
     return head.stdout.strip()
 
 
+BROKEN = """
+from models.mlp import *
+
+
+class Broken(MLP):
+    def forward(self, x):
+        if self.training:
+            raise RuntimeError("a defect that only training shows")
+        return super().forward(x)
+
+
+build = Broken
+"""
+
+
 def test_a_study_survives_one_failing_architecture_and_is_continued(environment, bars):
+    for folder in ("models", "pipeline"):
+        shutil.copytree(PROJECT / folder, environment / "project" / folder)
+    (environment / "project" / "models" / "broken.py").write_text(BROKEN)
+    project = {"env": {"PYTHONPATH": str(environment / "project")}}
     options = ["main", "--dataset", str(bars), "--epochs", "1", "--val-size", "20", "--limit", "60"]
-    # 30 px are no multiple of the patches of the ViT.
-    first, err = pipeline(*options, "--models", "vit,mlp,cnn", "--image-size", "30", code=1)
-    assert "vit seed 0: failed" in err and "30 is no multiple of patch_size 4" in err
-    assert "1 of 3 trainings failed: vit seed 0" in err and "Traceback" not in err
+
+    first, err = pipeline(*options, "--models", "broken,mlp,cnn", code=1, **project)
+    assert "broken seed 0: failed: RuntimeError('a defect that only training shows')" in err
+    assert "1 of 3 trainings failed: broken seed 0" in err and "Traceback" not in err
     client = mlflow.MlflowClient()
     study = only_run("study")
-    assert study.info.status == "FAILED" and "patch_size" in study.data.tags["failure"]
-    assert "| mlp" in first and "| cnn" in first and "| vit" not in first
+    assert study.info.status == "FAILED" and "a defect" in study.data.tags["failure"]
+    assert "| mlp" in first and "| cnn" in first and "| broken" not in first
 
-    second, _ = pipeline(*options, "--models", "vit,mlp,cnn", "--image-size", "30", code=1)
+    second, _ = pipeline(*options, "--models", "broken,mlp,cnn", code=1, **project)
     assert second.count("finished before") == 2 and only_run("study").info.run_id == study.info.run_id
 
-    third, _ = pipeline(*options, "--models", "mlp", "--image-size", "30", "--seeds", "3")
+    third, _ = pipeline(*options, "--models", "mlp", "--seeds", "3", **project)
     assert "mlp seed 0: finished before" in third and "mlp seed 2: training" in third and "±" in third
     study = only_run("study")
-    assert study.info.status == "FINISHED"
+    assert study.info.status == "FINISHED" and "failure" not in study.data.tags
     children = client.search_runs(["0"], f"tags.`mlflow.parentRunId` = '{study.info.run_id}'")
     finished = sorted(run.info.run_name for run in children if run.info.status == "FINISHED")
     assert finished == ["cnn seed 0", "mlp seed 0", "mlp seed 1", "mlp seed 2"]
+    failed = [run for run in children if run.info.status == "FAILED"]
+    assert [run.info.run_name for run in failed] == ["broken seed 0"] * 2, "what failed is tried again"
+    assert "a defect" in mlflow.artifacts.load_text(f"{failed[0].info.artifact_uri}/traceback.txt")
 
-    other, _ = pipeline(*options, "--models", "mlp", "--image-size", "28")
+    other, _ = pipeline(*options, "--models", "mlp", "--lr", "0.01")
     assert "finished before" not in other, "other options make another study"
     table = environment / "table.parquet"
     pipeline("compare", "--study", study.info.run_id, "--output", str(table))
@@ -128,11 +151,20 @@ def test_weights_of_a_registered_model_and_of_a_file_start_a_training(environmen
     pipeline(*options, "--epochs", "8", "--batch-size", "16", "--model-args", "channels=(8,16)")
     out, _ = pipeline(*options, "--epochs", "1", "--lr", "1e-6", "--weights", "models:/bars-cnn/1")
     assert "100.00% of the 40 test images" in out, "it starts where the registered model stopped"
+    study = ["main", "--models", "cnn", *options[3:], "--epochs", "1", "--lr", "1e-6"]
+    out, _ = pipeline(*study, "--weights", "models:/bars-cnn/1")
+    assert "100.00% of the 40 test images" in out
     file = min((environment / "mlruns").rglob("weights.safetensors"), key=lambda path: path.stat().st_mtime)
     out, _ = pipeline(*options, "--epochs", "1", "--lr", "1e-6", "--weights", str(file), "--freeze", "features")
     assert "100.00% of the 40 test images" in out
     _, err = pipeline("train", "--model", "mlp", "--dataset", str(bars), "--weights", str(file), code=2)
     assert "holds the weights of cnn, not of mlp" in err
+
+
+def test_a_study_finds_a_wrong_option_before_it_starts(environment, bars, mistake):
+    err = mistake("main", "--dataset", str(bars), "--models", "mlp,vit", "--image-size", "30", code=2)
+    assert "vit cannot be built with" in err and "30 is no multiple of patch_size 4" in err
+    assert mlflow.MlflowClient().search_runs(["0"]) == []
 
 
 def test_a_diverging_training_fails_with_advice(environment, bars):
