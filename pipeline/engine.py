@@ -272,10 +272,11 @@ def one_cycle(step: int, *, total: int, warmup: float) -> float:
     one divides by zero in trainings of very few steps.
     """
     peak = max(1.0, warmup * total - 1)
-    low, high, progress = (1 / 25, 1.0, step / peak)
-    if step > peak:
-        low, high, progress = (1 / 25 / 1e4, 1.0, 1 - (step - peak) / (total - 1 - peak))
-    return low + (high - low) * (1 - math.cos(math.pi * progress)) / 2
+    if step <= peak:
+        low, progress = 1 / 25, step / peak
+    else:
+        low, progress = 1 / 25 / 1e4, max(0.0, 1 - (step - peak) / max(1.0, total - 1 - peak))
+    return low + (1 - low) * (1 - math.cos(math.pi * progress)) / 2
 
 
 def preprocess(config: TrainConfig) -> Preprocess:

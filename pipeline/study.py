@@ -56,8 +56,8 @@ def key(dataset: Dataset, *, source: str | None, options: Mapping[str, Any]) -> 
 def run(dataset: Dataset, configs: Sequence[TrainConfig], *, study_key: str, root: Path) -> Outcome:
     """Train what is not finished yet; an earlier study of the same key is continued.
 
-    A training that was cut is resumed from its checkpoint, one that failed starts again in a run of its own. One
-    failing training does not stop the others.
+    A training that was cut is resumed from its checkpoint, one that failed without leaving one starts again in a run
+    of its own. One failing training does not stop the others.
     """
     with only_process(root / "checkpoints" / f"study-{study_key}.lock", "This study is being run"):
         return _run(dataset, configs, study_key=study_key, root=root)

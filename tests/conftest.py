@@ -90,22 +90,37 @@ def pipeline(*arguments: str, code: int = 0, **options) -> tuple[str, str]:
 
 
 @pytest.fixture
-def mistake(monkeypatch, capsys):
-    """Run a command in this process, which saves its start, and return the one sentence it must end with."""
+def command(monkeypatch, capsys):
+    """Run `python -m pipeline` within this process, which saves its start; what it says is the same."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
-    def run(*arguments: str, code: int) -> str:
+    def run(*arguments: str, code: int = 0) -> tuple[str, str]:
         monkeypatch.setattr(sys, "argv", ["python -m pipeline", *arguments])
-        with pytest.raises(SystemExit) as end:
+        capsys.readouterr()
+        ended = 0
+        try:
             cli.main()
-        err = capsys.readouterr().err
-        assert end.value.code == code, err
-        assert err.startswith("Error: ") and err.count("\n") == 1, err
-        return err
+        except SystemExit as end:
+            ended = end.code
+        out, err = capsys.readouterr()
+        assert ended == code, f"exit code {ended}, not {code}:\n{out}\n{err}"
+        return out, err
 
     yield run
     for number, handler in handlers.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture
+def mistake(command):
+    """Run a command that must end with one sentence, and return it."""
+
+    def run(*arguments: str, code: int) -> str:
+        _, err = command(*arguments, code=code)
+        assert err.startswith("Error: ") and err.count("\n") == 1, err
+        return err
+
+    return run
 
 
 def only_run(kind: str = "training") -> mlflow.entities.Run:

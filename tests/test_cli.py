@@ -12,7 +12,7 @@ import mlflow
 import numpy as np
 import pytest
 import yaml
-from conftest import PROJECT, idx_bytes, only_run, pipeline, write_idx_folder
+from conftest import PROJECT, idx_bytes, only_run, write_idx_folder
 
 from pipeline import cli
 
@@ -90,12 +90,12 @@ def test_a_broken_file_leaves_nothing_half_written(environment, mistake):
     assert mlflow.MlflowClient().search_runs(["0"]) == []
 
 
-def test_prepare_describes_and_records(environment):
+def test_prepare_describes_and_records(environment, command):
     folder = write_idx_folder(environment / "set", test=41)
     images = np.random.default_rng(1).integers(0, 255, (120, 28, 28))
     (folder / "train-images-idx3-ubyte.gz").write_bytes(idx_bytes(images))
     (folder / "t10k-images-idx3-ubyte.gz").write_bytes(idx_bytes(images[:41]))
-    out, _ = pipeline("prepare", "--dataset", str(folder))
+    out, _ = command("prepare", "--dataset", str(folder))
     assert "set train: 120 images of 28 x 28 px, 12 to 12 a class" in out
     assert "41 test images also occur in training" in out
     run = only_run("preparation")

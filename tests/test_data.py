@@ -84,6 +84,7 @@ def test_memory_follows_the_file_and_not_its_header(tmp_path):
         (bytes([0, 0, 8, 3]) + bytes(12), "absurd header"),
         (bytes([0, 0, 8, 3]) + (9 * 10**8).to_bytes(4, "big") + (28).to_bytes(4, "big") * 2, "is truncated"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_broken_file_is_named_with_what_is_wrong(tmp_path, content, says):
     folder = write_idx_folder(tmp_path / "broken")

@@ -2,12 +2,12 @@
 
 import mlflow
 import pandas as pd
-from conftest import MNIST, needs_mnist, only_run, pipeline
+from conftest import MNIST, needs_mnist, only_run
 
 
 @needs_mnist
-def test_the_cnn_learns_mnist_from_ten_thousand_images(environment):
-    pipeline("train", "--model", "cnn", "--dataset", str(MNIST), "--limit", "10000", "--epochs", "3")
+def test_the_cnn_learns_mnist_from_ten_thousand_images(environment, command):
+    command("train", "--model", "cnn", "--dataset", str(MNIST), "--limit", "10000", "--epochs", "3")
     run = only_run()
     assert run.data.metrics["test/accuracy"] >= 0.97
     predictions = mlflow.MlflowClient().download_artifacts(run.info.run_id, "predictions.csv")

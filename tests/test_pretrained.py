@@ -1,12 +1,13 @@
 """Published weights through torchvision's own loader, from files where torchvision keeps its downloads."""
 
+import urllib.request
 from pathlib import Path
 
 import mlflow
 import pytest
 import torch
 import torchvision
-from conftest import only_run, pipeline
+from conftest import only_run
 from safetensors.torch import load_file
 
 import models
@@ -33,11 +34,9 @@ def registered_weights(environment) -> dict[str, torch.Tensor]:
     return load_file(file)
 
 
-def test_alexnet_is_fine_tuned_at_224_px_with_a_new_head(environment, bars, published):
+def test_alexnet_is_fine_tuned_at_224_px_with_a_new_head(environment, command, bars, published):
     start = published("alexnet")
-    pipeline(
-        "train", "--model", "alexnet", "--dataset", str(bars), "--limit", "30", "--val-size", "20", "--epochs", "1"
-    )
+    command("train", "--model", "alexnet", "--dataset", str(bars), "--limit", "30", "--val-size", "20", "--epochs", "1")
     params = only_run().data.params
     assert (params["weights"], params["image_size"], params["freeze"]) == ("imagenet", "224", "none")
     trained = registered_weights(environment)
@@ -48,9 +47,9 @@ def test_alexnet_is_fine_tuned_at_224_px_with_a_new_head(environment, bars, publ
         assert (trained[name] - start[name]).abs().max() < 0.01
 
 
-def test_mobilenet_v2_trains_its_classifier_on_frozen_features(environment, bars, published):
+def test_mobilenet_v2_trains_its_classifier_on_frozen_features(environment, command, bars, published):
     start = published("mobilenet_v2")
-    pipeline("train", "--model", "mobilenet_v2", "--dataset", str(bars), "--val-size", "20", "--epochs", "3")
+    command("train", "--model", "mobilenet_v2", "--dataset", str(bars), "--val-size", "20", "--epochs", "3")
     params = only_run().data.params
     assert (params["weights"], params["freeze"], params["augment"]) == ("imagenet", "features", "none")
     trained = registered_weights(environment)
@@ -63,6 +62,8 @@ def test_without_network_one_sentence_names_the_ways_out(environment, bars, mist
     # A proxy that refuses connections: no test should reach for the real server, even where there is network.
     for name in ("http_proxy", "https_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
+    # urllib remembers the proxies of its first call in a process.
+    monkeypatch.setattr(urllib.request, "_opener", None)
     err = mistake("train", "--model", "alexnet", "--dataset", str(bars), code=2)
     assert "The published weights of alexnet could not be fetched" in err
     for way_out in ("-P dataset=FOLDER", "-P dataset=digits", "-P weights=none", "-P weights=FILE"):

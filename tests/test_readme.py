@@ -30,25 +30,25 @@ def test_every_command_is_run_somewhere():
     assert others == ["mlflow ui"], "run by hand before each picture; test_training.py runs the same server"
 
 
-@pytest.mark.parametrize("command", LAUNCHES)
-def test_launches(environment, bars, monkeypatch, command):
+@pytest.mark.parametrize("launch", LAUNCHES)
+def test_launches(environment, bars, monkeypatch, command, launch):
     # mnist from the cache, published weights from torchvision's: neither needs the network.
     shutil.copytree(bars, environment / "root" / "datasets" / "mnist")
     monkeypatch.setenv("TORCH_HOME", str(environment / "torch"))
     weights = environment / "torch" / "hub" / "checkpoints" / models.get("alexnet").weights.url.rsplit("/")[-1]
     weights.parent.mkdir(parents=True)
-    if "alexnet" in command:
+    if "alexnet" in launch:
         torch.save(torchvision.models.alexnet().state_dict(), weights)
-    words = shlex.split(command)
+    words = shlex.split(launch)
     entry = words[words.index("-e") + 1] if "-e" in words else "main"
     given = [word.split("=", 1) for flag, word in pairwise(words) if flag == "-P"]
     arguments = [part for name, value in given for part in (f"--{name}", value)]
     if entry == "compare":
-        cli.commands(["main", "--dataset", str(bars), "--models", "mlp", "--val-size", "20"], standalone_mode=False)
+        command("main", "--dataset", str(bars), "--models", "mlp", "--val-size", "20", "--epochs", "1")
     small = {"main": ["--models", "mlp"], "train": []}.get(entry)
     if small is not None:
         arguments += [*small, "--limit", "60", "--val-size", "20", "--epochs", "1"]
-    cli.commands([entry, *arguments], standalone_mode=False)
+    command(entry, *arguments)
 
 
 def test_every_entry_point_and_parameter_is_explained():

@@ -28,9 +28,9 @@ assert not loaded, loaded
 """
 
 
-def test_every_architecture_loads_where_this_project_is_not_and_predicts_as_its_run_did(environment, bars):
+def test_every_architecture_loads_where_this_project_is_not_and_predicts_as_its_run_did(environment, command, bars):
     size = ["--limit", "60", "--val-size", "20", "--epochs", "1"]
-    pipeline("main", "--dataset", str(bars), *size)
+    command("main", "--dataset", str(bars), *size)
     dataset = data.load(str(bars), environment)
     client = mlflow.MlflowClient()
     runs = {run.data.tags["architecture"]: run for run in client.search_runs(["0"], "tags.kind = 'training'")}
@@ -40,8 +40,8 @@ def test_every_architecture_loads_where_this_project_is_not_and_predicts_as_its_
     elsewhere.mkdir()
     np.save(elsewhere / "images.npy", dataset.test.images)
     bare = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    command = [sys.executable, "-I", "-c", STRANGER, *runs]
-    subprocess.run(command, cwd=elsewhere, env=bare, check=True, timeout=200)
+    stranger = [sys.executable, "-I", "-c", STRANGER, *runs]
+    subprocess.run(stranger, cwd=elsewhere, env=bare, check=True, timeout=200)
     for name, run in runs.items():
         predictions = pd.read_csv(client.download_artifacts(run.info.run_id, "predictions.csv"))
         logged = predictions[[f"probability_{label}" for label in dataset.classes]].to_numpy()
@@ -112,9 +112,9 @@ def test_signature_requirements_and_example_come_along(model):
 def test_mlflow_serves_it_and_refuses_pixels_in_0_to_1(model):
     loaded, store = model
     port = free_port()
-    command = ["-m", "mlflow", "models", "serve", "-m", "models:/bars-mlp/1", "--env-manager", "local"]
+    serve = ["-m", "mlflow", "models", "serve", "-m", "models:/bars-mlp/1", "--env-manager", "local"]
     process = subprocess.Popen(
-        [sys.executable, *command, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"],
+        [sys.executable, *serve, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"],
         env=os.environ | store | {"PATH": f"{data.Path(sys.executable).parent}:{os.environ['PATH']}"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
