@@ -5,8 +5,6 @@ import math
 import torch
 from torch import Generator, Tensor
 
-KINDS = ("none", "shift", "affine")
-
 # Of MNIST's size, where the digit fills 20 of 28 px; fractions of the image otherwise.
 LARGEST_SHIFT = 2 / 28
 LARGEST_ROTATION = math.radians(12)
@@ -19,7 +17,7 @@ def augment(images: Tensor, kind: str, generator: Generator) -> Tensor:
 
     Args:
         images: (N, H, W) with values 0 to 255.
-        kind: one of KINDS.
+        kind: none, shift or affine.
         generator: source of the amounts, on the device of the images.
 
     Returns:

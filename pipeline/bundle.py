@@ -25,23 +25,17 @@ STORED = (*PREPROCESS, "model_args")
 
 def write(folder: Path, *, config: TrainConfig, model: nn.Module, images: ImageSet) -> None:
     """Write the bundle of a trained model into an existing folder."""
-    chosen = models.get(config.model)
     about = {
         "model": config.model,
         "dataset": config.dataset,
         "classes": images.classes,
         "height": images.images.shape[1],
         "width": images.images.shape[2],
-        "arguments": chosen.build_arguments(
-            num_classes=len(images.classes),
-            in_channels=config.in_channels,
-            image_size=config.image_size,
-            model_args=config.model_args,
-        ),
+        "arguments": config.build_arguments(num_classes=len(images.classes)),
         "preprocess": {name: getattr(config, name) for name in PREPROCESS},
     }
     (folder / "model.json").write_text(json.dumps(about, indent=2))
-    shutil.copy(chosen.file, folder / "architecture.py")
+    shutil.copy(models.get(config.model).file, folder / "architecture.py")
     shutil.copy(preprocess.__file__, folder / "preprocess.py")
     stored = {name: getattr(config, name) for name in STORED}
     weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}

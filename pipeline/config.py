@@ -56,6 +56,15 @@ class TrainConfig:
         """Every field as text, the way it is logged."""
         return {name: value if isinstance(value, str) else json.dumps(value) for name, value in asdict(self).items()}
 
+    def build_arguments(self, *, num_classes: int) -> dict[str, Any]:
+        """Keyword arguments that build this config's network, for the training as for whoever loads the result."""
+        return models.get(self.model).build_arguments(
+            num_classes=num_classes,
+            in_channels=self.in_channels,
+            image_size=self.image_size,
+            model_args=self.model_args,
+        )
+
     @property
     def key(self) -> str:
         """Short hash that two configs share only when every field is equal."""

@@ -234,15 +234,9 @@ def build(config: TrainConfig, *, num_classes: int) -> nn.Module:
     Raises:
         InputError: the constructor refuses the arguments.
     """
-    chosen = models.get(config.model)
-    arguments = chosen.build_arguments(
-        num_classes=num_classes,
-        in_channels=config.in_channels,
-        image_size=config.image_size,
-        model_args=config.model_args,
-    )
+    arguments = config.build_arguments(num_classes=num_classes)
     try:
-        return chosen.build(**arguments)
+        return models.get(config.model).build(**arguments)
     except (ValueError, TypeError, RuntimeError, ZeroDivisionError) as error:
         values = ", ".join(f"{name}={value}" for name, value in arguments.items())
         raise InputError(f"{config.model} cannot be built with {values}: {first_line(error)}.") from error

@@ -64,7 +64,8 @@ def run(dataset: Dataset, configs: Sequence[TrainConfig], *, study_key: str, roo
 
 
 def _run(dataset: Dataset, configs: Sequence[TrainConfig], *, study_key: str, root: Path) -> Outcome:
-    earlier = tracking.find_study(tracking.current_experiment(), study_key)
+    experiment = tracking.current_experiment()
+    earlier = tracking.find_study(experiment, study_key)
     if earlier:
         tracking.file_launcher_run("continued", under=earlier.info.run_id)
     failures: dict[str, str] = {}
@@ -79,7 +80,7 @@ def _run(dataset: Dataset, configs: Sequence[TrainConfig], *, study_key: str, ro
         for number, config in enumerate(configs, start=1):
             label = f"{config.model} seed {config.seed}"
             position = f"[{number}/{len(configs)}] {label}"
-            trainings = tracking.find_trainings(tracking.experiment_of(study_id), config.key, parent=study_id)
+            trainings = tracking.find_trainings(experiment, config.key, parent=study_id)
             if any(tracking.is_finished(training) for training in trainings):
                 click.echo(f"{position}: finished before")
                 continue
