@@ -2,16 +2,18 @@
 
 `models` means architectures here, that is code; trained models live in the MLflow registry. A file defines
 
-    TASK        what it is trained for: "classification"
+    TASK        what it is trained for: "classification" or "detection"
     RECIPE      mapping with every field of `Recipe`: how it is fed and trained from scratch
     PRETRAINED  mapping of the fields that differ when pretrained weights are loaded (optional)
-    WEIGHTS     the torchvision weights that `--weights imagenet` loads (optional)
+    WEIGHTS     the torchvision weights that `--weights imagenet` loads, or a mapping to them from the values of the
+                argument `backbone` (optional)
     HEAD        name of the submodule whose last layer depends on the number of classes
     build       class or function returning the module; keyword arguments only, among them
                 `num_classes`, `in_channels` and `image_size` as far as it depends on them
 
-and the module offers `forward_features(x)` and `forward_head(z)`, whose composition is `forward`. It imports torch and
-torchvision and nothing of this project, so that a registered model can carry a copy of that one file.
+and the module offers `forward_features(x)` and `forward_head(z)`, whose composition is `forward`: logits for
+classification, losses and boxes for detection as `faster_rcnn.py` describes them. It imports torch and torchvision and
+nothing of this project, so that a registered model can carry a copy of that one file.
 """
 
 import difflib
@@ -34,17 +36,17 @@ class Recipe:
     """How one architecture likes to be fed and trained.
 
     Attributes:
-        image_size: side of the square input in pixels.
+        image_size: side of the square input in pixels; 0: images as they are.
         in_channels: 1 for grey, 3 for grey repeated as RGB.
         mean, std: normalisation of an input in [0, 1], one value a channel.
         model_args: keyword arguments of `build`.
+        task_args: keyword arguments of the task.
         optimizer: adam, adamw or sgd.
         lr: largest learning rate of the one-cycle schedule.
         warmup: share of the steps in which the learning rate rises.
         batch_size: images a step.
         epochs: passes over the training images, for a set of MNIST's size.
         min_steps: optimizer steps below which `epochs` is raised: a small set needs more passes.
-        label_smoothing: share of the target spread over all classes.
         clip_norm: largest norm of the gradient, 0 for no limit.
         augment: none, shift or affine.
         freeze: none or features, applied when weights are loaded.
@@ -56,6 +58,7 @@ class Recipe:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     model_args: Mapping[str, Any]
+    task_args: Mapping[str, Any]
     optimizer: str
     lr: float
     weight_decay: float
@@ -63,7 +66,6 @@ class Recipe:
     batch_size: int
     epochs: int
     min_steps: int
-    label_smoothing: float
     clip_norm: float
     augment: str
     freeze: str
@@ -93,6 +95,13 @@ class Architecture:
         """The constructor arguments a user may set, with their defaults."""
         parameters = inspect.signature(self.build).parameters
         return {name: p.default for name, p in parameters.items() if name not in SUPPLIED}
+
+    def published(self, model_args: Mapping[str, Any]) -> Any | None:
+        """The torchvision weights that fit these arguments of the user, if there are any."""
+        if isinstance(self.weights, Mapping):
+            arguments = {**self.arguments, **self.recipe_for(pretrained=True).model_args, **model_args}
+            return self.weights.get(str(arguments["backbone"]))
+        return self.weights
 
     def recipe_for(self, *, pretrained: bool) -> Recipe:
         """The recipe from scratch, or the one for fine-tuning loaded weights."""

@@ -15,6 +15,7 @@ RECIPE = {
     "mean": (0.485, 0.456, 0.406),
     "std": (0.229, 0.224, 0.225),
     "model_args": {"pool": 1, "hidden": 512},
+    "task_args": {"label_smoothing": 0.1},
     "optimizer": "adamw",
     "lr": 1e-3,
     "weight_decay": 0.05,
@@ -22,7 +23,6 @@ RECIPE = {
     "batch_size": 64,
     "epochs": 10,
     "min_steps": 300,
-    "label_smoothing": 0.1,
     "clip_norm": 1.0,
     "augment": "affine",
     "freeze": "none",
@@ -34,7 +34,7 @@ PRETRAINED = {
     "lr": 1e-4,
     "weight_decay": 0.01,
     "epochs": 3,
-    "label_smoothing": 0.0,
+    "task_args": {},
 }
 
 

@@ -15,6 +15,7 @@ RECIPE = {
     "mean": (0.485, 0.456, 0.406),
     "std": (0.229, 0.224, 0.225),
     "model_args": {"first_stride": 1, "dropout": 0.0},
+    "task_args": {"label_smoothing": 0.1},
     "optimizer": "adamw",
     "lr": 3e-3,
     "weight_decay": 0.05,
@@ -22,7 +23,6 @@ RECIPE = {
     "batch_size": 64,
     "epochs": 5,
     "min_steps": 200,
-    "label_smoothing": 0.1,
     "clip_norm": 1.0,
     "augment": "shift",
     "freeze": "none",
@@ -35,7 +35,7 @@ PRETRAINED = {
     "augment": "none",
     "epochs": 15,
     "min_steps": 1500,
-    "label_smoothing": 0.0,
+    "task_args": {},
 }
 
 

@@ -25,12 +25,15 @@ STORED = (*PREPROCESS, "model_args")
 
 def write(folder: Path, *, config: TrainConfig, model: nn.Module, images: ImageSet) -> None:
     """Write the bundle of a trained model into an existing folder."""
+    # An architecture that takes images as they are takes them in any size.
+    height, width = images.images.shape[1:] if config.image_size else (None, None)
     about = {
         "model": config.model,
+        "task": config.task,
         "dataset": config.dataset,
         "classes": images.classes,
-        "height": images.images.shape[1],
-        "width": images.images.shape[2],
+        "height": height,
+        "width": width,
         "arguments": config.build_arguments(num_classes=len(images.classes)),
         "preprocess": {name: getattr(config, name) for name in PREPROCESS},
     }

@@ -158,8 +158,8 @@ def prepare(dataset: str, root: Path) -> None:
         Path(folder, "manifest.json").write_text(target.read_text())
         figures.samples(images).savefig(Path(folder, "samples.png"), dpi=110)
         tracking.log_artifacts(run_id, Path(folder))
-        for context in ("training", "test"):
-            tracking.log_dataset(images, context)
+        for context, part in (("training", images.train), ("test", images.test)):
+            tracking.log_images(part, f"{images.name}-{context}", context=context)
     describe(manifest)
     click.echo(f"Manifest: {target}\nSamples:  {tracking.where_to_look(run_id)}")
 
@@ -170,6 +170,7 @@ def prepare(dataset: str, root: Path) -> None:
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Seed of all chance.")
 @click.option("--weights", type=Auto(str), default="auto", show_default=True, help=f"{WEIGHTS}.")
 @click.option("--model-args", default="", help="Constructor arguments: kernel_size=5,dropout=0.3.")
+@click.option("--task-args", default="", help="Arguments of the task: label_smoothing=0.1, for a detector canvas=96.")
 @click.option(
     "--resume",
     type=bool,
@@ -187,6 +188,7 @@ def train(
     seed: int,
     weights: str | None,
     model_args: str,
+    task_args: str,
     resume: bool,
     root: Path,
     **choices: Any,
@@ -197,14 +199,22 @@ def train(
     from pipeline.engine import check_build
 
     catch_signals()
-    arguments = config.parse_model_args(model_args)
-    source = config.resolve_weights(model, weights)
+    arguments = config.parse_arguments(model_args, option="model_args")
+    task_arguments = config.parse_arguments(task_args, option="task_args")
+    source = config.resolve_weights(model, weights, arguments)
     images = data.load(dataset, root)
-    state, stored = sources.load(source, model)
+    state, stored = sources.load(source, model, arguments)
     resolved = config.resolve(
-        model, images, weights=source, seed=seed, model_args=arguments, stored=stored, **split_choices(choices)
+        model,
+        images,
+        weights=source,
+        seed=seed,
+        model_args=arguments,
+        task_args=task_arguments,
+        stored=stored,
+        **split_choices(choices),
     )
-    check_build(resolved, num_classes=len(images.classes))
+    check_build(resolved, images)
     run_id = None
     if resume:
         found = tracking.find_trainings(tracking.current_experiment(), resolved.key)

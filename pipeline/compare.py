@@ -14,7 +14,14 @@ METRICS = {
     "loss": "test/loss",
     "train_s": "time/train_s",
     "parameters": "cost/parameters",
+    "map": "test/map",
+    "map_50": "test/map_50",
 }
+DETECTOR_NOTE = (
+    "† A detector: the class of its best box in an image counts for accuracy and F1. Its loss is the cross-entropy of "
+    "its boxes' scores, another quantity than a classifier's. mAP is measured on scenes made of test images, over "
+    "overlaps of 50 to 95 %, and at 50 %."
+)
 WRITERS = {
     ".csv": lambda table, path: table.to_csv(path, index=False),
     ".md": lambda table, path: path.write_text(markdown(table) + "\n"),
@@ -33,7 +40,7 @@ def summarise(trainings: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         columns dataset, architecture, recipe, seeds, and for each of METRICS its mean `NAME` and `NAME_std`, which is
-        empty for a single seed.
+        empty for a single seed; mean average precision is empty for all but detectors.
 
     Raises:
         InputError: there is no finished training.
@@ -42,6 +49,7 @@ def summarise(trainings: pd.DataFrame) -> pd.DataFrame:
         raise InputError("There is no finished training to compare: run `mlflow run . -e train` or a study first.")
     # A seed trained twice with the same config gives the same numbers and counts once.
     once = trainings.drop_duplicates("config_key")
+    once = once.reindex(columns=once.columns.union(METRICS.values()))
     groups = once.groupby(["dataset", "dataset_sha256", "architecture", "recipe_key"], sort=False)
     table = groups.agg(
         seeds=("config_key", "size"),
@@ -59,7 +67,9 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
     def spread(name: str, scale: float, digits: int, unit: str = "") -> pd.Series:
         return pd.Series(
             [
-                f"{mean * scale:.{digits}f}" + ("" if pd.isna(std) else f" ± {std * scale:.{digits}f}") + unit
+                ""
+                if pd.isna(mean)
+                else f"{mean * scale:.{digits}f}" + ("" if pd.isna(std) else f" ± {std * scale:.{digits}f}") + unit
                 for mean, std in zip(table[name], table[f"{name}_std"], strict=True)
             ]
         )
@@ -67,16 +77,20 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
     text = pd.DataFrame(
         {
             "dataset": table["dataset"],
-            "architecture": table["architecture"],
+            "architecture": table["architecture"] + table["map"].notna().map({True: " †", False: ""}),
             "recipe": table["recipe"].str[:6],
             "seeds": table["seeds"],
             "accuracy": spread("accuracy", 100, 2, " %"),
             "F1": spread("f1", 100, 2, " %"),
             "loss": spread("loss", 1, 4),
+            "mAP": spread("map", 1, 3),
+            "mAP@.5": spread("map_50", 1, 3),
             "training time": spread("train_s", 1, 1, " s"),
             "parameters": [f"{count:,}" for count in table["parameters"]],
         }
     )
+    if table["map"].isna().all():
+        text = text.drop(columns=["mAP", "mAP@.5"])
     if table["dataset"].nunique() == 1:
         text = text.drop(columns="dataset")
     if not table.duplicated(["dataset", "architecture"]).any():
@@ -85,8 +99,9 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """The readable table in Markdown."""
-    return readable(table).to_markdown(index=False, disable_numparse=True)
+    """The readable table in Markdown, with a note where it holds a detector."""
+    text = readable(table).to_markdown(index=False, disable_numparse=True)
+    return text if table["map"].isna().all() else f"{text}\n\n{DETECTOR_NOTE}"
 
 
 def write(table: pd.DataFrame, path: Path) -> None:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import models
-from pipeline import data
+from pipeline import data, task
 from pipeline.errors import InputError
 
 PUBLISHED = "imagenet"
@@ -29,6 +29,8 @@ class TrainConfig:
     dataset_sha256: str
     model: str
     model_args: Mapping[str, Any]
+    task: str
+    task_args: Mapping[str, Any]
     weights: str
     freeze: str
     image_size: int
@@ -41,7 +43,6 @@ class TrainConfig:
     warmup: float
     batch_size: int
     epochs: int
-    label_smoothing: float
     clip_norm: float
     augment: str
     precision: str
@@ -88,16 +89,19 @@ def architecture(name: str) -> models.Architecture:
         raise InputError(error.args[0]) from error
 
 
-def resolve_weights(name: str, source: str | None) -> str:
+def resolve_weights(name: str, source: str | None, model_args: Mapping[str, Any]) -> str:
     """Where the weights come from: as asked, or published ones where the architecture has them.
 
     Raises:
         InputError: published weights are asked for and there are none.
     """
-    chosen = architecture(name)
-    if source == PUBLISHED and not chosen.weights:
-        raise InputError(f"There are no published weights for {name}: use weights=none, a file or models:/NAME@ALIAS.")
-    return source or (PUBLISHED if chosen.weights else "none")
+    published = architecture(name).published(model_args)
+    if source == PUBLISHED and not published:
+        raise InputError(
+            f"There are no published weights for {name} {'with these model_args' if model_args else ''}: "
+            "use weights=none, a file or models:/NAME@ALIAS."
+        )
+    return source or (PUBLISHED if published else "none")
 
 
 def resolve(
@@ -111,6 +115,7 @@ def resolve(
     val_size: int | None = None,
     device: str | None = None,
     model_args: Mapping[str, Any] | None = None,
+    task_args: Mapping[str, Any] | None = None,
     stored: Mapping[str, Any] | None = None,
 ) -> TrainConfig:
     """Turn a recipe and what the user asked for into a config.
@@ -128,7 +133,10 @@ def resolve(
     pretrained = weights != "none"
     recipe = {**asdict(chosen.recipe_for(pretrained=pretrained)), **(stored or {})}
     min_steps, precisions = recipe.pop("min_steps"), recipe.pop("precision")
-    recipe["model_args"] = {**recipe["model_args"], **_checked(chosen, model_args or {})}
+    recipe["model_args"] = {**recipe["model_args"], **_checked(name, chosen.arguments, model_args or {})}
+    recipe["task_args"] = {**recipe["task_args"], **_checked(chosen.task, task.arguments(chosen.task), task_args or {})}
+    if not recipe["image_size"] and "image_size" in overrides:
+        raise InputError(f"{name} takes images as they are: leave image_size out.")
     if not pretrained:
         recipe["freeze"] = "none"
     recipe |= overrides
@@ -149,6 +157,7 @@ def resolve(
         dataset=dataset.name,
         dataset_sha256=dataset.sha256,
         model=name,
+        task=chosen.task,
         weights=weights,
         val_size=val_size,
         limit=limit,
@@ -184,7 +193,7 @@ def has_bf16(device: str) -> bool:
     return any(capabilities.get(name, False) for name in ("amx_bf16", "avx512_bf16", "bf16"))
 
 
-def parse_model_args(text: str) -> dict[str, Any]:
+def parse_arguments(text: str, *, option: str) -> dict[str, Any]:
     """Read `kernel_size=5,channels=(16,32)`: names with Python literals; a bare word is text.
 
     Raises:
@@ -202,23 +211,21 @@ def parse_model_args(text: str) -> dict[str, Any]:
             for keyword in call.keywords
         }
     except (SyntaxError, ValueError) as error:
-        raise InputError(f"model_args '{text}' cannot be read: write it as kernel_size=5,dropout=0.3.") from error
+        raise InputError(f"{option} '{text}' cannot be read: write it as kernel_size=5,dropout=0.3.") from error
 
 
-def _checked(chosen: models.Architecture, given: Mapping[str, Any]) -> dict[str, Any]:
-    known = chosen.arguments
+def _checked(owner: str, known: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in given.items():
         if name in models.SUPPLIED:
             raise InputError(f"{name} is no model argument: the data or an option of its own sets it.")
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
             hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(known)}."
-            raise InputError(f"{chosen.name} has no argument '{name}': {hint}")
+            raise InputError(f"{owner} has no argument '{name}': {hint}")
         default = known[name]
         fits = isinstance(value, (int, float)) if isinstance(default, float) else isinstance(value, type(default))
         if default is not None and (not fits or isinstance(value, bool) is not isinstance(default, bool)):
             raise InputError(
-                f"{chosen.name}'s argument {name} is of type {type(default).__name__} "
-                f"(default {default!r}), not {value!r}."
+                f"{owner}'s argument {name} is of type {type(default).__name__} (default {default!r}), not {value!r}."
             )
     return dict(given)

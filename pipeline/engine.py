@@ -3,6 +3,7 @@
 import math
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -16,12 +17,13 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 import models
+from pipeline import task
 from pipeline.augment import augment
 from pipeline.config import TrainConfig
-from pipeline.data import ImageSet, Splits
+from pipeline.data import Dataset, ImageSet, Splits
 from pipeline.errors import InputError, PipelineError, first_line
 from pipeline.preprocess import Preprocess
-from pipeline.task import Task, create
+from pipeline.task import Task
 
 REPORT_EVERY = 10
 SGD_MOMENTUM = 0.9
@@ -33,8 +35,9 @@ class Epoch:
 
     Attributes:
         index: counted from 1.
-        metrics: train/loss (the objective, so with label smoothing and on augmented images), val/loss, val/accuracy,
-            val/f1, train/lr (at the end) and train/images_per_second (without validation).
+        metrics: train/loss (the objective, so with label smoothing and on augmented images) and its parts if it has
+            any, val/loss, val/accuracy, val/f1 and the task's other scores, train/lr (at the end) and
+            train/images_per_second (without validation).
         seconds: time of training and validation.
     """
 
@@ -58,6 +61,7 @@ class Training:
 
     Attributes:
         model: the module, on the config's device.
+        samples: what it is examined on after every epoch, made from the validation images.
         history: the epochs done.
         best: the epoch with the highest rank, its weights in `best_weights`.
     """
@@ -68,13 +72,14 @@ class Training:
         torch.manual_seed(config.seed)
         self.generator = torch.Generator(self.device).manual_seed(config.seed)
         self.head = models.get(config.model).head
+        self.task = create_task(config, splits.train.classes)
         self.model = build(config, num_classes=len(splits.train.classes))
         if state is not None:
             load_weights(self.model, state, head=self.head)
         self.model.to(self.device, memory_format=torch.channels_last)
         self.preprocess = preprocess(config).to(self.device)
-        self.task: Task = create(models.get(config.model).task, label_smoothing=config.label_smoothing)
         self.train, self.val = splits.train, splits.val
+        self.samples = self.task.samples(splits.val)
         self.steps = math.ceil(len(splits.train) / config.batch_size)
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad = config.freeze == "none" or name.startswith(f"{self.head}.")
@@ -137,47 +142,47 @@ def fit(
     Raises:
         PipelineError: the loss is no longer a finite number.
     """
-    config, task, optimizer = training.config, training.task, training.optimizer
+    config, optimizer = training.config, training.optimizer
     # TF32 where there are matrix units for it: training does not need the last bits of a product.
     torch.set_float32_matmul_precision("high")
     started = time.perf_counter()
     feed = create_feed(training)
     parameters = [parameter for parameter in training.model.parameters() if parameter.requires_grad]
-    targets = torch.from_numpy(training.train.targets).to(training.device)
 
     for index in range(len(training.history) + 1, config.epochs + 1):
         train_mode(training.model, config.freeze, training.head)
         set_rng(training.rng)
-        order = torch.randperm(len(targets), generator=training.generator, device=training.device)
-        total = torch.zeros((), device=training.device)
+        order = torch.randperm(len(training.train), generator=training.generator, device=training.device)
+        totals: dict[str, Tensor] = defaultdict(float)
         seen = 0
         training_started = time.perf_counter()
         # Batches that differ by one image at most: no tiny last one, on which batch normalisation would fail.
         for step, batch in enumerate(order.tensor_split(training.steps), start=1):
-            inputs = feed.train(batch)
+            inputs, targets = feed.train(batch)
             with autocast(config):
-                loss = task.loss(feed.forward, inputs, targets[batch])
-            loss.backward()
+                losses = training.task.loss(feed.forward, inputs, targets)
+            losses["loss"].backward()
             if config.clip_norm:
                 nn.utils.clip_grad_norm_(parameters, config.clip_norm)
             optimizer.step()
             optimizer.zero_grad()
             training.schedule.step()
-            total += loss.detach() * len(batch)
+            for name, loss in losses.items():
+                totals[name] += loss.detach() * len(batch)
             seen += len(batch)
             if step % REPORT_EVERY == 0 or step == training.steps:
-                mean = total.item() / seen
+                mean = totals["loss"].item() / seen
                 check_finite(mean, config, index)
                 report(index, step, mean)
         training_seconds = time.perf_counter() - training_started
         training.rng = get_rng(training.device)
 
-        scores = task.score(predict(training, feed), training.val.targets)
+        scores = training.task.score(predict(training, feed), training.samples)
         check_finite(scores["loss"], config, index)
         epoch = Epoch(
             index,
             {
-                "train/loss": mean,
+                **{f"train/{name}": total.item() / seen for name, total in totals.items()},
                 **{f"val/{name}": value for name, value in scores.items()},
                 "train/lr": training.schedule.get_last_lr()[0],
                 "train/images_per_second": seen / training_seconds,
@@ -205,13 +210,17 @@ def check_finite(loss: float, config: TrainConfig, epoch: int) -> None:
 
 
 @torch.inference_mode()
-def predict(training: Training, feed: "Feed") -> np.ndarray:
-    """Predictions on the validation images with the weights as they are."""
+def predict(training: Training, feed: "Feed") -> dict[str, np.ndarray]:
+    """Predictions on the validation samples with the weights as they are."""
     training.model.eval()
-    batches = torch.arange(len(training.val)).split(training.config.batch_size)
+
+    def answer(kind: str) -> np.ndarray:
+        batches = torch.arange(len(training.samples[kind])).split(training.config.batch_size)
+        parts = [training.task.predict(feed.forward, feed.val(kind, batch)) for batch in batches]
+        return torch.cat(parts).cpu().numpy()
+
     with autocast(training.config):
-        parts = [training.task.predict(feed.forward, feed.val(batch)) for batch in batches]
-    return torch.cat(parts).cpu().numpy()
+        return {kind: answer(kind) for kind in training.samples}
 
 
 @torch.inference_mode()
@@ -242,21 +251,35 @@ def build(config: TrainConfig, *, num_classes: int) -> nn.Module:
         raise InputError(f"{config.model} cannot be built with {values}: {first_line(error)}.") from error
 
 
-def check_build(config: TrainConfig, *, num_classes: int) -> None:
-    """Build the architecture and run it without memory or arithmetic, on torch's meta device.
+def create_task(config: TrainConfig, classes: tuple[str, ...]) -> Task:
+    """The config's task.
 
     Raises:
-        InputError: the constructor refuses the arguments, or the image is too small for the layers.
+        InputError: it refuses the arguments.
     """
+    try:
+        return task.create(config.task, classes=classes, task_args=config.task_args)
+    except (ValueError, TypeError) as error:
+        values = ", ".join(f"{name}={value}" for name, value in config.task_args.items())
+        raise InputError(f"{config.model} cannot be trained with task_args {values}: {first_line(error)}.") from error
+
+
+def check_build(config: TrainConfig, dataset: Dataset) -> None:
+    """Build task and architecture, and run the features without memory or arithmetic, on torch's meta device.
+
+    Raises:
+        InputError: an argument is refused, or the image is too small for the layers.
+    """
+    create_task(config, dataset.classes)
     with torch.device("meta"):
-        model = build(config, num_classes=num_classes).eval()
-        inputs = torch.empty(2, config.in_channels, config.image_size, config.image_size)
+        model = build(config, num_classes=len(dataset.classes)).eval()
+        inputs = preprocess(config)(torch.empty(2, *dataset.train.images.shape[1:]))
         try:
-            model(inputs)
+            # Without the head, whose work may depend on what the features hold.
+            model.forward_features(inputs)
         except (ValueError, TypeError, RuntimeError) as error:
-            raise InputError(
-                f"{config.model} cannot work on images of {config.image_size} px: {first_line(error)}."
-            ) from error
+            size = " x ".join(map(str, inputs.shape[2:]))
+            raise InputError(f"{config.model} cannot work on images of {size} px: {first_line(error)}.") from error
 
 
 def one_cycle(step: int, *, total: int, warmup: float) -> float:
@@ -346,19 +369,21 @@ class Feed:
     def __init__(self, training: Training) -> None:
         self.training = training
         self.forward = training.model
-        self.images = {
-            "train": torch.from_numpy(training.train.images).to(training.device),
-            "val": torch.from_numpy(training.val.images).to(training.device),
-        }
+        device = training.device
+        self.images = torch.from_numpy(training.train.images).to(device)
+        self.targets = torch.from_numpy(training.train.targets).to(device)
+        self.samples = {kind: torch.from_numpy(part.images).to(device) for kind, part in training.samples.items()}
 
-    def train(self, batch: Tensor) -> Tensor:
-        """The model's input for these training images, augmented."""
-        images = augment(self.images["train"][batch], self.training.config.augment, self.training.generator)
-        return channels_last(self.training.preprocess(images))
+    def train(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+        """The model's input made from these training images, augmented, and its targets."""
+        training = self.training
+        images = augment(self.images[batch], training.config.augment, training.generator)
+        images, targets = training.task.batch(images, self.targets[batch], training.generator)
+        return channels_last(training.preprocess(images)), targets
 
-    def val(self, batch: Tensor) -> Tensor:
-        """The model's input for these validation images."""
-        return channels_last(self.training.preprocess(self.images["val"][batch.to(self.training.device)]))
+    def val(self, kind: str, batch: Tensor) -> Tensor:
+        """The model's input for these validation samples."""
+        return channels_last(self.training.preprocess(self.samples[kind][batch.to(self.training.device)]))
 
 
 class CachedFeed:
@@ -368,46 +393,44 @@ class CachedFeed:
         self.device = training.device
         self.forward = training.model.forward_head
         self.folder = tempfile.TemporaryDirectory(prefix="features-", ignore_cleanup_errors=True)
-        self.features = {part: self._compute(training, part) for part in ("train", "val")}
+        self.targets = torch.from_numpy(training.train.targets).to(training.device)
+        self.features = {"train": self._compute(training, training.train, "train")}
+        self.features |= {kind: self._compute(training, part, kind) for kind, part in training.samples.items()}
 
     @torch.inference_mode()
-    def _compute(self, training: Training, part: str) -> Tensor:
+    def _compute(self, training: Training, images: ImageSet, name: str) -> Tensor:
         training.model.eval()
-        images: ImageSet = getattr(training, part)
         store: Tensor | None = None
         for batch in torch.arange(len(images)).split(training.config.batch_size):
             pixels = torch.from_numpy(images.images)[batch].to(training.device)
             with autocast(training.config):
                 features = training.model.forward_features(channels_last(training.preprocess(pixels)))
             if store is None:
-                store = self._allocate((len(images), *features.shape[1:]), features.dtype, part)
+                store = self._allocate((len(images), *features.shape[1:]), features.dtype, name)
             store[batch] = features.to(store.device)
         assert store is not None
         return store
 
-    def _allocate(self, shape: tuple[int, ...], dtype: torch.dtype, part: str) -> Tensor:
+    def _allocate(self, shape: tuple[int, ...], dtype: torch.dtype, name: str) -> Tensor:
         """A tensor on the device where it takes less than half of what is free, in a memory-mapped file otherwise."""
         size = math.prod(shape) * dtype.itemsize
         free = torch.cuda.mem_get_info()[0] if self.device.type == "cuda" else psutil.virtual_memory().available
         if size < free / 2:
             return torch.empty(shape, dtype=dtype, device=self.device)
-        file = Path(self.folder.name, part)
+        file = Path(self.folder.name, name)
         return torch.from_file(str(file), shared=True, size=math.prod(shape), dtype=dtype).view(shape)
 
-    def train(self, batch: Tensor) -> Tensor:
-        """The head's input for these training images."""
-        return self._cut("train", batch)
+    def train(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+        """The head's input for these training images, and its targets."""
+        return self.val("train", batch), self.targets[batch]
 
-    def val(self, batch: Tensor) -> Tensor:
-        """The head's input for these validation images."""
-        return self._cut("val", batch)
-
-    def _cut(self, part: str, batch: Tensor) -> Tensor:
-        features = self.features[part]
+    def val(self, kind: str, batch: Tensor) -> Tensor:
+        """The head's input for these images."""
+        features = self.features[kind]
         return features[batch.to(features.device)].to(self.device)
 
 
 def create_feed(training: Training) -> Feed | CachedFeed:
     """Cached features where the features are frozen and see the same images every epoch."""
-    cacheable = training.config.freeze == "features" and training.config.augment == "none"
-    return CachedFeed(training) if cacheable else Feed(training)
+    frozen = training.config.freeze == "features" and training.config.augment == "none"
+    return CachedFeed(training) if frozen and training.task.cacheable else Feed(training)

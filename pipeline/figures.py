@@ -1,16 +1,24 @@
 """Pictures of data and results. Every one says what it shows and what it was measured on."""
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from pipeline.data import Dataset, ImageSet
-from pipeline.engine import Epoch
+from pipeline.metrics import SURE
+
+if TYPE_CHECKING:
+    from pipeline.engine import Epoch
 
 SAMPLES_PER_CLASS = 12
 ERRORS = 25
+SCENES = 15
 # Beyond this many classes the numbers in the cells of a confusion matrix cannot be read.
 LARGEST_ANNOTATED = 20
 
@@ -32,19 +40,18 @@ def samples(dataset: Dataset) -> Figure:
     return figure
 
 
-def confusion(counts: np.ndarray, classes: Sequence[str], title: str) -> Figure:
-    """Counts (classes, classes), row the truth and column the prediction; errors coloured, hits only counted."""
-    side = max(5.0, min(0.55 * len(classes) + 1.5, 14.0))
+def confusion(counts: np.ndarray, outcomes: Sequence[str], title: str) -> Figure:
+    """Counts (classes, outcomes), row the truth and column the prediction; errors coloured, hits only counted."""
+    side = max(5.0, min(0.55 * len(outcomes) + 1.5, 14.0))
     figure = Figure(figsize=(side, side), layout="constrained")
     axis = figure.subplots()
-    errors = counts * (1 - np.eye(len(classes)))
+    errors = counts * (1 - np.eye(*counts.shape))
     # The hits outnumber the errors so far that on one scale no error would be seen.
     axis.imshow(errors, cmap="Reds", vmin=0, vmax=max(1.0, errors.max()) * 1.4)
-    ticks = np.arange(len(classes))
     axis.set(title=title, xlabel="predicted class", ylabel="true class")
-    axis.set_xticks(ticks, classes, rotation=0 if max(map(len, classes)) < 3 else 60)
-    axis.set_yticks(ticks, classes)
-    if len(classes) <= LARGEST_ANNOTATED:
+    axis.set_xticks(range(len(outcomes)), outcomes, rotation=0 if max(map(len, outcomes)) < 3 else 60)
+    axis.set_yticks(range(len(counts)), outcomes[: len(counts)])
+    if len(outcomes) <= LARGEST_ANNOTATED:
         for row, column in np.argwhere(counts):
             weight = "bold" if row == column else "normal"
             axis.text(column, row, counts[row, column], ha="center", va="center", weight=weight)
@@ -70,7 +77,7 @@ def learning_curves(history: Sequence[Epoch], best: Epoch, title: str) -> Figure
     return figure
 
 
-def errors(images: ImageSet, log_probabilities: np.ndarray, title: str) -> Figure:
+def errors(images: ImageSet, log_probabilities: np.ndarray, outcomes: Sequence[str], title: str) -> Figure:
     """The wrong answers the model was most sure of, with what it said and what is true."""
     predicted, confidence = log_probabilities.argmax(1), np.exp(log_probabilities.max(1))
     wrong = np.flatnonzero(predicted != images.targets)
@@ -85,8 +92,68 @@ def errors(images: ImageSet, log_probabilities: np.ndarray, title: str) -> Figur
         axis.set_axis_off()
         if position is not None:
             _show(axis, images.images[position])
-            said, true = images.classes[predicted[position]], images.classes[images.targets[position]]
+            said, true = outcomes[predicted[position]], outcomes[images.targets[position]]
             axis.set_title(f"said {said} ({confidence[position]:.0%})\nis {true}, no. {position}", fontsize=8)
+    return figure
+
+
+def detections(scenes: ImageSet, found: np.ndarray, right: np.ndarray, chosen: Sequence[int], title: str) -> Figure:
+    """Scenes with the true boxes in grey and the sure predicted ones in colour, with class and score.
+
+    Args:
+        scenes: targets (N, D, 5), as `models/faster_rcnn.py` describes them.
+        found: (N, K, 6) likewise.
+        right: (N, K), which of them are right.
+        chosen: positions of the scenes, of which the first SCENES are shown.
+    """
+    columns = 5
+    shown = list(chosen[:SCENES])
+    rows = max(1, -(-len(shown) // columns))
+    figure = Figure(figsize=(columns * 2.2, rows * 2.4 + 0.9), layout="constrained")
+    figure.suptitle(
+        f"{title} {len(shown)}\ngrey: true; blue: predicted with a score of at least {SURE}; red: so, but wrong"
+    )
+    for axis, position in zip(
+        figure.subplots(rows, columns, squeeze=False).flat, [*shown, *[None] * SCENES], strict=False
+    ):
+        if position is None:
+            axis.set_axis_off()
+        else:
+            _show(axis, scenes.images[position])
+            axis.set(xticks=[], yticks=[])
+            axis.spines[:].set_color("0.85")
+            for *box, label in scenes.targets[position]:
+                if label >= 0:
+                    _frame(axis, box, color="0.6", linewidth=3)
+            for (*box, score, label), hit in zip(found[position], right[position], strict=True):
+                if score >= SURE:
+                    color = "tab:blue" if hit else "tab:red"
+                    _frame(axis, box, color=color, linewidth=1)
+                    axis.text(box[0], box[1] - 1, f"{scenes.classes[int(label)]} {score:.2f}", color=color, fontsize=7)
+            axis.set_title(f"no. {position}", fontsize=8)
+    return figure
+
+
+def _frame(axis: Axes, box: Sequence[float], **style: Any) -> None:
+    """A box drawn between pixels: the centre of the first one is at 0."""
+    left, top, right, bottom = box
+    axis.add_patch(Rectangle((left - 0.5, top - 0.5), right - left, bottom - top, fill=False, **style))
+
+
+def precision_recall(curves: Mapping[int, np.ndarray], classes: Sequence[str], title: str) -> Figure:
+    """Precision over recall, a thin line for each class and a thick one for their mean."""
+    figure = Figure(figsize=(7, 5), layout="constrained")
+    figure.suptitle(title, fontsize=10)
+    axis = figure.subplots()
+    recalls = np.linspace(0, 1, 101)
+    for label, curve in curves.items():
+        axis.plot(recalls, curve, linewidth=1, alpha=0.7, label=f"{classes[label]}: {curve.mean():.3f}")
+    if curves:
+        mean = np.mean(list(curves.values()), axis=0)
+        axis.plot(recalls, mean, color="black", linewidth=2.5, label=f"mean: {mean.mean():.3f}")
+        axis.legend(title="average precision", fontsize=8)
+    axis.set(xlabel="recall", ylabel="precision", xlim=(0, 1.01), ylim=(0, 1.02))
+    axis.grid(alpha=0.3)
     return figure
 
 

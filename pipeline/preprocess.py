@@ -11,14 +11,14 @@ class Preprocess(nn.Module):
     """Scale to [0, 1], resize to a square, repeat grey as RGB where asked, normalise.
 
     Args:
-        image_size: side of the output in pixels.
+        image_size: side of the output in pixels; 0: as the images are.
         in_channels: channels of the output.
         mean, std: one value a channel, for pixels in [0, 1].
     """
 
     def __init__(self, *, image_size: int, in_channels: int, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__()
-        self.size = (image_size, image_size)
+        self.image_size = image_size
         self.in_channels = in_channels
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
@@ -26,7 +26,8 @@ class Preprocess(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """(N, H, W) with values 0 to 255, any dtype, to float (N, in_channels, image_size, image_size)."""
         x = images[:, None].float() / 255
-        if x.shape[-2:] != self.size:
-            shrinks = self.size[0] < max(x.shape[-2:])
-            x = nn.functional.interpolate(x, self.size, mode="bilinear", align_corners=False, antialias=shrinks)
+        size = (self.image_size or x.shape[-2], self.image_size or x.shape[-1])
+        if x.shape[-2:] != size:
+            shrinks = self.image_size < max(x.shape[-2:])
+            x = nn.functional.interpolate(x, size, mode="bilinear", align_corners=False, antialias=shrinks)
         return (x.expand(-1, self.in_channels, -1, -1) - self.mean) / self.std

@@ -47,11 +47,12 @@ class Progress:
         """Say what an epoch brought."""
         scores = epoch.metrics
         self.accuracy = f", val accuracy {scores['val/accuracy']:.2%}"
+        found = f"  val mAP {scores['val/map']:.3f}" if "val/map" in scores else ""
         left = (self.config.epochs - epoch.index) * epoch.seconds
         line = (
             f"{self.config.model:<12} epoch {epoch.index:>{len(str(self.config.epochs))}}/{self.config.epochs}"
             f"  train loss {scores['train/loss']:.4f}  val loss {scores['val/loss']:.4f}"
-            f"  val accuracy {scores['val/accuracy']:7.2%}  {epoch.seconds:5.1f} s, {left:.0f} s left"
+            f"  val accuracy {scores['val/accuracy']:7.2%}{found}  {epoch.seconds:5.1f} s, {left:.0f} s left"
         )
         if self.bar.disable:
             click.echo(line)

@@ -1,4 +1,4 @@
-"""The registered model: raw images in, class probabilities out.
+"""The registered model: raw images in, class probabilities or boxes out.
 
 MLflow keeps this file with the model and runs it where the model is loaded; beside it lie copies of the architecture's
 file and of preprocess.py, the weights and a description. So it imports nothing of this project.
@@ -11,6 +11,7 @@ from types import ModuleType
 
 import mlflow
 import numpy as np
+import pandas as pd
 import torch
 from mlflow.exceptions import MlflowException
 from safetensors.torch import load_file
@@ -18,24 +19,40 @@ from safetensors.torch import load_file
 BATCH = 256
 
 
-class ImageClassifier(mlflow.pyfunc.PythonModel):
-    """Class probabilities, float32 (N, classes), for uint8 images (N, height, width), 0 black to 255 white."""
+class ImageModel(mlflow.pyfunc.PythonModel):
+    """Answers for uint8 images (N, height, width), 0 black to 255 white.
+
+    A classifier gives class probabilities, float32 (N, classes). A detector takes images of any one size and gives a
+    table, one row a box, the best of an image first: the image's position, x1, y1, x2 and y2 in pixels, the label and
+    the score; with the parameter `min_score` only boxes of at least that score.
+    """
 
     def load_context(self, context) -> None:
         folder = Path(context.artifacts["bundle"])
         about = json.loads((folder / "model.json").read_text())
         self.shape = (about["height"], about["width"])
+        self.classes = np.array(about["classes"])
+        self.answer = {"classification": self.probabilities, "detection": self.boxes}[about["task"]]
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         network = load_module(folder / "architecture.py").build(**about["arguments"])
         network.load_state_dict(load_file(folder / "weights.safetensors"))
         preprocess = load_module(folder / "preprocess.py").Preprocess(**about["preprocess"])
         self.network = torch.nn.Sequential(preprocess, network).eval().to(self.device)
 
-    def predict(self, context, model_input: np.ndarray, params=None) -> np.ndarray:
+    def predict(self, context, model_input: np.ndarray, params=None) -> np.ndarray | pd.DataFrame:
         images = torch.from_numpy(checked(model_input, self.shape))
         with torch.inference_mode():
-            parts = [self.network(part.to(self.device)).softmax(1).cpu() for part in images.split(BATCH)]
-        return torch.cat(parts).numpy()
+            found = torch.cat([self.network(part.to(self.device)).cpu() for part in images.split(BATCH)])
+        return self.answer(found, **(params or {}))
+
+    def probabilities(self, logits: torch.Tensor) -> np.ndarray:
+        return logits.softmax(1).numpy()
+
+    def boxes(self, found: torch.Tensor, min_score: float = 0.0) -> pd.DataFrame:
+        image, row = torch.where((found[:, :, 5] >= 0) & (found[:, :, 4] >= min_score))
+        *sides, scores, labels = found[image, row].double().T.numpy()
+        columns = {"image": image.numpy(), **dict(zip(("x1", "y1", "x2", "y2"), sides, strict=True))}
+        return pd.DataFrame({**columns, "label": self.classes[labels.astype(int)], "score": scores})
 
 
 def load_module(path: Path) -> ModuleType:
@@ -46,12 +63,13 @@ def load_module(path: Path) -> ModuleType:
     return module
 
 
-def checked(images, shape: tuple[int, int]) -> np.ndarray:
+def checked(images, shape: tuple[int | None, int | None]) -> np.ndarray:
     """Whole numbers from 0 to 255 of shape (N, height, width) as uint8; anything else is refused, never rounded.
 
     JSON arrives here as Python numbers: a signature of uint8 would have had them cut to whole ones before.
     """
-    expected = f"This model takes whole numbers from 0 to 255 of shape (N, {shape[0]}, {shape[1]})"
+    height, width = shape[0] or "height", shape[1] or "width"
+    expected = f"This model takes whole numbers from 0 to 255 of shape (N, {height}, {width})"
     if not isinstance(images, np.ndarray):
         raise MlflowException.invalid_parameter_value(f"{expected}, as a numpy array, not {type(images).__name__}.")
     if images.dtype == object:
@@ -59,7 +77,7 @@ def checked(images, shape: tuple[int, int]) -> np.ndarray:
             images = np.array(images.tolist())
         except ValueError as error:
             raise MlflowException.invalid_parameter_value(f"{expected}; the images differ in size.") from error
-    if images.ndim != 3 or images.shape[1:] != shape or not len(images):
+    if images.ndim != 3 or not images.size or (None not in shape and images.shape[1:] != shape):
         raise MlflowException.invalid_parameter_value(f"{expected}, not of shape {images.shape}.")
     if not np.issubdtype(images.dtype, np.integer):
         hint = ""
@@ -71,4 +89,4 @@ def checked(images, shape: tuple[int, int]) -> np.ndarray:
     return np.ascontiguousarray(images, dtype=np.uint8)
 
 
-mlflow.models.set_model(ImageClassifier())
+mlflow.models.set_model(ImageModel())

@@ -38,13 +38,13 @@ def plan(
     """
     configs = []
     for name in names:
-        weights_of = resolve_weights(name, source)
+        weights_of = resolve_weights(name, source, {})
         # Published weights bring no config of their own; whether they can be had, their training will tell.
-        stored = {} if weights_of == PUBLISHED else weights.load(weights_of, name)[1]
+        stored = {} if weights_of == PUBLISHED else weights.load(weights_of, name, {})[1]
         configs += [
             resolve(name, dataset, weights=weights_of, stored=stored, seed=seed, **options) for seed in range(seeds)
         ]
-        check_build(configs[-1], num_classes=len(dataset.classes))
+        check_build(configs[-1], dataset)
     return sorted(configs, key=lambda config: config.seed)
 
 
@@ -91,7 +91,7 @@ def _run(dataset: Dataset, configs: Sequence[TrainConfig], *, study_key: str, ro
                     config,
                     dataset,
                     root=root,
-                    state=weights.load(config.weights, config.model)[0],
+                    state=weights.load(config.weights, config.model, config.model_args)[0],
                     run_id=cut,
                 )
             except Exception as error:

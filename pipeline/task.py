@@ -1,53 +1,74 @@
-"""What a model is trained for: how a loss, a prediction and a score come about.
+"""What a model is trained for: how samples, a loss, a prediction and a score come about.
 
-The engine knows a task only through these three, so that a detector needs no second training loop.
+The engine knows a task only through this, so that a detector needs no second training loop.
 """
 
-from collections.abc import Callable
-from typing import Protocol
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 import numpy as np
-import torch
-from torch import Tensor
+from matplotlib.figure import Figure
+from torch import Generator, Tensor
 
-from pipeline import metrics
+from pipeline.classification import Classification
+from pipeline.data import ImageSet
+from pipeline.detection import Detection
 
-Forward = Callable[[Tensor], Tensor]
+# The model, or its head where frozen features are computed once.
+Forward = Callable[..., Any]
+# By kind of sample, of which every task has "single", the images themselves.
+Samples = Mapping[str, ImageSet]
+Predictions = Mapping[str, np.ndarray]
 
 
 class Task(Protocol):
-    """The interface between the training loop and what is learned."""
+    """The interface between the training loop and what is learned.
 
-    def loss(self, forward: Forward, inputs: Tensor, targets: Tensor) -> Tensor:
-        """The scalar to minimise over one batch."""
+    Attributes:
+        outcomes: what an image can be taken for, the classes first.
+        cacheable: whether every epoch sees the same samples as long as nothing is augmented.
+    """
+
+    outcomes: tuple[str, ...]
+    cacheable: bool
+
+    def samples(self, part: ImageSet) -> Samples:
+        """What a model is examined on in this part of the data, by kind; the same for every run."""
+
+    def batch(self, images: Tensor, labels: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+        """A training batch, images and targets, from images (N, H, W) with values 0 to 255 and labels (N,)."""
+
+    def loss(self, forward: Forward, inputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """The scalar to minimise over one batch as `loss`, and what else is worth watching."""
 
     def predict(self, forward: Forward, inputs: Tensor) -> Tensor:
         """Predictions for one batch, one row an image."""
 
-    def score(self, predictions: np.ndarray, targets: np.ndarray) -> dict[str, float]:
-        """Metrics of a whole split, at least loss, accuracy and f1."""
+    def log_probabilities(self, predictions: Predictions) -> np.ndarray:
+        """What the images were taken for: (N, outcomes)."""
+
+    def score(self, predictions: Predictions, samples: Samples) -> dict[str, float]:
+        """Metrics of a whole part, at least loss, accuracy and f1."""
+
+    def pictures(self, predictions: Predictions, samples: Samples, about: str) -> dict[str, Figure]:
+        """Pictures of the results by name, besides those that every task has."""
 
 
-class Classification:
-    """One class an image; a prediction is the logarithm of each class's probability."""
-
-    def __init__(self, *, label_smoothing: float) -> None:
-        self.label_smoothing = label_smoothing
-
-    def loss(self, forward: Forward, inputs: Tensor, targets: Tensor) -> Tensor:
-        """Cross-entropy of logits (N, classes) against smoothed targets (N,)."""
-        logits = forward(inputs).float()
-        return torch.nn.functional.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
-
-    def predict(self, forward: Forward, inputs: Tensor) -> Tensor:
-        """Log-probabilities, float32 (N, classes)."""
-        return forward(inputs).float().log_softmax(1)
-
-    def score(self, predictions: np.ndarray, targets: np.ndarray) -> dict[str, float]:
-        """Cross-entropy without smoothing, accuracy, macro-averaged F1."""
-        return metrics.classification(predictions, targets)
+TASKS: dict[str, Callable[..., Task]] = {"classification": Classification, "detection": Detection}
+SUPPLIED = ("classes",)
 
 
-def create(name: str, *, label_smoothing: float) -> Task:
-    """The task of this name, as an architecture's file gives it."""
-    return {"classification": Classification}[name](label_smoothing=label_smoothing)
+def create(name: str, *, classes: tuple[str, ...], task_args: Mapping[str, Any]) -> Task:
+    """The task of this name, as an architecture's file gives it.
+
+    Raises:
+        ValueError: arguments that cannot be.
+    """
+    return TASKS[name](classes=classes, **task_args)
+
+
+def arguments(name: str) -> dict[str, Any]:
+    """The arguments of a task that a recipe or a user may set, with their defaults."""
+    parameters = inspect.signature(TASKS[name]).parameters
+    return {name: parameter.default for name, parameter in parameters.items() if name not in SUPPLIED}

@@ -20,10 +20,10 @@ from filelock import FileLock
 from mlflow.entities import Metric, Param, Run, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
-from mlflow.types import Schema, TensorSpec
+from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
 
 from pipeline.config import TrainConfig, short_hash
-from pipeline.data import Dataset, ImageSet
+from pipeline.data import ImageSet
 from pipeline.engine import Epoch
 from pipeline.errors import InputError, Interrupted, PipelineError
 
@@ -33,7 +33,9 @@ STUDY_KEY, CONFIG_KEY, RECIPE_KEY = "study_key", "config_key", "recipe_key"
 OWNER, FAILURE = "owner", "failure"
 PARENT = "mlflow.parentRunId"
 
-SERVED_PACKAGES = ("mlflow", "torch", "torchvision", "numpy", "safetensors")
+SERVED_PACKAGES = ("mlflow", "torch", "torchvision", "numpy", "pandas", "safetensors")
+# Boxes that a served detector keeps to itself unless asked for them: more likely wrong than right.
+LEAST_SERVED_SCORE = 0.5
 # MLflow's limit; the whole hash stands in a tag.
 DIGEST_LENGTH = 36
 LONGEST_TAG = 5000
@@ -133,6 +135,7 @@ def training_tags(config: TrainConfig) -> dict[str, str]:
         "dataset": config.dataset,
         "dataset_sha256": config.dataset_sha256,
         "architecture": config.model,
+        "task": config.task,
         "device": config.device,
         "torch": version("torch"),
         "torchvision": version("torchvision"),
@@ -148,13 +151,12 @@ def log_params(run_id: str, params: Mapping[str, str]) -> None:
     client().log_batch(run_id, params=[Param(name, value) for name, value in ours.items() if name not in logged])
 
 
-def log_dataset(dataset: Dataset, context: str) -> None:
+def log_images(images: ImageSet, name: str, *, context: str) -> None:
     """Record in the open run which images it used, with the hash of their content."""
-    part: ImageSet = {"training": dataset.train, "test": dataset.test}[context]
     entry = mlflow.data.from_numpy(
-        part.images, targets=part.targets, name=f"{dataset.name}-{context}", digest=part.sha256[:DIGEST_LENGTH]
+        images.images, targets=images.targets, name=name, digest=images.sha256[:DIGEST_LENGTH]
     )
-    mlflow.log_input(entry, context=context, tags={"sha256": part.sha256})
+    mlflow.log_input(entry, context=context, tags={"sha256": images.sha256})
 
 
 def log_epochs(run_id: str, epochs: Sequence[Epoch], *, time_ms: int) -> None:
@@ -180,21 +182,27 @@ def logged_epochs(run_id: str) -> set[int]:
     return {metric.step for metric in client().get_metric_history(run_id, "val/loss")}
 
 
-def log_model(bundle: Path, *, registered_name: str, example: np.ndarray, classes: int) -> str:
+def log_model(bundle: Path, *, registered_name: str, example: np.ndarray, task: str, classes: int) -> str:
     """Log the model in the open run and register it.
 
     Args:
         bundle: folder made by `pipeline.bundle.write`.
         example: uint8 images (N, H, W).
+        task, classes: what the answers are: see serve.py.
 
     Returns:
         the registered version.
     """
     # An object tensor reaches serve.py as it is; one of uint8 would be cut to whole numbers by MLflow's server.
-    signature = ModelSignature(
-        inputs=Schema([TensorSpec(np.dtype(object), (-1,))]),
-        outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, classes))]),
-    )
+    inputs = Schema([TensorSpec(np.dtype(object), (-1,))])
+    if task == "detection":
+        sides = [ColSpec("double", side) for side in ("x1", "y1", "x2", "y2")]
+        table = Schema([ColSpec("long", "image"), *sides, ColSpec("string", "label"), ColSpec("double", "score")])
+        signature = ModelSignature(inputs, table, ParamSchema([ParamSpec("min_score", "double", LEAST_SERVED_SCORE)]))
+        size = "N, H, W"
+    else:
+        signature = ModelSignature(inputs, Schema([TensorSpec(np.dtype(np.float32), (-1, classes))]))
+        size = f"N, {example.shape[1]}, {example.shape[2]}"
     info = mlflow.pyfunc.log_model(
         name="model",
         python_model=str(Path(__file__).with_name("serve.py")),
@@ -203,7 +211,7 @@ def log_model(bundle: Path, *, registered_name: str, example: np.ndarray, classe
         signature=signature,
         input_example=example,
         registered_model_name=registered_name,
-        metadata={"input": f"uint8 (N, {example.shape[1]}, {example.shape[2]}), 0 black to 255 white"},
+        metadata={"input": f"uint8 ({size}), 0 black to 255 white"},
     )
     return str(info.registered_model_version)
 

@@ -8,7 +8,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from torch import Tensor
 
 from pipeline import bundle, data, figures, metrics, tracking
@@ -18,6 +17,7 @@ from pipeline.data import Dataset, Splits
 from pipeline.engine import Training, check_finite, fit, predict_images
 from pipeline.errors import PipelineError
 from pipeline.progress import Progress
+from pipeline.task import Predictions
 
 
 @dataclass(frozen=True)
@@ -26,21 +26,21 @@ class Result:
 
     Attributes:
         run_id: the MLflow run.
-        log_probabilities: float32 (N, classes) on the test images, in the order of the test file.
-        scores: loss, accuracy and f1 on the test images.
+        predictions: the task's predictions by kind of sample, those on the images in the order of the test file.
+        scores: loss, accuracy, f1 and the task's other scores on the test samples.
         train_s: seconds of training and validation.
         parameters: number of weights and biases.
     """
 
     run_id: str
-    log_probabilities: np.ndarray
+    predictions: Predictions
     scores: Mapping[str, float]
     train_s: float
     parameters: int
 
     def summary(self) -> str:
         """The result in a few words."""
-        accuracy, images = self.scores["accuracy"], len(self.log_probabilities)
+        accuracy, images = self.scores["accuracy"], len(self.predictions["single"])
         return f"{accuracy:.2%} of the {images:,} test images right after {self.train_s:.0f} s of training"
 
 
@@ -84,8 +84,10 @@ def train(
             missing = [epoch for epoch in training.history if epoch.index not in logged]
             tracking.log_epochs(run_id, missing, time_ms=now_ms())
         else:
-            for context in ("training", "test"):
-                tracking.log_dataset(dataset, context)
+            tracking.log_images(dataset.train, f"{dataset.name}-training", context="training")
+            for kind, part in training.task.samples(dataset.test).items():
+                suffix = "" if kind == "single" else f"-{kind}"
+                tracking.log_images(part, f"{dataset.name}-test{suffix}", context="test")
 
         try:
             with Progress(config, steps=training.steps, done=len(training.history)) as progress:
@@ -126,12 +128,13 @@ def resumable(found: Iterable[tracking.Run], root: Path) -> str | None:
 def test(run_id: str, training: Training, splits: Splits) -> Result:
     """Use the test images, once, on the epoch that validation chose."""
     model = training.use_best()
-    predictions = predict_images(training, splits.test.images)
-    scores = training.task.score(predictions, splits.test.targets)
+    samples = training.task.samples(splits.test)
+    predictions = {kind: predict_images(training, part.images) for kind, part in samples.items()}
+    scores = training.task.score(predictions, samples)
     check_finite(scores["loss"], training.config, training.best.index)
     return Result(
         run_id=run_id,
-        log_probabilities=predictions,
+        predictions=predictions,
         scores=scores,
         train_s=training.seconds,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
@@ -154,6 +157,7 @@ def record(result: Result, training: Training, dataset: Dataset, *, total_s: flo
                 folder,
                 registered_name=f"{config.dataset}-{config.model}",
                 example=dataset.test.images[:2],
+                task=config.task,
                 classes=len(dataset.classes),
             )
     final = {
@@ -167,24 +171,25 @@ def record(result: Result, training: Training, dataset: Dataset, *, total_s: flo
 
 def write_report(folder: Path, result: Result, training: Training, dataset: Dataset) -> None:
     """Write pictures, per-class scores and the predictions on the test images into a folder."""
-    config, best, test_set = training.config, training.best, dataset.test
+    config, task, best, test_set = training.config, training.task, training.best, dataset.test
     about = f"{config.model} on {dataset.name}, seed {config.seed}"
     tested = f"{about}: the {len(test_set):,} test images, epoch {best.index}"
-    predictions, targets = result.log_probabilities, test_set.targets
-    counts = metrics.confusion(predictions, targets)
+    targets, log_probabilities = test_set.targets, task.log_probabilities(result.predictions)
+    counts = metrics.confusion(log_probabilities, targets)[: len(dataset.classes)]
     pictures = {
-        "confusion_matrix": figures.confusion(counts, dataset.classes, tested),
+        "confusion_matrix": figures.confusion(counts, task.outcomes, tested),
         "learning_curves": figures.learning_curves(
             training.history, best, f"{about}: {len(training.val):,} validation images"
         ),
-        "errors": figures.errors(test_set, predictions, tested),
+        "errors": figures.errors(test_set, log_probabilities, task.outcomes, tested),
+        **task.pictures(result.predictions, task.samples(test_set), f"{about}, epoch {best.index}"),
     }
     for name, figure in pictures.items():
         figure.savefig(folder / f"{name}.png", dpi=110)
-    metrics.per_class(predictions, targets, dataset.classes).to_csv(
+    metrics.per_class(log_probabilities, targets, dataset.classes).to_csv(
         folder / "per_class.csv", index=False, float_format="%.4f"
     )
-    metrics.predictions_table(predictions, targets, dataset.classes).to_csv(
+    metrics.predictions_table(log_probabilities, targets, task.outcomes).to_csv(
         folder / "predictions.csv", index=False, float_format="%.6g"
     )
     chosen = {"epoch": best.index, "chosen_by": "val/accuracy, then val/loss", **best.metrics}

@@ -14,11 +14,14 @@ from pipeline.errors import WITHOUT_NETWORK, InputError, first_line
 from pipeline.network import impatient_sockets
 
 
-def load(source: str, model: str) -> tuple[Mapping[str, Tensor] | None, Mapping[str, Any]]:
+def load(
+    source: str, model: str, model_args: Mapping[str, Any]
+) -> tuple[Mapping[str, Tensor] | None, Mapping[str, Any]]:
     """Fetch starting weights for an architecture.
 
     Args:
         source: imagenet, none, a file, or a registered model `models:/NAME@ALIAS`.
+        model_args: the user's, which may ask for other published weights.
 
     Returns:
         the weights by parameter name, None for fresh ones, and the config values that come with them: the hash of
@@ -30,17 +33,18 @@ def load(source: str, model: str) -> tuple[Mapping[str, Tensor] | None, Mapping[
     if source == "none":
         return None, {}
     if source == PUBLISHED:
-        return _published(model), {}
+        return _published(model, model_args), {}
     if source.startswith("models:/"):
         with tempfile.TemporaryDirectory() as folder:
             return bundle.read_weights(tracking.download_weights(source, Path(folder)), model=model)
     return bundle.read_weights(Path(source).expanduser(), model=model)
 
 
-def _published(model: str) -> Mapping[str, Tensor]:
+def _published(model: str, model_args: Mapping[str, Any]) -> Mapping[str, Tensor]:
     try:
         with impatient_sockets():
-            return models.get(model).weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
+            published = models.get(model).published(model_args)
+            return published.get_state_dict(progress=False, check_hash=True, weights_only=True)
     except Exception as error:
         # No network, a wrong checksum, or a broken file in the cache, which fails in arbitrary ways.
         reason = first_line(error)

@@ -1,6 +1,7 @@
 """Real parts for the tests: IDX folders they make, a tracking store each, the command line as a process."""
 
 import gzip
+import json
 import os
 import signal
 import socket
@@ -8,6 +9,8 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 # Two tests at a time share the cores; more threads than cores would only wait for each other. Read by torch on import.
@@ -146,3 +149,33 @@ def wait_for(url: str, process: subprocess.Popen) -> None:
         except OSError:
             time.sleep(0.3)
     raise AssertionError(f"{url} did not come up")
+
+
+@contextmanager
+def serving(uri: str, store: dict[str, str]) -> Iterator[int]:
+    """MLflow's own server for one model; yields its port."""
+    port = free_port()
+    serve = ["-m", "mlflow", "models", "serve", "-m", uri, "--env-manager", "local"]
+    process = subprocess.Popen(
+        [sys.executable, *serve, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"],
+        env=os.environ | store | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_for(f"http://127.0.0.1:{port}/ping", process)
+        yield port
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def ask(port: int, images: list, **options: object) -> dict:
+    """Send images to a served model as JSON."""
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/invocations",
+        json.dumps({"inputs": images, **options}).encode(),
+        {"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return json.load(answer)

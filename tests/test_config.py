@@ -42,10 +42,12 @@ def test_freezing_follows_the_recipe_only_when_weights_are_loaded(digits):
 
 
 def test_weights_default_to_what_is_published():
-    assert config.resolve_weights("alexnet", None) == "imagenet"
-    assert config.resolve_weights("cnn", None) == "none"
+    assert config.resolve_weights("alexnet", None, {}) == "imagenet"
+    assert config.resolve_weights("cnn", None, {}) == "none"
+    assert config.resolve_weights("faster_rcnn", None, {"backbone": "resnet50_fpn"}) == "imagenet"
+    assert config.resolve_weights("faster_rcnn", None, {"backbone": "residual"}) == "none"
     with pytest.raises(InputError, match="no published weights for cnn"):
-        config.resolve_weights("cnn", "imagenet")
+        config.resolve_weights("cnn", "imagenet", {})
 
 
 def test_key_depends_on_every_field_and_on_nothing_else(digits):
@@ -71,20 +73,21 @@ def test_device_that_is_not_there():
 
 
 def test_model_args_are_python_literals():
-    assert config.parse_model_args("kernel_size=5,channels=(16, 32),dropout=0.3,padding=None,backbone=small") == {
+    text = "kernel_size=5,channels=(16, 32),dropout=0.3,padding=None,backbone=small"
+    assert config.parse_arguments(text, option="model_args") == {
         "kernel_size": 5,
         "channels": (16, 32),
         "dropout": 0.3,
         "padding": None,
         "backbone": "small",
     }
-    assert config.parse_model_args("") == {}
+    assert config.parse_arguments("", option="model_args") == {}
 
 
 @given(st.text(max_size=30))
 def test_model_args_never_run_code(text):
     try:
-        config.parse_model_args(text)
+        config.parse_arguments(text, option="model_args")
     except InputError as error:
         assert "cannot be read" in str(error)
 
@@ -92,7 +95,7 @@ def test_model_args_never_run_code(text):
 @pytest.mark.parametrize("text", ["5", "a=b()", "__import__('os')", "**{}", "a=1)(", "a=[x for x in (1,)]", "a==1"])
 def test_model_args_of_another_form(text):
     with pytest.raises(InputError, match="write it as kernel_size=5"):
-        config.parse_model_args(text)
+        config.parse_arguments(text, option="model_args")
 
 
 @pytest.mark.parametrize(

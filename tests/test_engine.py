@@ -37,7 +37,7 @@ def assert_equal(first: engine.Training, second: engine.Training) -> None:
     assert all(torch.equal(weights[name], other_weights[name]) for name in weights)
 
 
-@pytest.mark.parametrize("name", ["mlp", "cnn", "vit", "mobilenet_v2"])
+@pytest.mark.parametrize("name", ["mlp", "cnn", "vit", "mobilenet_v2", "faster_rcnn"])
 def test_the_same_seed_gives_the_same_numbers_bit_for_bit(dataset, name):
     first, second, other = (start(dataset, name, seed=seed, overrides={"epochs": 2}) for seed in (3, 3, 4))
     for training in (first, second, other):
@@ -46,17 +46,25 @@ def test_the_same_seed_gives_the_same_numbers_bit_for_bit(dataset, name):
     assert outcome(first)[0] != outcome(other)[0]
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd"])
-def test_resuming_is_bit_identical(dataset, tmp_path, optimizer):
-    overrides = {"optimizer": optimizer, "lr": 0.01}
-    whole = start(dataset, overrides=overrides, model_args={"dropout": 0.5})
+@pytest.mark.parametrize(
+    ("name", "optimizer", "model_args"),
+    [
+        ("cnn", "adamw", {"dropout": 0.5}),
+        ("cnn", "adam", {"dropout": 0.5}),
+        ("cnn", "sgd", {"dropout": 0.5}),
+        ("faster_rcnn", "adamw", {}),
+    ],
+)
+def test_resuming_is_bit_identical(dataset, tmp_path, name, optimizer, model_args):
+    options = {"overrides": {"optimizer": optimizer, "lr": 0.01}, "model_args": model_args}
+    whole = start(dataset, name, **options)
     list(engine.fit(whole))
 
-    cut = start(dataset, overrides=overrides, model_args={"dropout": 0.5})
+    cut = start(dataset, name, **options)
     next(engine.fit(cut))
     torch.save(cut.state_dict(), tmp_path / "state")
     torch.manual_seed(999)
-    resumed = start(dataset, overrides=overrides, model_args={"dropout": 0.5})
+    resumed = start(dataset, name, **options)
     resumed.load_state_dict(torch.load(tmp_path / "state", weights_only=True))
     list(engine.fit(resumed))
     assert_equal(whole, resumed)
@@ -72,8 +80,8 @@ def test_learns_and_tests_the_best_epoch(dataset):
     assert training.best.metrics["val/accuracy"] == best
     training.use_best()
     assert all(torch.equal(value, training.best_weights[name]) for name, value in training.model.state_dict().items())
-    predictions = engine.predict_images(training, dataset.test.images)
-    assert training.task.score(predictions, dataset.test.targets)["accuracy"] == 1.0
+    predictions = {"single": engine.predict_images(training, dataset.test.images)}
+    assert training.task.score(predictions, {"single": dataset.test})["accuracy"] == 1.0
 
 
 def test_every_image_is_seen_once_an_epoch(dataset):
@@ -120,7 +128,7 @@ def test_features_that_do_not_fit_in_memory_go_to_a_mapped_file(dataset, monkeyp
     monkeypatch.setattr(engine.psutil, "virtual_memory", lambda: type("Memory", (), {"available": 1000}))
     mapped = start(dataset, overrides=overrides)
     feed = engine.create_feed(mapped)
-    assert {path.name for path in engine.Path(feed.folder.name).iterdir()} == {"train", "val"}
+    assert {path.name for path in engine.Path(feed.folder.name).iterdir()} == {"train", "single"}
     list(engine.fit(mapped))
     assert_equal(in_memory, mapped)
 
@@ -144,20 +152,24 @@ def test_augmented_images_are_never_cached(dataset):
     [
         ("cnn", {"model_args": {"stride": 9}}, "cnn cannot be built with .*stride=9"),
         ("vit", {"overrides": {"image_size": 30}}, "30 is no multiple of patch_size 4"),
-        ("vgg16", {"overrides": {"image_size": 28}}, "vgg16 cannot work on images of 28 px"),
-        ("alexnet", {"overrides": {"image_size": 28}}, "alexnet cannot work on images of 28 px"),
+        ("vgg16", {"overrides": {"image_size": 28}}, "vgg16 cannot work on images of 28 x 28 px"),
+        ("alexnet", {"overrides": {"image_size": 28}}, "alexnet cannot work on images of 28 x 28 px"),
+        ("faster_rcnn", {"model_args": {"backbone": "vgg"}}, "there is no backbone 'vgg': choose residual"),
+        ("faster_rcnn", {"task_args": {"canvas": 20}}, r"task_args canvas=20: sizes \(14, 32\) is no range"),
+        ("faster_rcnn", {"task_args": {"scenes": 2}}, "scenes is a share from 0 to 1, not 2"),
+        ("cnn", {"task_args": {"label_smoothing": 1.5}}, "label_smoothing is a share from 0 to 1"),
     ],
 )
 def test_what_cannot_be_built_is_found_before_training(dataset, name, options, says):
     options = {"overrides": {}} | options
     resolved = config.resolve(name, dataset, weights="none", val_size=20, device="cpu", **options)
     with pytest.raises(InputError, match=says):
-        engine.check_build(resolved, num_classes=10)
+        engine.check_build(resolved, dataset)
 
 
 @pytest.mark.parametrize("name", models.names())
 def test_every_recipe_can_be_built(dataset, name):
-    engine.check_build(config.resolve(name, dataset, weights="none", overrides={}, device="cpu"), num_classes=10)
+    engine.check_build(config.resolve(name, dataset, weights="none", overrides={}, device="cpu"), dataset)
 
 
 @pytest.mark.parametrize("warmup", [0.2, 0.3])

@@ -1,28 +1,31 @@
 """The registered model in other hands: a process without this project, and MLflow's own server."""
 
-import json
 import os
 import re
 import subprocess
 import sys
 import urllib.error
-import urllib.request
 
 import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import free_port, pipeline, wait_for
+from conftest import ask, pipeline, serving
 
 import models
 from pipeline import data
+from pipeline.detection import classify
 
 IMPORTS = re.compile(r"^(?:import|from) (\w+)", flags=re.MULTILINE)
 STRANGER = """
 import sys, numpy, mlflow
 images = numpy.load("images.npy")
 for name in sys.argv[1:]:
-    numpy.save(name, mlflow.pyfunc.load_model(f"models:/bars-{name}/1").predict(images))
+    model = mlflow.pyfunc.load_model(f"models:/bars-{name}/1")
+    if model.metadata.get_params_schema():
+        model.predict(images, params={"min_score": 0.0}).to_parquet(name + ".parquet")
+    else:
+        numpy.save(name, model.predict(images))
 loaded = [name for name in sys.modules if name.split(".")[0] in ("pipeline", "models")]
 assert not loaded, loaded
 """
@@ -43,13 +46,28 @@ def test_every_architecture_loads_where_this_project_is_not_and_predicts_as_its_
     stranger = [sys.executable, "-I", "-c", STRANGER, *runs]
     subprocess.run(stranger, cwd=elsewhere, env=bare, check=True, timeout=200)
     for name, run in runs.items():
-        predictions = pd.read_csv(client.download_artifacts(run.info.run_id, "predictions.csv"))
-        logged = predictions[[f"probability_{label}" for label in dataset.classes]].to_numpy()
-        served = np.load(elsewhere / f"{name}.npy")
-        assert served.dtype == np.float32
+        predictions = pd.read_csv(
+            client.download_artifacts(run.info.run_id, "predictions.csv"), dtype={"prediction": str}
+        )
+        logged = predictions.filter(like="probability_").to_numpy()
+        if run.data.tags["task"] == "detection":
+            table = pd.read_parquet(elsewhere / f"{name}.parquet")
+            served = np.exp(classify(rows_of(table, len(dataset.test)), len(dataset.classes)))
+        else:
+            served = np.load(elsewhere / f"{name}.npy")
+            assert served.dtype == np.float32
         assert np.allclose(served, logged, atol=1e-5), name
-        labels = [int(dataset.classes[label]) for label in served.argmax(1)]
+        labels = [(*dataset.classes, "nothing")[outcome] for outcome in served.argmax(1)]
         assert labels == predictions["prediction"].tolist(), name
+
+
+def rows_of(table: pd.DataFrame, images: int) -> np.ndarray:
+    """A served detector's table as the detections (N, K, 6) it was made from."""
+    found = np.zeros((images, 100, 6), np.float32)
+    found[:, :, 5] = -1
+    place = table.groupby("image").cumcount()
+    found[table["image"], place] = table[["x1", "y1", "x2", "y2", "score", "label"]].astype(float)
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -111,16 +129,7 @@ def test_signature_requirements_and_example_come_along(model):
 
 def test_mlflow_serves_it_and_refuses_pixels_in_0_to_1(model):
     loaded, store = model
-    port = free_port()
-    serve = ["-m", "mlflow", "models", "serve", "-m", "models:/bars-mlp/1", "--env-manager", "local"]
-    process = subprocess.Popen(
-        [sys.executable, *serve, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"],
-        env=os.environ | store | {"PATH": f"{data.Path(sys.executable).parent}:{os.environ['PATH']}"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        wait_for(f"http://127.0.0.1:{port}/ping", process)
+    with serving("models:/bars-mlp/1", store) as port:
         images = np.random.default_rng(0).integers(0, 256, (256, 28, 28))
         answer = ask(port, images.tolist())
         assert np.allclose(answer["predictions"], loaded.predict(images), atol=1e-5)
@@ -128,17 +137,3 @@ def test_mlflow_serves_it_and_refuses_pixels_in_0_to_1(model):
             ask(port, (images / 255).tolist())
         assert refusal.value.code == 400
         assert "must be multiplied by 255" in refusal.value.read().decode()
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
-
-
-def ask(port: int, images: list) -> dict:
-    """Send images to a served model as JSON."""
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{port}/invocations",
-        json.dumps({"inputs": images}).encode(),
-        {"Content-Type": "application/json"},
-    )
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        return json.load(answer)

@@ -1,0 +1,138 @@
+"""Boxes around digits, and the class of each.
+
+Predictions are float32 (N, K, 6), targets int64 (N, D, 5), as `models/faster_rcnn.py` describes them.
+"""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Generator, Tensor
+
+from pipeline import figures, metrics
+from pipeline.data import ImageSet
+from pipeline.scenes import SceneStyle, compose, singles
+
+# The test scenes of a dataset are the same for every run.
+SCENE_SEED = 0
+MOST_SCENES = 1000
+MISSED = "nothing"
+# What a class counts for that no box has been found of; that nothing is there counts twice as much.
+LEAST_SCORE = 1e-3
+
+
+class Detection:
+    """Trains on single images and on scenes of several digits in turn, and is examined on both.
+
+    Classification by detection: the class of the best box; an image without any box is taken for "nothing".
+
+    Args:
+        scenes: share of the training batches that are scenes.
+        canvas, digits, sizes, overlap, clutter, noise: see `scenes.SceneStyle`.
+    """
+
+    cacheable = False
+
+    def __init__(
+        self,
+        *,
+        classes: tuple[str, ...],
+        scenes: float = 0.5,
+        canvas: int = 64,
+        digits: tuple[int, int] = (1, 5),
+        sizes: tuple[int, int] = (14, 32),
+        overlap: float = 0.1,
+        clutter: int = 0,
+        noise: float = 0.0,
+    ) -> None:
+        if not 0 <= scenes <= 1:
+            raise ValueError(f"scenes is a share from 0 to 1, not {scenes}")
+        self.classes = classes
+        self.outcomes = (*classes, MISSED)
+        self.scenes = scenes
+        self.style = SceneStyle(canvas, digits, sizes, overlap, clutter, noise)
+
+    def samples(self, part: ImageSet) -> dict[str, ImageSet]:
+        """The images themselves, and up to MOST_SCENES scenes of them."""
+        count = min(MOST_SCENES, len(part))
+        generator = torch.Generator().manual_seed(SCENE_SEED)
+        images, labels = torch.from_numpy(part.images), torch.from_numpy(part.targets)
+        order = torch.randperm(len(part), generator=generator)[: count * self.style.digits[1]]
+        # In double precision, so that rounding to whole values gives the same pixels on every machine.
+        canvases, boxes = compose(images[order].double(), labels[order], self.style, count=count, generator=generator)
+        return {
+            "single": part,
+            "scene": ImageSet(canvases.round().byte().numpy(), boxes.numpy(), part.classes),
+        }
+
+    def batch(self, images: Tensor, labels: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+        """The images with their boxes, or scenes made of them."""
+        if torch.rand((), generator=generator, device=images.device) >= self.scenes:
+            return images, singles(images, labels)
+        count = max(1, round(2 * len(images) / sum(self.style.digits)))
+        return compose(images, labels, self.style, count=count, generator=generator)
+
+    def loss(self, forward: Callable, inputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """The sum of Faster R-CNN's four losses, and each: two of the regions proposed, two of those judged."""
+        losses = forward(inputs, targets)
+        names = {
+            "loss_objectness": "loss_objectness",
+            "loss_rpn_box_reg": "loss_rpn_box",
+            "loss_classifier": "loss_class",
+            "loss_box_reg": "loss_box",
+        }
+        return {"loss": sum(losses.values()), **{names[name]: value.detach() for name, value in losses.items()}}
+
+    def predict(self, forward: Callable, inputs: Tensor) -> Tensor:
+        """Detections, float32 (N, K, 6)."""
+        return forward(inputs)
+
+    def log_probabilities(self, predictions: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Each class's best score in an image, and a small one for "nothing", scaled to a sum of 1."""
+        return classify(predictions["single"], len(self.classes))
+
+    def score(self, predictions: Mapping[str, np.ndarray], samples: Mapping[str, ImageSet]) -> dict[str, float]:
+        """Classification by detection on the single images; average precision and recall on the scenes."""
+        return {
+            **metrics.classification(self.log_probabilities(predictions), samples["single"].targets),
+            **metrics.detection(predictions["scene"], samples["scene"].targets, self.classes),
+        }
+
+    def pictures(
+        self, predictions: Mapping[str, np.ndarray], samples: Mapping[str, ImageSet], about: str
+    ) -> dict[str, Figure]:
+        """Scenes with true and predicted boxes, those with the worst misses, the precision-recall curve."""
+        found, scenes = predictions["scene"], samples["scene"]
+        there = scenes.targets[:, :, 4] >= 0
+        seen, right = metrics.match(found, scenes.targets)
+        missed = (there & ~seen).sum(1)
+        invented = ((found[:, :, 4] >= metrics.SURE) & ~right).sum(1)
+        worst = np.lexsort((-invented, -missed))[: np.count_nonzero(missed + invented)]
+        about = f"{about}: {len(scenes):,} scenes of test images"
+        summary = f"{missed.sum():,} of {there.sum():,} digits missed, {invented.sum():,} boxes wrong"
+        rule = f"a box is right when it shares at least {metrics.HIT:.0%} of the union with the true one"
+        curves = metrics.precision_recall(found, scenes.targets)
+        return {
+            "scenes": figures.detections(scenes, found, right, range(len(scenes)), f"{about}; the first"),
+            "misses": figures.detections(scenes, found, right, worst, f"{about}; {summary}; the worst"),
+            "precision_recall": figures.precision_recall(curves, self.classes, f"{about}\n{rule}"),
+        }
+
+
+def classify(detections: np.ndarray, classes: int) -> np.ndarray:
+    """What images were taken for, judged by their boxes alone.
+
+    Args:
+        detections: (N, K, 6).
+
+    Returns:
+        log-probabilities float32 (N, classes + 1): each class's best score, not less than LEAST_SCORE, and twice that
+        for "nothing", scaled to a sum of 1. So the best box decides, and without a box it is "nothing".
+    """
+    scores = np.full((len(detections), classes + 1), LEAST_SCORE, np.float32)
+    scores[:, classes] = 2 * LEAST_SCORE
+    for label in range(classes):
+        of_class = np.where(detections[:, :, 5] == label, detections[:, :, 4], 0)
+        scores[:, label] = of_class.max(1).clip(LEAST_SCORE)
+    return np.log(scores / scores.sum(1, keepdims=True))
