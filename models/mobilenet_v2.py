@@ -22,7 +22,7 @@ RECIPE = {
     "warmup": 0.3,
     "batch_size": 64,
     "epochs": 5,
-    "min_steps": 200,
+    "min_steps": 140,
     "clip_norm": 1.0,
     "augment": "shift",
     "freeze": "none",
