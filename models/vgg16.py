@@ -23,7 +23,7 @@ RECIPE = {
     "warmup": 0.3,
     "batch_size": 32,
     "epochs": 2,
-    "min_steps": 200,
+    "min_steps": 280,
     "clip_norm": 1.0,
     "augment": "shift",
     "freeze": "none",

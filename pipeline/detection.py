@@ -12,10 +12,8 @@ from torch import Generator, Tensor
 
 from pipeline import figures, metrics
 from pipeline.data import ImageSet
-from pipeline.scenes import SceneStyle, compose, singles
+from pipeline.scenes import SceneStyle, compose, scene_set, singles
 
-# The test scenes of a dataset are the same for every run.
-SCENE_SEED = 0
 MOST_SCENES = 1000
 MISSED = "nothing"
 # What a class counts for that no box has been found of; that nothing is there counts twice as much.
@@ -55,16 +53,7 @@ class Detection:
 
     def samples(self, part: ImageSet) -> dict[str, ImageSet]:
         """The images themselves, and up to MOST_SCENES scenes of them."""
-        count = min(MOST_SCENES, len(part))
-        generator = torch.Generator().manual_seed(SCENE_SEED)
-        images, labels = torch.from_numpy(part.images), torch.from_numpy(part.targets)
-        order = torch.randperm(len(part), generator=generator)[: count * self.style.digits[1]]
-        # In double precision, so that rounding to whole values gives the same pixels on every machine.
-        canvases, boxes = compose(images[order].double(), labels[order], self.style, count=count, generator=generator)
-        return {
-            "single": part,
-            "scene": ImageSet(canvases.round().byte().numpy(), boxes.numpy(), part.classes),
-        }
+        return {"single": part, "scene": scene_set(part, self.style, count=min(MOST_SCENES, len(part)))}
 
     def batch(self, images: Tensor, labels: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
         """The images with their boxes, or scenes made of them."""

@@ -6,13 +6,19 @@ unused places hold the class NOTHING. A box is tight around the digit's ink, so 
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Generator, Tensor
+
+from pipeline.data import ImageSet
 
 # Of 0 to 255: fainter pixels are the edge of a stroke or noise, and no ink.
 INK = 64
 NOTHING = -1
 PLACES_TRIED = 24
+SCENE_SEED = 0
+# Scenes are made a few at a time where they are large.
+PIXELS_AT_ONCE = 1 << 22
 # How much wider than asked for a digit's ink may come out, when enlarging blurs its edge.
 EDGE = 4
 
@@ -41,6 +47,9 @@ class SceneStyle:
     noise: float = 0.0
 
     def __post_init__(self) -> None:
+        for name, pair in (("digits", self.digits), ("sizes", self.sizes)):
+            if len(pair) != 2 or not all(isinstance(value, int) for value in pair):
+                raise ValueError(f"{name} {pair} is no range of whole numbers such as (1, 5)")
         if not 1 <= self.digits[0] <= self.digits[1]:
             raise ValueError(f"digits {self.digits} is no range such as (1, 5)")
         if not 4 <= self.sizes[0] <= self.sizes[1] <= self.canvas - EDGE:
@@ -127,6 +136,40 @@ def compose(
         noise = torch.randn(canvases.shape, generator=generator, device=device)
         canvases += noise * style.noise * 255
     return canvases.clamp_(0, 255), torch.cat([boxes, labels[chosen].where(present, NOTHING)[:, :, None]], 2)
+
+
+def scene_set(part: ImageSet, style: SceneStyle, *, count: int) -> ImageSet:
+    """Scenes of these images that are the same whenever they are made, as uint8 (count, canvas, canvas).
+
+    Raises:
+        ValueError: a box is outside its canvas or without area.
+    """
+    generator = torch.Generator().manual_seed(SCENE_SEED)
+    order = torch.randperm(len(part), generator=generator)
+    at_once = max(1, PIXELS_AT_ONCE // style.canvas**2)
+    pieces = []
+    for start in range(0, count, at_once):
+        several = min(at_once, count - start)
+        chosen = order.roll(-start * style.digits[1])[: several * style.digits[1]].numpy()
+        # In double precision, so that rounding to whole values gives the same pixels on every machine.
+        images, labels = torch.from_numpy(part.images[chosen]).double(), torch.from_numpy(part.targets[chosen])
+        canvases, boxes = compose(images, labels, style, count=several, generator=generator)
+        check_boxes(boxes, side=style.canvas)
+        pieces.append((canvases.round().byte().numpy(), boxes.numpy()))
+    images, boxes = (np.concatenate(arrays) for arrays in zip(*pieces, strict=True))
+    return ImageSet(images, boxes, part.classes)
+
+
+def check_boxes(boxes: Tensor, *, side: int) -> None:
+    """Refuse boxes (..., 5) that reach out of a square of this side or have no area.
+
+    Raises:
+        ValueError: the first such box is named.
+    """
+    there = boxes[boxes[..., 4] != NOTHING]
+    wrong = (there[:, :4] < 0).any(1) | (there[:, :4] > side).any(1) | (there[:, 2:4] <= there[:, :2]).any(1)
+    if wrong.any():
+        raise ValueError(f"the box {there[wrong][0, :4].tolist()} is no box within {side} x {side} px")
 
 
 def areas(boxes: Tensor) -> Tensor:

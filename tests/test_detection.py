@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 
 import mlflow
 import numpy as np
@@ -246,3 +248,12 @@ def test_mlflow_serves_boxes_as_a_table_for_images_of_any_one_size(environment, 
     with serving("models:/bars-faster_rcnn/1", {}) as port:
         answer = ask(port, images.tolist(), params=every_box)
     pd.testing.assert_frame_equal(pd.DataFrame(answer["predictions"]), table, atol=1e-4)
+
+
+def test_the_benchmark_prints_its_tables_and_says_what_is_not_kept(environment, bars):
+    benchmark = [sys.executable, "-m", "benchmarks.detection", "--dataset", str(bars), "--epochs", "1", "--rounds", "1"]
+    ended = subprocess.run(benchmark, capture_output=True, text=True, timeout=200)
+    assert ended.returncode == 1, ended.stderr
+    assert "test/map_50" in ended.stdout and "residual blocks in bf16, the default" in ended.stdout
+    assert "test/accuracy is 0." in ended.stderr and "0.985 is promised" in ended.stderr
+    assert only_run().data.params["epochs"] == "1"

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from pipeline import scenes
+from pipeline.data import ImageSet
 from pipeline.scenes import INK, NOTHING, SceneStyle
 
 
@@ -133,6 +134,9 @@ def test_images_of_any_size_fill_their_boxes(shape):
     [
         ({"digits": (0, 3)}, "no range such as"),
         ({"digits": (5, 2)}, "no range such as"),
+        ({"digits": (3,)}, "no range of whole numbers"),
+        ({"digits": (1.5, 3)}, "no range of whole numbers"),
+        ({"sizes": ("a", "b")}, "no range of whole numbers"),
         ({"sizes": (14, 100)}, "no range from 4 px to 4 px less than the canvas 64"),
         ({"overlap": 1.5}, "shares from 0 to 1"),
         ({"clutter": -1}, "number of pieces"),
@@ -141,3 +145,23 @@ def test_images_of_any_size_fill_their_boxes(shape):
 def test_scenes_that_cannot_be_are_refused(wrong, says):
     with pytest.raises(ValueError, match=says):
         SceneStyle(**wrong)
+
+
+@pytest.mark.parametrize("box", [(-1, 0, 5, 5), (0, 0, 5, 33), (5, 0, 5, 5), (0, 9, 5, 3)])
+def test_boxes_outside_or_without_area_are_refused(box):
+    nothing = [0, 0, 0, 0, NOTHING]
+    scenes.check_boxes(torch.tensor([[[0, 0, 32, 32, 3], nothing]]), side=32)
+    with pytest.raises(ValueError, match="is no box within 32 x 32 px"):
+        scenes.check_boxes(torch.tensor([[nothing, [*box, 3]]]), side=32)
+
+
+def test_large_scenes_are_made_a_few_at_a_time_of_different_images(monkeypatch):
+    images, _ = digits(count=60)
+    part = ImageSet(images.numpy(), np.arange(60), tuple(map(str, range(60))))
+    style = SceneStyle(canvas=128, digits=(3, 3))
+    whole = scenes.scene_set(part, style, count=20)
+    monkeypatch.setattr(scenes, "PIXELS_AT_ONCE", 3 * 128**2)
+    pieces = scenes.scene_set(part, style, count=20)
+    for made in (whole, pieces):
+        assert made.images.shape == (20, 128, 128) and made.images.dtype == np.uint8
+        assert sorted(made.targets[:, :, 4].flatten().tolist()) == list(range(60))
