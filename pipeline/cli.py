@@ -296,8 +296,9 @@ def print_table(table: Any, trainings: Any) -> None:
 
     names = ", ".join(sorted(table["dataset"].unique()))
     several = table["seeds"].max() > 1
+    count = f"{len(trainings)} training{'s' if len(trainings) > 1 else ''}"
     click.echo(
-        f"\n{len(trainings)} trainings on {names}. Accuracy, macro-averaged F1 and loss on the test images"
+        f"\n{count} on {names}. Accuracy, macro-averaged F1 and loss on the test images"
         f"{'; mean ± standard deviation over seeds' if several else ', one seed'}.\n"
     )
     click.echo(compare.markdown(table))

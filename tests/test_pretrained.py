@@ -18,10 +18,13 @@ def published(environment, monkeypatch):
     """Put a state dict of torchvision's own architecture where its download of published weights would be."""
     monkeypatch.setenv("TORCH_HOME", str(environment / "torch"))
 
-    def place(name: str) -> dict[str, torch.Tensor]:
+    def place(name: str, build=None) -> dict[str, torch.Tensor]:
         torch.manual_seed(1)
-        state = torchvision.models.get_model(name, weights=None).state_dict()
-        file = environment / "torch" / "hub" / "checkpoints" / Path(models.get(name).weights.url).name
+        build = build or torchvision.models.get_model_builder(name)
+        state = build(
+            weights=None, **({"weights_backbone": None} if "fasterrcnn" in build.__name__ else {})
+        ).state_dict()
+        file = environment / "torch" / "hub" / "checkpoints" / Path(models.get(name).published({}).url).name
         file.parent.mkdir(parents=True, exist_ok=True)
         torch.save(state, file)
         return state
@@ -55,6 +58,32 @@ def test_mobilenet_v2_trains_its_classifier_on_frozen_features(environment, comm
     trained = registered_weights(environment)
     assert trained["classifier.1.weight"].shape == (10, 1280)
     assert all(torch.equal(trained[name], value) for name, value in start.items() if name.startswith("features."))
+
+
+def test_faster_rcnn_is_fine_tuned_with_the_statistics_it_came_with(environment, command, bars, published):
+    start = published("faster_rcnn", torchvision.models.detection.fasterrcnn_mobilenet_v3_large_320_fpn)
+    options = [
+        "--dataset",
+        str(bars),
+        "--limit",
+        "20",
+        "--val-size",
+        "20",
+        "--epochs",
+        "1",
+        "--task-args",
+        "scenes=0.0",
+    ]
+    command("train", "--model", "faster_rcnn", *options)
+    params = only_run().data.params
+    assert (params["weights"], params["in_channels"], params["freeze"]) == ("imagenet", "3", "none")
+    trained = registered_weights(environment)
+    assert trained["roi_heads.box_predictor.cls_score.weight"].shape == (11, 1024)
+    for name in ("rpn.head.cls_logits.weight", "roi_heads.box_head.fc7.weight"):
+        assert not torch.equal(trained[name], start[name])
+        assert (trained[name] - start[name]).abs().max() < 0.01
+    statistics = [name for name in trained if name.endswith("running_mean")]
+    assert statistics and all(torch.equal(trained[name], start[name]) for name in statistics)
 
 
 def test_without_network_one_sentence_names_the_ways_out(environment, bars, mistake, monkeypatch):
