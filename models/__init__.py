@@ -50,7 +50,7 @@ class Recipe:
         clip_norm: largest norm of the gradient, 0 for no limit.
         augment: none, shift or affine.
         freeze: none or features, applied when weights are loaded.
-        precision: fp32 or bf16 for each device type.
+        precision: fp32 or bf16 for each device type; a GPU without bf16 uses fp16 in its place.
     """
 
     image_size: int

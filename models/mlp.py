@@ -16,7 +16,7 @@ RECIPE = {
     "weight_decay": 0.05,
     "warmup": 0.2,
     "batch_size": 128,
-    "epochs": 25,
+    "epochs": 40,
     "min_steps": 1500,
     "clip_norm": 0.0,
     "augment": "shift",

@@ -1,4 +1,9 @@
-"""Vision Transformer from scratch: Dosovitskiy et al., "An Image is Worth 16x16 Words", ICLR 2021, arXiv:2010.11929."""
+"""Vision Transformer from scratch: Dosovitskiy et al., "An Image is Worth 16x16 Words", ICLR 2021, arXiv:2010.11929.
+
+The tokens' mean takes the place of the class token, as in Beyer et al., "Better plain ViT baselines for ImageNet-1k",
+2022, arXiv:2205.01580. Sixteen large patches train three times as fast as 49 small ones and so see three times as many
+images, which a transformer needs more.
+"""
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +22,7 @@ RECIPE = {
     "weight_decay": 0.05,
     "warmup": 0.2,
     "batch_size": 64,
-    "epochs": 12,
+    "epochs": 48,
     "min_steps": 600,
     "clip_norm": 1.0,
     "augment": "affine",
@@ -60,7 +65,7 @@ class EncoderBlock(nn.Module):
 
 
 class ViT(nn.Module):
-    """Patch embedding, class token, learned positions, encoder blocks, linear head on the class token.
+    """Patch embedding, learned positions, encoder blocks, linear head on the mean of the normalised tokens.
 
     Raises:
         ValueError: `image_size` is no multiple of `patch_size`, or `dim` none of `heads`.
@@ -72,7 +77,7 @@ class ViT(nn.Module):
         num_classes: int = 10,
         in_channels: int = 1,
         image_size: int = 28,
-        patch_size: int = 4,
+        patch_size: int = 7,
         dim: int = 96,
         depth: int = 5,
         heads: int = 3,
@@ -84,19 +89,17 @@ class ViT(nn.Module):
             raise ValueError(f"image_size {image_size} is no multiple of patch_size {patch_size}.")
         if dim % heads:
             raise ValueError(f"dim {dim} is no multiple of heads {heads}.")
-        tokens = (image_size // patch_size) ** 2 + 1
+        tokens = (image_size // patch_size) ** 2
         self.embed = nn.Conv2d(in_channels, dim, patch_size, patch_size)
-        self.class_token = nn.Parameter(torch.zeros(1, 1, dim))
         self.positions = nn.Parameter(torch.randn(1, tokens, dim) * 0.02)
         self.blocks = nn.Sequential(*[EncoderBlock(dim, heads, mlp_dim, dropout) for _ in range(depth)])
         self.norm = nn.LayerNorm(dim)
         self.head = nn.Linear(dim, num_classes)
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """(N, C, S, S) to the normalised class token (N, dim)."""
-        patches = self.embed(x).flatten(2).transpose(1, 2)
-        x = torch.cat([self.class_token.expand(len(x), -1, -1).to(patches.dtype), patches], 1) + self.positions
-        return self.norm(self.blocks(x)[:, 0])
+        """(N, C, S, S) to the mean of the normalised tokens (N, dim)."""
+        tokens = self.embed(x).flatten(2).transpose(1, 2) + self.positions
+        return self.norm(self.blocks(tokens)).mean(1)
 
     def forward_head(self, z: Tensor) -> Tensor:
         """(N, dim) to logits (N, num_classes)."""
