@@ -80,7 +80,7 @@ recipe_options = options(
     auto("--weight-decay", click.FloatRange(0, 10), "Weight decay."),
     auto("--image-size", click.IntRange(8, 1024), "Side in pixels that images are resized to."),
     auto("--augment", click.Choice(["none", "shift", "affine"]), "Random changes of the training images."),
-    auto("--precision", click.Choice(["fp32", "bf16"]), "Precision of the products while training."),
+    auto("--precision", click.Choice(["fp32", "bf16", "fp16"]), "Precision of the products while training."),
     auto("--freeze", click.Choice(["none", "features"]), "Layers that do not train; auto freezes loaded weights only."),
     auto("--val-size", click.IntRange(2), "Images held out to choose the epoch; auto: a twelfth of the training file."),
     auto("--device", click.Choice(["cpu", "cuda", "mps"]), "Where to compute; auto: a GPU where there is one."),

@@ -152,7 +152,10 @@ def resolve(
     if "epochs" not in overrides:
         recipe["epochs"] = max(recipe["epochs"], math.ceil(min_steps / math.ceil(images / recipe["batch_size"])))
     if "precision" not in overrides:
-        recipe["precision"] = precisions[device] if precisions[device] == "fp32" or has_bf16(device) else "fp32"
+        recipe["precision"] = precisions[device]
+        if precisions[device] == "bf16" and not has_bf16(device):
+            # Older GPUs have matrix units for fp16, processors for neither.
+            recipe["precision"] = "fp16" if device == "cuda" else "fp32"
     return TrainConfig(
         dataset=dataset.name,
         dataset_sha256=dataset.sha256,

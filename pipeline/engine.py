@@ -87,6 +87,8 @@ class Training:
         self.schedule = LambdaLR(
             self.optimizer, partial(one_cycle, total=config.epochs * self.steps, warmup=config.warmup)
         )
+        # Gradients in fp16 are scaled up, so that small ones do not vanish; without fp16 it does nothing.
+        self.scaler = torch.amp.GradScaler(config.device, enabled=config.precision == "fp16")
         # Kept here between epochs, so that nothing else that draws random numbers changes the training.
         self.rng = get_rng(self.device)
         self.history: list[Epoch] = []
@@ -113,6 +115,7 @@ class Training:
             "best_weights": self.best_weights,
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
+            "scaler": self.scaler.state_dict(),
             # The generator draws the order of the data and the augmentation, the global ones dropout.
             "generator": self.generator.get_state(),
             "rng": self.rng,
@@ -125,6 +128,7 @@ class Training:
         self.best_weights = state["best_weights"]
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
+        self.scaler.load_state_dict(state["scaler"])
         self.generator.set_state(state["generator"])
         self.rng = state["rng"]
         self.history = [Epoch(*epoch) for epoch in state["history"]]
@@ -142,7 +146,7 @@ def fit(
     Raises:
         PipelineError: the loss is no longer a finite number.
     """
-    config, optimizer = training.config, training.optimizer
+    config, optimizer, scaler = training.config, training.optimizer, training.scaler
     # TF32 where there are matrix units for it: training does not need the last bits of a product.
     torch.set_float32_matmul_precision("high")
     started = time.perf_counter()
@@ -161,10 +165,12 @@ def fit(
             inputs, targets = feed.train(batch)
             with autocast(config):
                 losses = training.task.loss(feed.forward, inputs, targets)
-            losses["loss"].backward()
+            scaler.scale(losses["loss"]).backward()
             if config.clip_norm:
+                scaler.unscale_(optimizer)
                 nn.utils.clip_grad_norm_(parameters, config.clip_norm)
-            optimizer.step()
+            scaler.step(optimizer)
+            scaler.update()
             optimizer.zero_grad()
             training.schedule.step()
             for name, loss in losses.items():
@@ -353,7 +359,8 @@ def set_rng(states: Mapping[str, Tensor]) -> None:
 
 def autocast(config: TrainConfig) -> torch.autocast:
     """Mixed precision where the config asks for it."""
-    return torch.autocast(config.device, torch.bfloat16, enabled=config.precision == "bf16")
+    half = torch.float16 if config.precision == "fp16" else torch.bfloat16
+    return torch.autocast(config.device, half, enabled=config.precision != "fp32")
 
 
 def channels_last(inputs: Tensor) -> Tensor:

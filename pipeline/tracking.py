@@ -160,8 +160,12 @@ def log_images(images: ImageSet, name: str, *, context: str) -> None:
 
 
 def log_epochs(run_id: str, epochs: Sequence[Epoch], *, time_ms: int) -> None:
-    """Log all metrics of these epochs, one request for up to a thousand."""
-    metrics = [Metric(name, value, time_ms, epoch.index) for epoch in epochs for name, value in epoch.metrics.items()]
+    """Log all metrics of these epochs and their time, one request for up to a thousand."""
+    metrics = [
+        Metric(name, value, time_ms, epoch.index)
+        for epoch in epochs
+        for name, value in {**epoch.metrics, "time/epoch_s": epoch.seconds}.items()
+    ]
     for start in range(0, len(metrics), PAGE):
         client().log_batch(run_id, metrics=metrics[start : start + PAGE])
 
@@ -180,6 +184,12 @@ def mark_failed(run_id: str, reason: str) -> None:
 def logged_epochs(run_id: str) -> set[int]:
     """The epochs whose metrics the server has."""
     return {metric.step for metric in client().get_metric_history(run_id, "val/loss")}
+
+
+def epoch_metrics(run_id: str, *names: str) -> list[tuple[float, ...]]:
+    """The values of these metrics, epoch by epoch."""
+    histories = [{metric.step: metric.value for metric in client().get_metric_history(run_id, name)} for name in names]
+    return [tuple(history[step] for history in histories) for step in sorted(histories[0])]
 
 
 def log_model(bundle: Path, *, registered_name: str, example: np.ndarray, task: str, classes: int) -> str:
