@@ -1,0 +1,46 @@
+"""Trainings that the benchmarks measure: those finished before are taken as they are, a cut one goes on."""
+
+from typing import Any
+
+from mlflow.entities import Run
+
+from pipeline import tracking, weights
+from pipeline.config import resolve
+from pipeline.data import Dataset
+from pipeline.files import default_root
+from pipeline.training import resumable, train
+
+
+def recorded(model: str, dataset: Dataset, *, seed: int = 0, source: str = "none", **overrides: Any) -> Run | None:
+    """The finished run of the architecture's recipe on a data set, None where it has not been trained.
+
+    Args:
+        source: where the weights come from, as `--weights` takes it.
+        overrides: recipe fields that differ.
+    """
+    _, stored = weights.load(source, model, {})
+    config = resolve(model, dataset, weights=source, stored=stored, overrides=overrides, seed=seed)
+    found = tracking.find_trainings(tracking.current_experiment(), config.key)
+    return next((run for run in found if tracking.is_finished(run)), None)
+
+
+def finished(model: str, dataset: Dataset, *, seed: int = 0, source: str = "none", **overrides: Any) -> Run:
+    """The same, trained now where it has not been."""
+    run = recorded(model, dataset, seed=seed, source=source, **overrides)
+    if run is None:
+        state, stored = weights.load(source, model, {})
+        config = resolve(model, dataset, weights=source, stored=stored, overrides=overrides, seed=seed)
+        cut = resumable(tracking.find_trainings(tracking.current_experiment(), config.key), default_root())
+        run = tracking.get_run(train(config, dataset, root=default_root(), state=state, run_id=cut).run_id)
+    return run
+
+
+def reached(accuracy: float, run: Run) -> tuple[int, float] | None:
+    """Epochs and seconds, with validation, until a training was this good on the validation images; None if never."""
+    seconds = 0.0
+    history = tracking.epoch_metrics(run.info.run_id, "val/accuracy", "time/epoch_s")
+    for epoch, (found, took) in enumerate(history, start=1):
+        seconds += took
+        if found >= accuracy:
+            return epoch, seconds
+    return None

@@ -1,0 +1,136 @@
+"""Speed, memory and time to the published accuracy, beside the plain loop of benchmarks/reference.py.
+
+    python -m benchmarks.speed --dataset mnist
+
+Pipeline and plain loop work in turn, A B A B, after a warm-up, each in a process of its own that sleeps while the other
+works. How long the pipeline needs for an accuracy is read from the trainings of benchmarks/accuracy.py.
+"""
+
+import resource
+import sys
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import click
+import pandas as pd
+import torch
+
+from benchmarks import reference, runs
+from benchmarks.accuracy import PROMISES
+from pipeline import config, data, engine
+from pipeline.files import default_root
+
+# Training images of one round of the pipeline: a few seconds of work each.
+IMAGES = {
+    "mlp": 55_000,
+    "cnn": 10_000,
+    "vit": 5_000,
+    "alexnet": 5_000,
+    "vgg16": 1_000,
+    "mobilenet_v2": 2_000,
+    "faster_rcnn": 2_000,
+}
+# Small enough to be trained by the plain loop until they are as good as published.
+TRAINED_PLAINLY = {"mlp": 20, "cnn": 10}
+
+
+@click.command()
+@click.option("--dataset", default="mnist", show_default=True, help="A data set's name, or a folder of IDX files.")
+@click.option("--models", "chosen", default=",".join(IMAGES), help="Architectures, comma-separated.")
+@click.option("--rounds", default=3, show_default=True, help="How often each is measured.")
+def main(dataset: str, chosen: str, rounds: int) -> None:
+    """Print both tables."""
+    images = data.load(dataset, default_root())
+    speeds, times = [], []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        reference.write_mnist(images, folder)
+        for model in chosen.split(","):
+            click.echo(f"measuring {model}", err=True)
+            ours, plain = in_turn(model, dataset, folder, rounds)
+            ratios = [a / b for a, b in zip(ours["rates"], plain["rates"], strict=True)]
+            speeds.append(
+                {
+                    "architecture": model,
+                    "pipeline, images/s": f"{median(ours['rates']):,.0f}",
+                    "plain, images/s": f"{median(plain['rates']):,.1f}",
+                    "ratio": f"{median(ratios):.1f}",
+                    "lowest to highest": f"{min(ratios):.1f} to {max(ratios):.1f}",
+                    "pipeline, peak GB": f"{ours['peak']:.1f}",
+                    "plain, peak GB": f"{plain['peak']:.1f}",
+                }
+            )
+            if PROMISES[model].published:
+                times.append(time_to_published(model, images, folder, median(plain["rates"])))
+    machine = f"{torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
+    print(f"\nTraining steps of {rounds} rounds in turn, {machine}; ratio of images a second with its extremes.\n")
+    print(pd.DataFrame(speeds).to_markdown(index=False, disable_numparse=True))
+    print("\nSeconds of training until the published accuracy is reached on the validation images.\n")
+    print(pd.DataFrame(times).to_markdown(index=False, disable_numparse=True))
+    print("\n?: benchmarks/accuracy.py has not trained it to that accuracy. (estimate): not trained; as many images as")
+    print("the pipeline needed, at the plain loop's measured speed.")
+
+
+def in_turn(model: str, dataset: str, folder: Path, rounds: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Of the pipeline and the plain loop: images a second in each round after the warm-up, peak memory in GB."""
+    context = get_context("spawn")
+    with (
+        ProcessPoolExecutor(1, context, initializer=start, initargs=(pipeline_rates, model, dataset)) as first,
+        ProcessPoolExecutor(1, context, initializer=start, initargs=(reference.plain_rates, model, folder)) as second,
+    ):
+        measured = [[worker.submit(measure).result() for worker in (first, second)] for _ in range(rounds + 1)]
+        peaks = [worker.submit(peak_gigabytes).result() for worker in (first, second)]
+    ours, plain = ({"rates": [both[side] for both in measured[1:]], "peak": peaks[side]} for side in range(2))
+    return ours, plain
+
+
+def start(rates: Any, *arguments: Any) -> None:
+    """Prepare a worker process."""
+    global _rates
+    _rates = rates(*arguments)
+
+
+def measure() -> float:
+    """One round in a worker process: images a second."""
+    return next(_rates)
+
+
+def peak_gigabytes() -> float:
+    """The most memory this worker process has held."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+
+
+def pipeline_rates(model: str, dataset: str) -> Iterator[float]:
+    """Images a second of one epoch after another of the pipeline's own loop, over a part of the training images."""
+    images = data.load(dataset, default_root())
+    resolved = config.resolve(
+        model, images, weights="none", overrides={"epochs": 1000}, limit=min(IMAGES[model], len(images.train) // 2)
+    )
+    training = engine.Training(resolved, data.split(images, val_size=100, limit=resolved.limit))
+    for epoch in engine.fit(training):
+        yield epoch.metrics["train/images_per_second"]
+
+
+def time_to_published(model: str, images: data.Dataset, folder: Path, plain_rate: float) -> dict[str, str]:
+    """One row: seconds until the accuracy that others have published, in the pipeline and in the plain loop."""
+    published = PROMISES[model].published
+    run = runs.recorded(model, images)
+    epochs, seconds = (run and runs.reached(published, run)) or (0, 0)
+    row = {"architecture": model, "published": f"{published:.2%}", "pipeline": f"{seconds:.0f} s" if seconds else "?"}
+    if model in TRAINED_PLAINLY:
+        reached = (s for accuracy, s in reference.train(model, folder, TRAINED_PLAINLY[model]) if accuracy >= published)
+        row["plain loop"] = next((f"{s:.0f} s" for s in reached), f"not in {TRAINED_PLAINLY[model]} epochs")
+    else:
+        count = epochs * (len(images.train) - data.default_val_size(images))
+        row["plain loop"] = f"{count / plain_rate:,.0f} s (estimate)" if count else "?"
+    return row
+
+
+if __name__ == "__main__":
+    main()
