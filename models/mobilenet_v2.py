@@ -1,7 +1,7 @@
 """MobileNetV2, torchvision's: Sandler et al., "Inverted Residuals and Linear Bottlenecks", CVPR 2018, arXiv:1801.04381.
 
-With pretrained weights its features are frozen and only the classifier trains; from scratch every layer trains, on 24 px
-and with the first stride reduced to 1, so that the digit is not enlarged only to be made smaller again.
+With pretrained weights its features are frozen and only the classifier trains; from scratch every layer trains, at
+24 px and with the first stride reduced to 1, so that the digit is not enlarged only to be made smaller again.
 """
 
 import torchvision
