@@ -6,7 +6,6 @@ The training is that of `python -m pipeline train`, recorded as any other, and c
 been run before. Exit code 1 when a promise is not kept.
 """
 
-import subprocess
 import sys
 import tempfile
 import time
@@ -18,11 +17,11 @@ import click
 import pandas as pd
 import torch
 import torchvision
-from mlflow.entities import Run
 from torch import Tensor
 
+from benchmarks import runs
 from models.faster_rcnn import FasterRCNN
-from pipeline import bundle, config, data, tracking
+from pipeline import bundle, data, tracking
 from pipeline.files import default_root
 from pipeline.scenes import singles
 
@@ -40,7 +39,7 @@ BATCH = 32
 def main(dataset: str, epochs: int | None, rounds: int) -> None:
     """Print both tables, and each promise that is broken."""
     images = data.load(dataset, default_root())
-    run = trained(dataset, images, {"epochs": epochs} if epochs else {})
+    run = runs.finished("faster_rcnn", images, **({"epochs": epochs} if epochs else {}))
     metrics = run.data.metrics
     print(
         f"\nfaster_rcnn on {images.name}, seed 0, after {metrics['time/train_s']:.0f} s of training: accuracy, F1 and "
@@ -75,19 +74,6 @@ def main(dataset: str, epochs: int | None, rounds: int) -> None:
         f"{what} {value:.0f} {unit}, at most {most} are promised." for what, value, most, unit in limits if value > most
     ]
     sys.exit("\n".join(broken) or 0)
-
-
-def trained(dataset: str, images: data.Dataset, overrides: Mapping[str, int]) -> Run:
-    """The finished training of the default recipe but for the overrides, trained now if there is none yet."""
-    resolved = config.resolve("faster_rcnn", images, weights="none", overrides=overrides)
-    command = ["train", "--model", "faster_rcnn", "--dataset", dataset, "--weights", "none", "--resume", "true"]
-    command += [word for name, value in overrides.items() for word in (f"--{name}", str(value))]
-    for _ in range(2):
-        for run in tracking.find_trainings(tracking.current_experiment(), resolved.key):
-            if tracking.is_finished(run):
-                return run
-        subprocess.run([sys.executable, "-m", "pipeline", *command], check=True)
-    raise AssertionError("the training ended well and left no run")
 
 
 def speed(images: data.Dataset, state: Mapping[str, Tensor], rounds: int) -> pd.DataFrame:

@@ -19,6 +19,7 @@ from statistics import median
 
 import click
 import mlflow
+import numpy as np
 import pandas as pd
 import torch
 
@@ -41,7 +42,7 @@ def main(dataset: str, chosen: str, limit: int, rounds: int) -> None:
     """Print the table, and each promise that is broken."""
     images = data.load(dataset, default_root())
     # The test has no part in an epoch.
-    images = replace(images, test=images.test.subset(range(100)))
+    images = replace(images, test=images.test.subset(np.arange(min(100, len(images.test)))))
     rows, broken = [], []
     with tempfile.TemporaryDirectory() as folder:
         os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import models
-from pipeline import data, task
+from pipeline import data
 from pipeline.errors import InputError
 
 PUBLISHED = "imagenet"
@@ -129,6 +129,9 @@ def resolve(
     Raises:
         InputError: values that do not fit the architecture, the data or this machine.
     """
+    # Only here, as torch below: reading results needs neither, and both take long to import.
+    from pipeline import task
+
     chosen = architecture(name)
     pretrained = weights != "none"
     recipe = {**asdict(chosen.recipe_for(pretrained=pretrained)), **(stored or {})}
@@ -152,10 +155,7 @@ def resolve(
     if "epochs" not in overrides:
         recipe["epochs"] = max(recipe["epochs"], math.ceil(min_steps / math.ceil(images / recipe["batch_size"])))
     if "precision" not in overrides:
-        recipe["precision"] = precisions[device]
-        if precisions[device] == "bf16" and not has_bf16(device):
-            # Older GPUs have matrix units for fp16, processors for neither.
-            recipe["precision"] = "fp16" if device == "cuda" else "fp32"
+        recipe["precision"] = usable_precision(precisions[device], device)
     return TrainConfig(
         dataset=dataset.name,
         dataset_sha256=dataset.sha256,
@@ -184,6 +184,13 @@ def resolve_device(device: str | None) -> str:
     if not present[device]:
         raise InputError(f"There is no device '{device}' here: use device=auto or device=cpu.")
     return device
+
+
+def usable_precision(wanted: str, device: str) -> str:
+    """The precision wanted where the device has it: older GPUs have matrix units for fp16, processors for neither."""
+    if wanted != "bf16" or has_bf16(device):
+        return wanted
+    return "fp16" if device == "cuda" else "fp32"
 
 
 def has_bf16(device: str) -> bool:

@@ -384,7 +384,8 @@ class Feed:
     def train(self, batch: Tensor) -> tuple[Tensor, Tensor]:
         """The model's input made from these training images, augmented, and its targets."""
         training = self.training
-        images = augment(self.images[batch], training.config.augment, training.generator)
+        # index_select copies whole images, which indexing does pixel by pixel.
+        images = augment(self.images.index_select(0, batch), training.config.augment, training.generator)
         images, targets = training.task.batch(images, self.targets[batch], training.generator)
         return channels_last(training.preprocess(images)), targets
 

@@ -25,9 +25,9 @@ class Preprocess(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, H, W) with values 0 to 255, any dtype, to float (N, in_channels, image_size, image_size)."""
-        x = images[:, None].float() / 255
+        x = images[:, None] / 255
         size = (self.image_size or x.shape[-2], self.image_size or x.shape[-1])
         if x.shape[-2:] != size:
             shrinks = self.image_size < max(x.shape[-2:])
             x = nn.functional.interpolate(x, size, mode="bilinear", align_corners=False, antialias=shrinks)
-        return (x.expand(-1, self.in_channels, -1, -1) - self.mean) / self.std
+        return (x.expand(-1, self.in_channels, -1, -1) - self.mean).div_(self.std)

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import mlflow
 import numpy as np
@@ -24,8 +25,11 @@ from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
 
 from pipeline.config import TrainConfig, short_hash
 from pipeline.data import ImageSet
-from pipeline.engine import Epoch
 from pipeline.errors import InputError, Interrupted, PipelineError
+
+if TYPE_CHECKING:
+    # Importing torch takes longer than comparing a thousand runs.
+    from pipeline.engine import Epoch
 
 # Tags, and the kinds of run they tell apart.
 KIND, STUDY, TRAINING, PREPARATION, LAUNCH = "kind", "study", "training", "preparation", "launch"
@@ -159,7 +163,7 @@ def log_images(images: ImageSet, name: str, *, context: str) -> None:
     mlflow.log_input(entry, context=context, tags={"sha256": images.sha256})
 
 
-def log_epochs(run_id: str, epochs: Sequence[Epoch], *, time_ms: int) -> None:
+def log_epochs(run_id: str, epochs: Sequence["Epoch"], *, time_ms: int) -> None:
     """Log all metrics of these epochs and their time, one request for up to a thousand."""
     metrics = [
         Metric(name, value, time_ms, epoch.index)
@@ -184,12 +188,6 @@ def mark_failed(run_id: str, reason: str) -> None:
 def logged_epochs(run_id: str) -> set[int]:
     """The epochs whose metrics the server has."""
     return {metric.step for metric in client().get_metric_history(run_id, "val/loss")}
-
-
-def epoch_metrics(run_id: str, *names: str) -> list[tuple[float, ...]]:
-    """The values of these metrics, epoch by epoch."""
-    histories = [{metric.step: metric.value for metric in client().get_metric_history(run_id, name)} for name in names]
-    return [tuple(history[step] for history in histories) for step in sorted(histories[0])]
 
 
 def log_model(bundle: Path, *, registered_name: str, example: np.ndarray, task: str, classes: int) -> str:
@@ -299,6 +297,12 @@ def find_trainings(experiment: str, config_key: str, *, parent: str | None = Non
 def is_finished(found: Run) -> bool:
     """Whether the run has its results."""
     return found.info.status == "FINISHED" and "test/accuracy" in found.data.metrics
+
+
+def epoch_metrics(run_id: str, *names: str) -> list[tuple[float, ...]]:
+    """The values of these metrics, epoch by epoch."""
+    histories = [{metric.step: metric.value for metric in client().get_metric_history(run_id, name)} for name in names]
+    return [tuple(history[step] for history in histories) for step in sorted(histories[0])]
 
 
 def finished_trainings(experiment: str, filter_string: str = "") -> pd.DataFrame:

@@ -32,6 +32,16 @@ def test_the_user_overrides_the_recipe(digits):
     assert (resolved.epochs, resolved.lr, resolved.augment, resolved.precision) == (2, 0.5, "none", "fp32")
 
 
+@pytest.mark.parametrize(
+    ("device", "has_bf16", "used"),
+    [("cpu", True, "bf16"), ("cpu", False, "fp32"), ("cuda", True, "bf16"), ("cuda", False, "fp16")],
+)
+def test_precision_is_what_the_device_has(monkeypatch, device, has_bf16, used):
+    monkeypatch.setattr(config, "has_bf16", lambda _: has_bf16)
+    assert config.usable_precision("bf16", device) == used
+    assert config.usable_precision("fp32", device) == "fp32"
+
+
 def test_freezing_follows_the_recipe_only_when_weights_are_loaded(digits):
     assert resolve("mobilenet_v2", digits, weights="imagenet").freeze == "features"
     assert resolve("mobilenet_v2", digits, weights="none").freeze == "none"

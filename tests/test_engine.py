@@ -47,16 +47,17 @@ def test_the_same_seed_gives_the_same_numbers_bit_for_bit(dataset, name):
 
 
 @pytest.mark.parametrize(
-    ("name", "optimizer", "model_args"),
+    ("name", "overrides", "model_args"),
     [
-        ("cnn", "adamw", {"dropout": 0.5}),
-        ("cnn", "adam", {"dropout": 0.5}),
-        ("cnn", "sgd", {"dropout": 0.5}),
-        ("faster_rcnn", "adamw", {}),
+        ("cnn", {"optimizer": "adamw"}, {"dropout": 0.5}),
+        ("cnn", {"optimizer": "adam"}, {"dropout": 0.5}),
+        ("cnn", {"optimizer": "sgd"}, {"dropout": 0.5}),
+        ("cnn", {"precision": "fp16", "clip_norm": 1.0}, {"dropout": 0.5}),
+        ("faster_rcnn", {}, {}),
     ],
 )
-def test_resuming_is_bit_identical(dataset, tmp_path, name, optimizer, model_args):
-    options = {"overrides": {"optimizer": optimizer, "lr": 0.01}, "model_args": model_args}
+def test_resuming_is_bit_identical(dataset, tmp_path, name, overrides, model_args):
+    options = {"overrides": {"lr": 0.01, **overrides}, "model_args": model_args}
     whole = start(dataset, name, **options)
     list(engine.fit(whole))
 
@@ -82,6 +83,16 @@ def test_learns_and_tests_the_best_epoch(dataset):
     assert all(torch.equal(value, training.best_weights[name]) for name, value in training.model.state_dict().items())
     predictions = {"single": engine.predict_images(training, dataset.test.images)}
     assert training.task.score(predictions, {"single": dataset.test})["accuracy"] == 1.0
+
+
+def test_fp16_survives_gradients_that_overflow(dataset):
+    training = start(dataset, overrides={"epochs": 12, "precision": "fp16"})
+    # So large that the first steps overflow: the scaler must skip them and find a scale that fits.
+    training.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40)
+    list(engine.fit(training))
+    assert training.scaler.get_scale() < 2.0**40
+    assert all(value.isfinite().all() for value in training.model.state_dict().values())
+    assert training.best.metrics["val/accuracy"] > 0.9
 
 
 def test_every_image_is_seen_once_an_epoch(dataset):

@@ -1,0 +1,73 @@
+"""The benchmarks print their tables, measured for real on a small data set, and say which promise is broken."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+from conftest import only_run
+
+from benchmarks import runs
+from pipeline import data
+from pipeline.files import default_root
+
+
+def benchmark(name: str, *arguments: object, code: int = 0) -> tuple[str, str]:
+    ended = subprocess.run(
+        [sys.executable, "-m", f"benchmarks.{name}", *map(str, arguments)], capture_output=True, text=True, timeout=200
+    )
+    assert ended.returncode == code, ended.stderr
+    return ended.stdout, ended.stderr
+
+
+def rows(table: str) -> list[list[str]]:
+    """The cells of all tables in a text, without their headers."""
+    lines = [line for line in table.splitlines() if line.startswith("|") and not line.startswith("|:")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if "architecture" not in line]
+
+
+def test_accuracy_trains_once_and_names_each_broken_promise(environment, bars):
+    first, reasons = benchmark("accuracy", "--dataset", bars, "--models", "vit", "--epochs", 1, code=1)
+    (row,) = rows(first)
+    run = only_run()
+    assert row[0] == "vit" and row[2] == f"{run.data.metrics['test/accuracy']:.2%}"
+    assert "vit reaches" in reasons and "99.40% are promised" in reasons and "vit trains" not in reasons
+    again, _ = benchmark("accuracy", "--dataset", bars, "--models", "vit", "--epochs", 1, code=1)
+    assert rows(again)[0][2] == row[2] and only_run().info.run_id == run.info.run_id
+
+
+def test_speed_measures_both_loops_and_the_time_to_the_published_accuracy(environment, bars):
+    out, _ = benchmark("speed", "--dataset", bars, "--models", "mlp", "--rounds", 1)
+    speed, times = rows(out)
+    pipeline, plain, ratio = (float(cell.replace(",", "")) for cell in speed[1:4])
+    assert ratio == pytest.approx(pipeline / plain, rel=0.01) and 0.1 < float(speed[5]) < 10
+    assert times[:3] == ["mlp", "97.44%", "?"]
+
+
+def test_overhead_compares_an_epoch_with_its_bare_steps(environment, bars):
+    out, _ = benchmark("overhead", "--dataset", bars, "--models", "mlp", "--rounds", 1, code=1)
+    (row,) = rows(out)
+    assert float(row[4]) > 1.3, "so few images that tracking takes longer than training"
+
+
+def test_ablation_names_what_is_taken_away(environment, bars):
+    out, _ = benchmark("ablation", "--dataset", bars, "--models", "mlp", "--epochs", 1)
+    assert [row[1] for row in rows(out)] == ["the recipe", "without random shifts"]
+    assert "accuracy on 10 validation images" in out
+
+
+def test_the_plain_loop_learns(environment, bars):
+    out, _ = benchmark("reference", "--dataset", bars, "--model", "mlp", "--epochs", 8)
+    assert float(re.search(r"epoch 8: ([\d.]+)%", out)[1]) >= 90
+
+
+def test_time_to_an_accuracy_is_that_of_the_first_epoch_that_reaches_it(environment, bars):
+    run = runs.finished("mlp", data.load(str(bars), default_root()), epochs=12)
+    from pipeline import tracking
+
+    history = tracking.epoch_metrics(run.info.run_id, "val/accuracy", "time/epoch_s")
+    best = max(accuracy for accuracy, _ in history)
+    epochs, seconds = runs.reached(best, run)
+    assert history[epochs - 1][0] == best and all(accuracy < best for accuracy, _ in history[: epochs - 1])
+    assert seconds == pytest.approx(sum(took for _, took in history[:epochs]))
+    assert runs.reached(1.01, run) is None
