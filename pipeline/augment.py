@@ -29,7 +29,7 @@ def augment(images: Tensor, kind: str, generator: Generator) -> Tensor:
 
 
 def shift(images: Tensor, generator: Generator) -> Tensor:
-    """Move each image by whole pixels, which costs a tenth of resampling it."""
+    """Move each image by whole pixels, which costs a ninth of resampling it."""
     n, *size = images.shape
     rows, columns = (round(LARGEST_SHIFT * side) for side in size)
     padded = torch.nn.functional.pad(images, (columns, columns, rows, rows))

@@ -71,3 +71,8 @@ def test_time_to_an_accuracy_is_that_of_the_first_epoch_that_reaches_it(environm
     assert history[epochs - 1][0] == best and all(accuracy < best for accuracy, _ in history[: epochs - 1])
     assert seconds == pytest.approx(sum(took for _, took in history[:epochs]))
     assert runs.reached(1.01, run) is None
+
+
+def test_comparison_reads_as_many_runs_as_it_says(environment):
+    out, _ = benchmark("comparison", "--runs", 40, "--rounds", 1)
+    assert rows(out)[0][:2] == ["mlp", "40"] and "compare over 40 finished runs" in out
