@@ -40,7 +40,7 @@ def test_speed_measures_both_loops_and_the_time_to_the_published_accuracy(enviro
     out, _ = benchmark("speed", "--dataset", bars, "--models", "mlp", "--rounds", 1)
     speed, times = rows(out)
     pipeline, plain, ratio = (float(cell.replace(",", "")) for cell in speed[1:4])
-    assert ratio == pytest.approx(pipeline / plain, rel=0.01) and 0.1 < float(speed[5]) < 10
+    assert ratio == pytest.approx(pipeline / plain, rel=0.06) and 0.1 < float(speed[5]) < 10
     assert times[:3] == ["mlp", "97.44%", "?"]
 
 

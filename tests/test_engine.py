@@ -162,7 +162,7 @@ def test_augmented_images_are_never_cached(dataset):
     ("name", "options", "says"),
     [
         ("cnn", {"model_args": {"stride": 9}}, "cnn cannot be built with .*stride=9"),
-        ("vit", {"overrides": {"image_size": 30}}, "30 is no multiple of patch_size 4"),
+        ("vit", {"overrides": {"image_size": 30}}, "30 is no multiple of patch_size 7"),
         ("vgg16", {"overrides": {"image_size": 28}}, "vgg16 cannot work on images of 28 x 28 px"),
         ("alexnet", {"overrides": {"image_size": 28}}, "alexnet cannot work on images of 28 x 28 px"),
         ("faster_rcnn", {"model_args": {"backbone": "vgg"}}, "there is no backbone 'vgg': choose residual"),

@@ -148,7 +148,7 @@ def test_a_study_survives_one_failing_architecture_and_is_continued(environment,
 
 def test_weights_of_a_registered_model_and_of_a_file_start_a_training(environment, command, bars):
     options = ["train", "--model", "cnn", "--dataset", str(bars), "--val-size", "20"]
-    command(*options, "--epochs", "8", "--batch-size", "16", "--model-args", "channels=(8,16)")
+    command(*options, "--epochs", "12", "--batch-size", "16", "--model-args", "channels=(16,32)")
     out, _ = command(*options, "--epochs", "1", "--lr", "1e-6", "--weights", "models:/bars-cnn/1")
     assert "100.00% of the 40 test images" in out, "it starts where the registered model stopped"
     study = ["main", "--models", "cnn", *options[3:], "--epochs", "1", "--lr", "1e-6"]
@@ -163,7 +163,7 @@ def test_weights_of_a_registered_model_and_of_a_file_start_a_training(environmen
 
 def test_a_study_finds_a_wrong_option_before_it_starts(environment, bars, mistake):
     err = mistake("main", "--dataset", str(bars), "--models", "mlp,vit", "--image-size", "30", code=2)
-    assert "vit cannot be built with" in err and "30 is no multiple of patch_size 4" in err
+    assert "vit cannot be built with" in err and "30 is no multiple of patch_size 7" in err
     assert mlflow.MlflowClient().search_runs(["0"]) == []
 
 
