@@ -9,7 +9,8 @@ import click
 import pandas as pd
 import torch
 
-from pipeline import config, data, engine
+from benchmarks import runs
+from pipeline import cli, config, data, engine
 from pipeline.files import default_root
 
 # Architecture, the trick, and what a training without it is given.
@@ -26,22 +27,22 @@ WITHOUT = [
     ("mobilenet_v2", "first stride 1: torchvision's 2", {"model_args": {"first_stride": 2}}),
     ("mobilenet_v2", "fp32: bf16", {"precision": "bf16"}),
 ]
+ARCHITECTURES = list(dict.fromkeys(model for model, _, _ in WITHOUT))
 
 
 @click.command()
 @click.option("--dataset", default="mnist", show_default=True, help="A data set's name, or a folder of IDX files.")
-@click.option("--models", "chosen", default="", help="Architectures, comma-separated; all by default.")
+@click.option("--models", "chosen", default=",".join(ARCHITECTURES), help="Architectures, comma-separated.")
 @click.option("--limit", default=10_000, show_default=True, help="Train on so many images; 0: all.")
 @click.option("--epochs", type=int, help="Passes over the training images, for a quick look; the recipe's by default.")
 @click.option("--seeds", default=1, show_default=True, help="How often each is trained.")
 def main(dataset: str, chosen: str, limit: int, epochs: int | None, seeds: int) -> None:
     """Print the table."""
+    names = runs.split_names(chosen, ARCHITECTURES)
     images = data.load(dataset, default_root())
     quick = {"epochs": epochs} if epochs else {}
     rows = []
-    for model in dict.fromkeys(model for model, _, _ in WITHOUT):
-        if chosen and model not in chosen.split(","):
-            continue
+    for model in names:
         variants = [("the recipe", {})] + [(f"without {trick}", given) for of, trick, given in WITHOUT if of == model]
         for name, given in variants:
             results = [trained(model, images, limit=limit, seed=seed, **{**given, **quick}) for seed in range(seeds)]
@@ -85,4 +86,4 @@ def trained(
 
 
 if __name__ == "__main__":
-    main()
+    cli.run(main, "benchmarks.ablation")

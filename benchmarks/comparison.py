@@ -17,6 +17,8 @@ from statistics import median
 
 import click
 
+from pipeline import cli
+
 MOST_SECONDS = 3
 COPIED = ("runs", "params", "tags", "latest_metrics", "metrics")
 
@@ -69,4 +71,4 @@ def multiply(store: Path, runs: int) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    cli.run(main, "benchmarks.comparison")

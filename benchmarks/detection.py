@@ -21,7 +21,7 @@ from torch import Tensor
 
 from benchmarks import runs
 from models.faster_rcnn import FasterRCNN
-from pipeline import bundle, data, tracking
+from pipeline import bundle, cli, data, tracking
 from pipeline.files import default_root
 from pipeline.scenes import singles
 
@@ -38,6 +38,7 @@ BATCH = 32
 @click.option("--rounds", default=5, show_default=True, help="How often each time is measured.")
 def main(dataset: str, epochs: int | None, rounds: int) -> None:
     """Print both tables, and each promise that is broken."""
+    cli.catch_signals()
     images = data.load(dataset, default_root())
     run = runs.finished("faster_rcnn", images, **({"epochs": epochs} if epochs else {}))
     metrics = run.data.metrics
@@ -163,4 +164,4 @@ def in_turn(work: Mapping[str, tuple[Callable[[], None], int]], rounds: int) -> 
 
 
 if __name__ == "__main__":
-    main()
+    cli.run(main, "benchmarks.detection")

@@ -24,7 +24,8 @@ import pandas as pd
 import torch
 
 import models
-from pipeline import config, data, engine, tracking
+from benchmarks import runs
+from pipeline import cli, config, data, engine, tracking
 from pipeline.files import default_root
 from pipeline.training import train
 
@@ -40,6 +41,7 @@ EPOCHS = 3
 @click.option("--rounds", default=3, show_default=True, help="How often each time is measured.")
 def main(dataset: str, chosen: str, limit: int, rounds: int) -> None:
     """Print the table, and each promise that is broken."""
+    names = runs.split_names(chosen, models.names())
     images = data.load(dataset, default_root())
     # The test has no part in an epoch.
     images = replace(images, test=images.test.subset(np.arange(min(100, len(images.test)))))
@@ -50,7 +52,7 @@ def main(dataset: str, chosen: str, limit: int, rounds: int) -> None:
         mlflow.create_experiment("overhead", artifact_location=Path(folder, "artifacts").as_uri())
         os.environ["MLFLOW_EXPERIMENT_NAME"] = "overhead"
         mlflow.set_experiment("overhead")
-        for model in chosen.split(","):
+        for model in names:
             resolved = config.resolve(model, images, weights="none", overrides={"epochs": EPOCHS}, limit=limit)
             bare = BareLoop(resolved, images)
             times = []
@@ -73,7 +75,7 @@ def main(dataset: str, chosen: str, limit: int, rounds: int) -> None:
             )
             if median(ratios) > MOST.get(model, MOST_OTHERS):
                 broken.append(f"{model}'s epochs take {median(ratios):.3f} times the bare steps.")
-    count = len(bare.batches) and sum(len(targets) for _, targets in bare.batches)
+    count = sum(len(targets) for _, targets in bare.batches)
     print(f"\nEpochs over {count:,} images, median of {rounds} rounds in turn on {torch.get_num_threads()} threads;")
     print("ratio: the pipeline without its validation to the bare steps.\n")
     print(pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True))
@@ -115,4 +117,4 @@ def epoch_seconds(run_id: str) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    cli.run(main, "benchmarks.overhead")

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from torchvision.transforms import Compose, Grayscale, Normalize, Resize, ToTensor
 
 import models
-from pipeline import data
+from pipeline import cli, data
 from pipeline.files import default_root
 from pipeline.scenes import ink_boxes
 
@@ -129,4 +129,4 @@ def write_mnist(images: data.Dataset, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    cli.run(main, "benchmarks.reference")

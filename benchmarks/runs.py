@@ -1,5 +1,6 @@
 """Trainings that the benchmarks measure: those finished before are taken as they are, a cut one goes on."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from mlflow.entities import Run
@@ -7,8 +8,21 @@ from mlflow.entities import Run
 from pipeline import tracking, weights
 from pipeline.config import resolve
 from pipeline.data import Dataset
+from pipeline.errors import InputError
 from pipeline.files import default_root
 from pipeline.training import resumable, train
+
+
+def split_names(text: str, known: Iterable[str]) -> list[str]:
+    """The names in a comma-separated text.
+
+    Raises:
+        InputError: one is not known.
+    """
+    names = [name.strip() for name in text.split(",")]
+    if unknown := [name for name in names if name not in known]:
+        raise InputError(f"There is nothing to measure of '{unknown[0]}': choose from {', '.join(known)}.")
+    return names
 
 
 def recorded(model: str, dataset: Dataset, *, seed: int = 0, source: str = "none", **overrides: Any) -> Run | None:

@@ -22,7 +22,7 @@ import torch
 
 from benchmarks import reference, runs
 from benchmarks.accuracy import PROMISES
-from pipeline import config, data, engine
+from pipeline import cli, config, data, engine
 from pipeline.files import default_root
 
 # Training images of one round of the pipeline: a few seconds of work each.
@@ -45,12 +45,13 @@ TRAINED_PLAINLY = {"mlp": 20, "cnn": 10}
 @click.option("--rounds", default=3, show_default=True, help="How often each is measured.")
 def main(dataset: str, chosen: str, rounds: int) -> None:
     """Print both tables."""
+    names = runs.split_names(chosen, IMAGES)
     images = data.load(dataset, default_root())
     speeds, times = [], []
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
         reference.write_mnist(images, folder)
-        for model in chosen.split(","):
+        for model in names:
             click.echo(f"measuring {model}", err=True)
             ours, plain = in_turn(model, dataset, folder, rounds)
             ratios = [a / b for a, b in zip(ours["rates"], plain["rates"], strict=True)]
@@ -133,4 +134,4 @@ def time_to_published(model: str, images: data.Dataset, folder: Path, plain_rate
 
 
 if __name__ == "__main__":
-    main()
+    cli.run(main, "benchmarks.speed")

@@ -322,11 +322,16 @@ def describe(manifest: Mapping[str, Any]) -> None:
 
 
 def main() -> None:
+    """Run the command that the arguments name."""
+    run(commands, "pipeline")
+
+
+def run(command: click.Command, module: str) -> None:
     """Run a command and turn every expected failure into one sentence and an exit code."""
     for number in STOPPING:
         signal.signal(number, leave)
     try:
-        commands.main(prog_name="python -m pipeline", standalone_mode=False)
+        command.main(prog_name=f"python -m {module}", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.ctx.get_help())
     except click.ClickException as error:

@@ -8,7 +8,7 @@ import pytest
 from conftest import only_run
 
 from benchmarks import runs
-from pipeline import data
+from pipeline import data, tracking
 from pipeline.files import default_root
 
 
@@ -36,11 +36,17 @@ def test_accuracy_trains_once_and_names_each_broken_promise(environment, bars):
     assert rows(again)[0][2] == row[2] and only_run().info.run_id == run.info.run_id
 
 
+@pytest.mark.parametrize("mistake", [("--dataset", "nowhere"), ("--models", "nowhere")])
+def test_a_mistake_is_one_sentence(environment, mistake):
+    _, reason = benchmark("accuracy", *mistake, code=2)
+    assert reason.startswith("Error: ") and "nowhere" in reason and reason.count("\n") == 1
+
+
 def test_speed_measures_both_loops_and_the_time_to_the_published_accuracy(environment, bars):
     out, _ = benchmark("speed", "--dataset", bars, "--models", "mlp", "--rounds", 1)
     speed, times = rows(out)
     pipeline, plain, ratio = (float(cell.replace(",", "")) for cell in speed[1:4])
-    assert ratio == pytest.approx(pipeline / plain, rel=0.06) and 0.1 < float(speed[5]) < 10
+    assert ratio == pytest.approx(pipeline / plain, abs=0.1) and 0.1 < float(speed[5]) < 10
     assert times[:3] == ["mlp", "97.44%", "?"]
 
 
@@ -63,8 +69,6 @@ def test_the_plain_loop_learns(environment, bars):
 
 def test_time_to_an_accuracy_is_that_of_the_first_epoch_that_reaches_it(environment, bars):
     run = runs.finished("mlp", data.load(str(bars), default_root()), epochs=12)
-    from pipeline import tracking
-
     history = tracking.epoch_metrics(run.info.run_id, "val/accuracy", "time/epoch_s")
     best = max(accuracy for accuracy, _ in history)
     epochs, seconds = runs.reached(best, run)
