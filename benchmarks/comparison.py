@@ -18,6 +18,7 @@ from statistics import median
 import click
 
 from pipeline import cli
+from pipeline.files import ROOT_VARIABLE
 
 MOST_SECONDS = 3
 COPIED = ("runs", "params", "tags", "latest_metrics", "metrics")
@@ -32,7 +33,7 @@ def main(runs: int, rounds: int) -> None:
         store = Path(folder, "mlflow.db")
         environment = os.environ | {
             "MLFLOW_TRACKING_URI": f"sqlite:///{store}",
-            "DIGIT_COMPARISON_ROOT": folder,
+            ROOT_VARIABLE: folder,
             "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]),
         }
 
