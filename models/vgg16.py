@@ -23,7 +23,7 @@ RECIPE = {
     "warmup": 0.3,
     "batch_size": 64,
     "epochs": 5,
-    "min_steps": 150,
+    "min_steps": 130,
     "clip_norm": 1.0,
     "augment": "affine",
     "freeze": "none",
