@@ -22,7 +22,7 @@ RECIPE = {
     "weight_decay": 0.05,
     "warmup": 0.3,
     "batch_size": 64,
-    "epochs": 5,
+    "epochs": 4,
     "min_steps": 130,
     "clip_norm": 1.0,
     "augment": "affine",
