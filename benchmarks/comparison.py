@@ -17,22 +17,26 @@ from statistics import median
 
 import click
 
+from benchmarks import runs
 from pipeline import cli
 from pipeline.files import ROOT_VARIABLE
 
 MOST_SECONDS = 3
-COPIED = ("runs", "params", "tags", "latest_metrics", "metrics")
+COPIED = ("runs", "params", "tags", "latest_metrics", "metrics", "inputs", "input_tags")
 
 
 @click.command()
-@click.option("--runs", default=2000, show_default=True, help="Finished runs in the store.")
-@click.option("--rounds", default=5, show_default=True, help="How often the time is measured.")
-def main(runs: int, rounds: int) -> None:
+@click.option(
+    "--runs", "count", type=click.IntRange(2), default=2000, show_default=True, help="Finished runs in the store."
+)
+@runs.rounds_option(5)
+def main(count: int, rounds: int) -> None:
     """Print the time of the whole command, from its start to its end."""
+    cli.catch_signals()
     with tempfile.TemporaryDirectory() as folder:
         store = Path(folder, "mlflow.db")
+        runs.use_only(f"sqlite:///{store}")
         environment = os.environ | {
-            "MLFLOW_TRACKING_URI": f"sqlite:///{store}",
             ROOT_VARIABLE: folder,
             "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]),
         }
@@ -44,28 +48,37 @@ def main(runs: int, rounds: int) -> None:
             ).stdout
 
         pipeline("train", "--model", "mlp", "--dataset", "digits", "--epochs", "1")
-        multiply(store, runs)
+        multiply(store, count)
         seconds = []
         for _ in range(rounds + 1):
             started = time.perf_counter()
             table = pipeline("compare", "--experiment", "Default")
             seconds.append(time.perf_counter() - started)
-    assert f"| {runs} " in table, table
+    assert f"| {count} " in table, table
     print(table)
-    print(f"compare over {runs:,} finished runs: {median(seconds[1:]):.2f} s (median of {rounds}, one to warm up).")
+    print(f"compare over {count:,} finished runs: {median(seconds[1:]):.2f} s (median of {rounds}, one to warm up).")
     sys.exit(f"At most {MOST_SECONDS} s are promised." if median(seconds[1:]) > MOST_SECONDS else 0)
 
 
-def multiply(store: Path, runs: int) -> None:
-    """Copy the rows of the store's one run until there are `runs` of them, each with a config of its own."""
+def multiply(store: Path, count: int) -> None:
+    """Copy all rows of the store's one run, its data sets and its model, until there are `count` of them.
+
+    Each copy gets ids and a config of its own.
+    """
     with sqlite3.connect(store) as database:
+        (run,) = (row[0] for row in database.execute("SELECT run_uuid FROM runs"))
         for table in COPIED:
             columns = [column[1] for column in database.execute(f"PRAGMA table_info({table})")]
-            values = ["substr(run_uuid, 1, 26) || n" if column == "run_uuid" else column for column in columns]
+            # The run's id stands in several columns; an input's is that of its row.
+            values = [
+                f"CASE WHEN {column} = '{run}' OR '{column}' = 'input_uuid' "
+                f"THEN substr({column}, 1, 26) || n ELSE {column} END"
+                for column in columns
+            ]
             database.execute(
                 f"WITH RECURSIVE numbers(n) AS (SELECT 100000 UNION ALL SELECT n + 1 FROM numbers WHERE n < ?) "
                 f"INSERT INTO {table} ({', '.join(columns)}) SELECT {', '.join(values)} FROM {table}, numbers",
-                [100_000 + runs - 2],
+                [100_000 + count - 2],
             )
         database.execute("UPDATE tags SET value = value || run_uuid WHERE key = 'config_key'")
     database.close()

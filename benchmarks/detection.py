@@ -22,7 +22,6 @@ from torch import Tensor
 from benchmarks import runs
 from models.faster_rcnn import FasterRCNN
 from pipeline import bundle, cli, data, tracking
-from pipeline.files import default_root
 from pipeline.scenes import singles
 
 LEAST = {"test/accuracy": 0.985, "test/map_50": 0.97, "test/map": 0.80}
@@ -33,13 +32,13 @@ BATCH = 32
 
 
 @click.command()
-@click.option("--dataset", default="mnist", show_default=True, help="A data set's name, or a folder of IDX files.")
-@click.option("--epochs", type=int, help="Passes over the training images, for a quick look; the recipe's by default.")
-@click.option("--rounds", default=5, show_default=True, help="How often each time is measured.")
+@runs.dataset_option
+@runs.epochs_option
+@runs.rounds_option(5)
 def main(dataset: str, epochs: int | None, rounds: int) -> None:
     """Print both tables, and each promise that is broken."""
     cli.catch_signals()
-    images = data.load(dataset, default_root())
+    images = runs.load(dataset)
     run = runs.finished("faster_rcnn", images, **({"epochs": epochs} if epochs else {}))
     metrics = run.data.metrics
     print(

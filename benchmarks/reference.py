@@ -19,8 +19,8 @@ from torch.utils.data import DataLoader
 from torchvision.transforms import Compose, Grayscale, Normalize, Resize, ToTensor
 
 import models
+from benchmarks import runs
 from pipeline import cli, data
-from pipeline.files import default_root
 from pipeline.scenes import ink_boxes
 
 BATCH_SIZE = 64
@@ -31,11 +31,12 @@ LARGE = ("alexnet", "vgg16", "mobilenet_v2")
 
 @click.command()
 @click.option("--model", type=click.Choice([n for n in models.names() if n != "faster_rcnn"]), default="cnn")
-@click.option("--dataset", default="mnist", show_default=True, help="A data set's name, or a folder of IDX files.")
-@click.option("--epochs", default=1, show_default=True)
+@runs.dataset_option
+@click.option("--epochs", type=click.IntRange(1), default=1, show_default=True)
 def main(model: str, dataset: str, epochs: int) -> None:
     """Print accuracy and time after each epoch."""
-    images = data.load(dataset, default_root())
+    cli.catch_signals()
+    images = runs.load(dataset)
     with tempfile.TemporaryDirectory() as folder:
         write_mnist(images, Path(folder))
         for epoch, (accuracy, seconds) in enumerate(train(model, Path(folder), epochs), start=1):
@@ -48,6 +49,7 @@ def train(name: str, folder: Path, epochs: int) -> Iterator[tuple[float, float]]
     Yields:
         accuracy on the validation images after each epoch, and the seconds of training and validation so far.
     """
+    torch.manual_seed(0)
     started = time.perf_counter()
     network = build(name)
     training, validation = (loader(name, folder, train=part) for part in (True, False))

@@ -1,17 +1,63 @@
-"""Trainings that the benchmarks measure: those finished before are taken as they are, a cut one goes on."""
+"""What the benchmarks share: their options, and the trainings they measure.
 
-from collections.abc import Iterable, Mapping
+A training finished before is taken as it is, a cut one goes on.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import click
 from mlflow.entities import Run
 from torch import Tensor
 
-from pipeline import tracking, weights
+from pipeline import data, tracking, weights
 from pipeline.config import TrainConfig, resolve
 from pipeline.data import Dataset
 from pipeline.errors import InputError
 from pipeline.files import default_root
 from pipeline.training import resumable, train
+
+# The promises are about two cores, also on a machine that has a GPU.
+DEVICE = "cpu"
+SIZE, CLASSES = 28, 10
+
+dataset_option = click.option(
+    "--dataset", default="mnist", show_default=True, help="MNIST or one like it, or a folder of such IDX files."
+)
+epochs_option = click.option(
+    "--epochs",
+    type=click.IntRange(1),
+    help="Passes over the training images, for a quick look; the recipe's by default.",
+)
+
+
+def models_option(known: Iterable[str]) -> Callable:
+    """The option that says which of these architectures are measured, all by default."""
+    return click.option("--models", "chosen", default=",".join(known), help="Architectures, comma-separated.")
+
+
+def rounds_option(default: int) -> Callable:
+    """The option that says how often a time is measured."""
+    return click.option(
+        "--rounds", type=click.IntRange(1), default=default, show_default=True, help="How often each time is measured."
+    )
+
+
+def load(name: str) -> Dataset:
+    """A data set of the form that everything here is measured on.
+
+    Raises:
+        InputError: there is none of this name, or its images or classes are not as MNIST's.
+    """
+    found = data.load(name, default_root())
+    size, classes = found.train.images.shape[1:], len(found.classes)
+    if size != (SIZE, SIZE) or classes > CLASSES:
+        raise InputError(
+            f"{found.name} has {classes} classes of {size[1]} x {size[0]} px: the benchmarks are made for at most "
+            f"{CLASSES} of {SIZE} x {SIZE} px."
+        )
+    return found
 
 
 def split_names(text: str, known: Iterable[str]) -> list[str]:
@@ -26,30 +72,31 @@ def split_names(text: str, known: Iterable[str]) -> list[str]:
     return names
 
 
-def recorded(model: str, dataset: Dataset, **settings: Any) -> Run | None:
-    """The finished run of the architecture's recipe on a data set, None where it has not been trained.
-
-    Args:
-        settings: `seed` and `source`, as `finished` takes them, and recipe fields that differ.
-    """
-    config, _ = configured(model, dataset, **settings)
-    found = tracking.find_trainings(tracking.current_experiment(), config.key)
-    return next((run for run in found if tracking.is_finished(run)), None)
+def recorded(model: str, dataset: Dataset, *, seed: int = 0) -> Run | None:
+    """The finished run of the architecture's recipe on a data set, None where it has not been trained."""
+    config, _ = configured(model, dataset, seed=seed)
+    return next(filter(tracking.is_finished, trainings(config)), None)
 
 
 def finished(model: str, dataset: Dataset, *, seed: int = 0, source: str = "none", **overrides: Any) -> Run:
-    """The same, trained now where it has not been.
+    """The finished run of the architecture on a data set, trained now where it has not been.
 
     Args:
         source: where the weights come from, as `--weights` takes it.
         overrides: recipe fields that differ.
     """
-    run = recorded(model, dataset, seed=seed, source=source, **overrides)
+    config, state = configured(model, dataset, seed=seed, source=source, **overrides)
+    found = trainings(config)
+    run = next(filter(tracking.is_finished, found), None)
     if run is None:
-        config, state = configured(model, dataset, seed=seed, source=source, **overrides)
-        cut = resumable(tracking.find_trainings(tracking.current_experiment(), config.key), default_root())
+        cut = resumable(found, default_root())
         run = tracking.get_run(train(config, dataset, root=default_root(), state=state, run_id=cut).run_id)
     return run
+
+
+def trainings(config: TrainConfig) -> list[Run]:
+    """The trainings of a config in the current experiment, newest first."""
+    return tracking.find_trainings(tracking.current_experiment(), config.key)
 
 
 def configured(
@@ -57,7 +104,15 @@ def configured(
 ) -> tuple[TrainConfig, Mapping[str, Tensor] | None]:
     """The config of such a training and the weights it starts from."""
     state, stored = weights.load(source, model, {})
-    return resolve(model, dataset, weights=source, stored=stored, overrides=overrides, seed=seed), state
+    config = resolve(model, dataset, weights=source, stored=stored, overrides=overrides, seed=seed, device=DEVICE)
+    return config, state
+
+
+def use_only(store: str) -> None:
+    """Let this process, and those it starts, use this throwaway store for everything."""
+    for name in ("MLFLOW_REGISTRY_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID", "MLFLOW_RUN_ID"):
+        os.environ.pop(name, None)
+    os.environ["MLFLOW_TRACKING_URI"] = store
 
 
 def reached(accuracy: float, run: Run) -> tuple[int, float] | None:

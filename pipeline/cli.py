@@ -348,7 +348,7 @@ def run(command: click.Command, module: str) -> None:
     except OSError as error:
         fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}.", PipelineError.exit_code)
     except Interrupted as error:
-        fail("Interrupted; the same command with --resume (a study: the same command) goes on.", error.exit_code)
+        fail("Interrupted; the same command goes on, that of a single training with --resume.", error.exit_code)
 
 
 def catch_signals() -> None:

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import only_run
+from conftest import only_run, write_idx_folder
 
 from benchmarks import runs
 from pipeline import data, tracking
@@ -37,10 +37,30 @@ def test_accuracy_trains_once_and_names_each_broken_promise(environment, bars):
     assert rows(again)[0][2] == row[2] and only_run().info.run_id == run.info.run_id
 
 
-@pytest.mark.parametrize("mistake", [("--dataset", "nowhere"), ("--models", "nowhere")])
-def test_a_mistake_is_one_sentence(environment, mistake):
+@pytest.mark.parametrize(
+    ("mistake", "named"),
+    [
+        (("--dataset", "nowhere"), "nowhere"),
+        (("--models", "nowhere"), "nowhere"),
+        (("--epochs", "0"), "0"),
+    ],
+)
+def test_a_mistake_is_one_sentence(environment, mistake, named):
     _, reason = benchmark("accuracy", *mistake, code=2)
-    assert reason.startswith("Error: ") and "nowhere" in reason and reason.count("\n") == 1
+    assert reason.startswith("Error: ") and named in reason and reason.count("\n") == 1
+
+
+def test_images_of_another_size_are_refused(environment, tmp_path):
+    _, reason = benchmark("accuracy", "--dataset", write_idx_folder(tmp_path / "small", side=20), code=2)
+    assert "10 classes of 20 x 20 px" in reason and reason.count("\n") == 1
+
+
+def test_a_study_that_lacks_architectures_breaks_a_promise(environment, command):
+    _, reason = benchmark("digits", code=2)
+    assert "no finished one on digits" in reason and reason.count("\n") == 1
+    command("main", "--dataset", "digits", "--models", "mlp", "--epochs", "30")
+    table, broken = benchmark("digits", code=1)
+    assert "| mlp " in table and "vgg16 reaches 0.00%" in broken and "mlp reaches" not in broken
 
 
 def test_speed_measures_both_loops_and_the_time_to_the_published_accuracy(environment, bars):
@@ -54,7 +74,7 @@ def test_speed_measures_both_loops_and_the_time_to_the_published_accuracy(enviro
 def test_overhead_compares_an_epoch_with_its_bare_steps(environment, bars):
     out, _ = benchmark("overhead", "--dataset", bars, "--models", "mlp", "--rounds", 1, code=1)
     (row,) = rows(out)
-    assert float(row[4]) > 1.3, "so few images that tracking takes longer than training"
+    assert float(row[5]) > 1.3, "so few images that tracking takes longer than training"
 
 
 def test_ablation_names_what_is_taken_away(environment, bars):
