@@ -35,7 +35,7 @@ ARCHITECTURES = list(dict.fromkeys(model for model, _, _ in WITHOUT))
 @runs.dataset_option
 @runs.models_option(ARCHITECTURES)
 @click.option(
-    "--limit", type=click.IntRange(0), default=10_000, show_default=True, help="Train on so many images; 0: all."
+    "--limit", type=click.IntRange(0), default=5_000, show_default=True, help="Train on so many images; 0: all."
 )
 @runs.epochs_option
 @click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="How often each is trained.")
