@@ -24,7 +24,7 @@ from pipeline import cli, data
 from pipeline.scenes import ink_boxes
 
 BATCH_SIZE = 64
-ROUND_SECONDS = 5
+ROUND_SECONDS = 2
 # What torchvision's networks are made for; the others see MNIST's 28 px.
 LARGE = ("alexnet", "vgg16", "mobilenet_v2")
 
