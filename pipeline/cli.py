@@ -241,6 +241,7 @@ def compare(study: str, experiment: str, filter_string: str, output: str) -> Non
     # SQLAlchemy makes a hundred thousand objects of two thousand runs: looking for garbage among them, while they are
     # read and again at the end, would double the time of the whole command.
     gc.disable()
+    click.get_current_context().call_on_close(gc.enable)
     atexit.register(gc.freeze)
     from pipeline import compare, tracking
 
