@@ -99,5 +99,7 @@ def test_time_to_an_accuracy_is_that_of_the_first_epoch_that_reaches_it(environm
 
 
 def test_comparison_reads_as_many_runs_as_it_says(environment):
-    out, _ = benchmark("comparison", "--runs", 40, "--rounds", 1, code=None)
+    out, broken = benchmark("comparison", "--runs", 40, "--rounds", 1, code=None)
+    seconds = float(re.search(r"finished runs: ([\d.]+) s", out)[1])
+    assert ("At most 3 s are promised." in broken) == (seconds > 3)
     assert rows(out)[0][:2] == ["mlp", "40"] and "compare over 40 finished runs" in out
