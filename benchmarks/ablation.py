@@ -39,10 +39,9 @@ ARCHITECTURES = list(dict.fromkeys(model for model, _, _ in WITHOUT))
 )
 @runs.epochs_option
 @click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="How often each is trained.")
-def main(dataset: str, chosen: str, limit: int, epochs: int | None, seeds: int) -> None:
+def main(dataset: str, names: list[str], limit: int, epochs: int | None, seeds: int) -> None:
     """Print the table."""
     cli.catch_signals()
-    names = runs.split_names(chosen, ARCHITECTURES)
     images = runs.load(dataset)
     quick = {"epochs": epochs} if epochs else {}
     rows = []

@@ -110,10 +110,9 @@ class Measured:
 @runs.dataset_option
 @runs.models_option(ALL)
 @runs.epochs_option
-def main(dataset: str, chosen: str, epochs: int | None) -> None:
+def main(dataset: str, names: list[str], epochs: int | None) -> None:
     """Print the table, and each promise that is broken."""
     cli.catch_signals()
-    names = runs.split_names(chosen, ALL)
     images = runs.load(dataset)
     with tempfile.TemporaryDirectory() as folder:
         write_mnist(images, Path(folder))

@@ -45,10 +45,9 @@ EPOCHS = 2
 @runs.dataset_option
 @runs.models_option(IMAGES)
 @runs.rounds_option(3)
-def main(dataset: str, chosen: str, rounds: int) -> None:
+def main(dataset: str, names: list[str], rounds: int) -> None:
     """Print the table, and each promise that is broken."""
     cli.catch_signals()
-    names = runs.split_names(chosen, IMAGES)
     images = runs.load(dataset)
     # The test has no part in an epoch.
     images = replace(images, test=images.test.subset(np.arange(min(100, len(images.test)))))

@@ -33,8 +33,14 @@ epochs_option = click.option(
 
 
 def models_option(known: Iterable[str]) -> Callable:
-    """The option that says which of these architectures are measured, all by default."""
-    return click.option("--models", "chosen", default=",".join(known), help="Architectures, comma-separated.")
+    """The option that says which of these architectures are measured, all by default; its value is their names."""
+    return click.option(
+        "--models",
+        "names",
+        default=",".join(known),
+        callback=lambda context, parameter, text: split_names(text, known),
+        help="Architectures, comma-separated.",
+    )
 
 
 def rounds_option(default: int) -> Callable:

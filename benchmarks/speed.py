@@ -42,10 +42,9 @@ TRAINED_PLAINLY = {"mlp": 20, "cnn": 10}
 @runs.dataset_option
 @runs.models_option(IMAGES)
 @runs.rounds_option(3)
-def main(dataset: str, chosen: str, rounds: int) -> None:
+def main(dataset: str, names: list[str], rounds: int) -> None:
     """Print both tables."""
     cli.catch_signals()
-    names = runs.split_names(chosen, IMAGES)
     images = runs.load(dataset)
     speeds, times = [], []
     with tempfile.TemporaryDirectory() as temporary:
