@@ -6,6 +6,9 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import accuracy_score, classification_report, confusion_matrix, f1_score
 
+# As many as Guo et al. take.
+CALIBRATION_BINS = 15
+
 
 def classification(log_probabilities: np.ndarray, targets: np.ndarray) -> dict[str, float]:
     """Cross-entropy in nats, accuracy and macro-averaged F1 over the classes that occur in the targets.
@@ -20,6 +23,29 @@ def classification(log_probabilities: np.ndarray, targets: np.ndarray) -> dict[s
         "accuracy": float(accuracy_score(targets, labels)),
         "f1": float(f1_score(targets, labels, labels=np.unique(targets), average="macro", zero_division=0)),
     }
+
+
+def accuracy(log_probabilities: np.ndarray, targets: np.ndarray, chosen: np.ndarray | slice = slice(None)) -> float:
+    """The share of right answers, on the chosen images only."""
+    return float((log_probabilities[chosen].argmax(1) == targets[chosen]).mean())
+
+
+def calibration_error(log_probabilities: np.ndarray, targets: np.ndarray, *, bins: int = CALIBRATION_BINS) -> float:
+    """How far confidence is from accuracy: their distance in each bin of confidence, weighted by its images.
+
+    The expected calibration error of Guo et al., "On Calibration of Modern Neural Networks", ICML 2017,
+    arXiv:1706.04599.
+
+    Args:
+        log_probabilities: (N, classes).
+        targets: (N,).
+    """
+    confidence = np.exp(log_probabilities.max(1).astype(np.float64))
+    right = log_probabilities.argmax(1) == targets
+    # Bins are closed on the right, as in the paper.
+    index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    gaps = np.bincount(index, weights=right - confidence, minlength=bins)
+    return float(np.abs(gaps).sum() / len(targets))
 
 
 def confusion(log_probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:

@@ -1,0 +1,110 @@
+"""Intervals, tests and calibration: known answers from the literature, and simulations of what they promise."""
+
+import numpy as np
+import pytest
+from statsmodels.stats.contingency_tables import mcnemar as mcnemar_of_statsmodels
+
+from pipeline import metrics, stats
+
+
+@pytest.mark.parametrize(
+    ("right", "count", "low", "high"),
+    # Newcombe, "Two-sided confidence intervals for the single proportion", Statistics in Medicine 1998, table I,
+    # method 3.
+    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
+)
+def test_wilson_as_published(right, count, low, high):
+    assert stats.wilson(right, count) == pytest.approx((low, high), abs=5e-5)
+
+
+def test_student_as_published():
+    # NIST/SEMATECH e-Handbook, 1.3.5.2: with t of 0.975 and 194 degrees of freedom 1.9723, mean 9.261460,
+    # deviation 0.022789, the interval is 9.258242 to 9.264679.
+    values = np.random.default_rng(0).standard_normal(195)
+    values = 9.261460 + 0.022789 * (values - values.mean()) / values.std(ddof=1)
+    assert stats.student(values) == pytest.approx((9.258242, 9.264679), abs=2e-6)
+
+
+def test_mcnemar_as_published():
+    # Fagerland, Lydersen and Laake, "The McNemar test for binary matched-pairs data", BMC Medical Research Methodology
+    # 2013: airway hyper-responsiveness before and after a transplantation, 1 and 7 discordant pairs, exact p 0.0703.
+    first = np.array([True] * 1 + [False] * 7 + [True] * 1 + [False] * 12)
+    second = np.array([False] * 1 + [True] * 7 + [True] * 1 + [False] * 12)
+    assert stats.mcnemar(first, second) == pytest.approx(0.0703, abs=5e-5)
+    assert stats.mcnemar(first, second) == pytest.approx(mcnemar_of_statsmodels([[1, 1], [7, 12]]).pvalue)
+    assert stats.mcnemar(first, first) == 1
+
+
+def test_holm_as_published():
+    # Four p-values 0.01, 0.04, 0.03, 0.005 are a textbook example: only the smallest two are below 0.05 corrected.
+    assert stats.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert len(stats.holm([])) == 0
+
+
+def test_welch_as_published():
+    # Student's data on sleep, "The probable error of a mean", Biometrika 1908; R's documentation of t.test gives
+    # p = 0.07939 for Welch's test of them.
+    first = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0]
+    second = [1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4]
+    assert stats.welch(first, second) == pytest.approx(0.07939, abs=5e-6)
+    assert stats.welch([1.0, 1.0], [1.0, 1.0]) == 1 and stats.welch([1.0, 1.0], [2.0, 2.0]) == 0
+
+
+def test_calibration_error_as_published():
+    # The example of torchmetrics' documentation of the multiclass calibration error: 3 bins, l1, 0.2000.
+    predictions = np.array([[0.25, 0.20, 0.55], [0.55, 0.05, 0.40], [0.10, 0.30, 0.60], [0.90, 0.05, 0.05]])
+    assert metrics.calibration_error(np.log(predictions), np.array([0, 1, 2, 0]), bins=3) == pytest.approx(0.2)
+
+
+def test_calibration_error_of_one_who_is_always_half_sure():
+    sure = np.log(np.full((1000, 2), 0.5))
+    sure[:, 0] += 1e-9
+    targets = np.arange(1000) % 2
+    assert metrics.calibration_error(sure, targets) == pytest.approx(0, abs=1e-6)
+    assert metrics.calibration_error(sure, np.zeros(1000, int)) == pytest.approx(0.5, abs=1e-6)
+
+
+# --- Simulations ---------------------------------------------------------------------------------------------------
+
+IMAGES, REPETITIONS = 10_000, 200
+
+
+def simulate(generator, chances: np.ndarray, seeds: int, spread: float) -> np.ndarray:
+    """Which images some trainings get wrong: images differ in difficulty, trainings in luck."""
+    luck = np.exp(generator.normal(0, spread, seeds))
+    return generator.random((seeds, len(chances))) < chances * luck[:, None]
+
+
+def p_value(first: np.ndarray, second: np.ndarray) -> float:
+    if len(first) == 1:
+        return stats.mcnemar(first[0], second[0])
+    drawn = stats.resample([first, second], resamples=500)
+    return stats.bootstrap_p_value(second.mean() - first.mean(), drawn[1] - drawn[0])
+
+
+# Two seeds are left out: 86 % of such differences are found. A single run has no spread, as its test is about the run.
+@pytest.mark.parametrize(("seeds", "spread"), [(1, 0.0), (3, 0.05), (5, 0.1)])
+def test_identical_models_are_rarely_told_apart_and_half_a_point_is_found(seeds, spread):
+    alarms = found = 0
+    for repetition in range(REPETITIONS):
+        generator = np.random.default_rng([seeds, repetition])
+        # One image in a hundred on average; most are easy, a few are hard for everyone.
+        chances = generator.beta(0.05, 4.95, IMAGES)
+        first, same = (simulate(generator, chances, seeds, spread) for _ in range(2))
+        worse = simulate(generator, chances + 0.005, seeds, spread)
+        alarms += p_value(first, same) < 0.05
+        found += p_value(first, worse) < 0.05
+    assert alarms <= 0.05 * REPETITIONS
+    assert found >= 0.9 * REPETITIONS
+
+
+def test_resampling_draws_the_same_images_for_all():
+    generator = np.random.default_rng(0)
+    wrong = generator.random((3, 2000)) < 0.05
+    first, second = stats.resample([wrong, wrong], resamples=400)
+    alone = stats.resample([wrong[:1], wrong[:1]], resamples=400)
+    assert np.array_equal(*alone), "one seed: nothing but the images is drawn"
+    assert np.corrcoef(first, second)[0, 1] > 0.3
+    assert first.mean() == pytest.approx(wrong.mean(), abs=1e-3)
+    # A binomial share has this deviation; the images that none gets wrong are drawn as one.
+    assert alone[0].std() == pytest.approx(np.sqrt(wrong[0].mean() * (1 - wrong[0].mean()) / 2000), rel=0.15)
