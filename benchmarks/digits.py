@@ -10,7 +10,7 @@ import sys
 import click
 
 import models
-from pipeline import cli, compare, tracking
+from pipeline import cli, compare, tables, tracking
 from pipeline.errors import InputError
 
 LEAST_ACCURACY = 0.93
@@ -25,11 +25,12 @@ def main() -> None:
     if study is None or study.data.tags["dataset"] != "digits" or study.info.status != "FINISHED":
         raise InputError("The newest study is no finished one on digits: run `mlflow run . --env-manager uv` first.")
     within = f"tags.`{tracking.PARENT}` = '{study.info.run_id}'"
-    table = compare.summarise(tracking.finished_trainings(experiment, within))
+    comparison = compare.compare(tracking.trainings_of(study.info.run_id), tracking.read_answers)
+    table = comparison.table
     # The study's own run begins with the launcher, before the environment is installed.
     started = min(run.info.start_time for run in tracking.find_runs(experiment, within))
     seconds = (study.info.end_time - started) / 1000
-    print(compare.markdown(table))
+    print(tables.markdown(comparison))
     print(f"\nThe study took {seconds:.0f} s; at most {MOST_SECONDS} s on two cores are promised.")
     accuracy = dict(zip(table["architecture"], table["accuracy"], strict=True))
     broken = [

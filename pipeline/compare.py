@@ -1,128 +1,345 @@
-"""From finished trainings to one table: a row an architecture, mean and standard deviation over its seeds."""
+"""From finished trainings to a comparison: a row an architecture, how sure its score is, and who is really better."""
 
-from pathlib import Path
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from pipeline import protocol
 from pipeline.errors import InputError
-from pipeline.files import replacing
+from pipeline.protocol import SHOWN
 
 # Column of the table: metric of the runs.
 METRICS = {
     "accuracy": "test/accuracy",
     "f1": "test/f1",
     "loss": "test/loss",
-    "train_s": "time/train_s",
-    "parameters": "cost/parameters",
+    "calibration_error": "test/calibration_error",
+    "corrupted_accuracy": "test/corrupted_accuracy",
     "map": "test/map",
     "map_50": "test/map_50",
+    "train_s": "time/train_s",
+    "to_95_s": "time/to_95_s",
+    "to_98_s": "time/to_98_s",
+    "to_99_s": "time/to_99_s",
+    "parameters": "cost/parameters",
+    "flops": "cost/flops",
+    "size_mb": "cost/size_mb",
+    "peak_memory_mb": "cost/peak_memory_mb",
+    "latency_p50_ms": "cost/latency_p50_ms",
+    "latency_p95_ms": "cost/latency_p95_ms",
+    "images_per_second": "cost/images_per_second",
+    "threads": "cost/threads",
+    "energy_j": "cost/energy_j",
 }
-DETECTOR_NOTE = (
-    "† A detector: the class of its best box in an image counts for accuracy and F1. Its loss is the cross-entropy of "
-    "its boxes' scores, another quantity than a classifier's. mAP is measured on scenes made of test images, over "
-    "overlaps of 50 to 95 %, and at 50 %."
-)
-WRITERS = {
-    ".csv": lambda table, path: table.to_csv(path, index=False),
-    ".md": lambda table, path: path.write_text(markdown(table) + "\n"),
-    ".json": lambda table, path: table.to_json(path, orient="records", indent=2),
-    ".parquet": lambda table, path: table.to_parquet(path, index=False),
-}
+HIGHER_IS_BETTER = ("accuracy", "f1", "corrupted_accuracy", "map", "map_50", "images_per_second")
+# Averaged, but the same for every seed.
+CONSTANT = ("parameters", "flops", "size_mb", "threads")
+PERCENT = ("accuracy", "f1", "calibration_error", "corrupted_accuracy")
+ROW = ["protocol", "dataset_sha256", "dataset", "store", "architecture", "recipe_key"]
+SIGNIFICANT = 0.05
+# Of more trainings of one architecture these are enough to tell it from another.
+MOST_TESTED = 20
+# And among more rows than these the number of pairs leaves no difference significant.
+MOST_TESTED_ROWS = 30
+
+# The answers of a training to the test images: columns target and prediction, None where they are not at hand.
+Answers = Callable[[Mapping[str, Any]], pd.DataFrame | None]
 
 
-def summarise(trainings: pd.DataFrame) -> pd.DataFrame:
-    """Mean and standard deviation over seeds, best accuracy first.
+@dataclass(frozen=True)
+class Comparison:
+    """What finished trainings say.
+
+    Attributes:
+        metric: the column that architectures are ranked and judged by.
+        table: one row an architecture and recipe under one protocol; columns protocol, dataset, store, architecture,
+            recipe, label (which is unique within a protocol), seeds, epochs, images_seen, pretrained, for each of
+            METRICS its mean `NAME` and its standard deviation over seeds `NAME_std`, the 95 % interval of the metric
+            `low` and `high` with its method `interval`, `verdict`, and `behind` and `p_value` against the leader.
+        pairs: one row a pair of architectures under one protocol; columns protocol, first, second, difference, test,
+            p_value, p_holm (corrected by Holm over the pairs of the protocol).
+        protocols: the fields of each protocol.
+        members: by protocol and label, the trainings of each row as `tracking.trainings` gives them, newest first.
+        notes: what a reader must know, in sentences.
+    """
+
+    metric: str
+    table: pd.DataFrame
+    pairs: pd.DataFrame
+    protocols: Mapping[str, Mapping[str, Any]]
+    members: Mapping[tuple[str, str], list[dict]]
+    notes: tuple[str, ...]
+
+    def groups(self) -> list[tuple[str, pd.DataFrame]]:
+        """The protocols with their part of the table, each to be read by itself."""
+        return [(key, self.table[self.table["protocol"] == key]) for key in self.table["protocol"].unique()]
+
+
+def compare(trainings: pd.DataFrame, answers: Answers, *, metric: str = "accuracy", sort: str = "") -> Comparison:
+    """Compare the finished ones among these trainings, each group of one protocol by itself.
 
     Trainings that differ in anything but the seed are never averaged: each recipe has a row of its own.
 
     Args:
-        trainings: one row a training, as `tracking.finished_trainings` gives them.
-
-    Returns:
-        columns dataset, architecture, recipe, seeds, and for each of METRICS its mean `NAME` and `NAME_std`, which is
-        empty for a single seed; mean average precision is empty for all but detectors.
+        trainings: one row a training, newest first, as `tracking.trainings` gives them.
+        answers: reads what a training answered to the test images.
+        metric: a column of METRICS to rank and judge by.
+        sort: a column to sort by instead of the metric.
 
     Raises:
-        InputError: there is no finished training.
+        InputError: no training is finished, or none has the metric.
     """
-    if trainings.empty:
-        raise InputError("There is no finished training to compare: run `mlflow run . -e train` or a study first.")
+    check_columns(metric, sort)
+    done = trainings[trainings["status"] == "FINISHED"] if len(trainings) else trainings
+    if done.empty:
+        raise InputError(
+            "There is no finished training to compare: run `mlflow run . -e train` or a study first."
+            + "".join(f" {note}" for note in unfinished(trainings))
+        )
     # A seed trained twice with the same config gives the same numbers and counts once.
-    once = trainings.drop_duplicates("config_key")
-    once = once.reindex(columns=once.columns.union(METRICS.values()))
-    groups = once.groupby(["dataset", "dataset_sha256", "architecture", "recipe_key"], sort=False)
+    defaults = {
+        "protocol": "unrecorded " + done["dataset_sha256"].str[:SHOWN],
+        "protocol_fields": "{}",
+        "budget": "{}",
+        "store": "",
+    }
+    done = done.reindex(columns=done.columns.union([*METRICS.values(), *defaults]))
+    done = done.astype(dict.fromkeys(defaults, object)).fillna(defaults)
+    done = done.drop_duplicates(["config_key", "store"])
+    if done[METRICS[metric]].isna().all():
+        raise InputError(f"No finished training has the metric {METRICS[metric]}: choose another --metric.")
+    protocols = {
+        key: json.loads(text)
+        for key, text in done.drop_duplicates("protocol")[["protocol", "protocol_fields"]].itertuples(index=False)
+    }
+    groups = done.groupby(ROW, sort=False)
+    table = summarise(groups)
+    members = [done.loc[group.index].to_dict("records") for _, group in groups]
+    table["low"], table["high"], table["interval"] = zip(
+        *(interval(metric, runs, protocols[runs[0]["protocol"]]) for runs in members), strict=True
+    )
+    pairs, untested = [], []
+    better = 1 if metric in HIGHER_IS_BETTER else -1
+    for key in table["protocol"].unique():
+        rows = table[(table["protocol"] == key) & table[metric].notna()]
+        best = (better * rows[metric]).nlargest(MOST_TESTED_ROWS).index
+        found, without = examine_pairs(metric, {table["label"][row]: members[row] for row in best}, answers)
+        pairs.append(found.assign(protocol=key))
+        untested += [
+            f"The answers of {label} to the test images are not at hand, so it is not tested." for label in without
+        ]
+        if len(rows) > len(best):
+            untested.append(f"Only the best {len(best)} of the {len(rows):,} under protocol {key[:SHOWN]} are tested.")
+    by_row = dict(zip(table[["protocol", "label"]].itertuples(index=False, name=None), members, strict=True))
+    pairs = pd.concat(pairs, ignore_index=True)
+    table = table.join(judge(table, pairs, metric))
+    sort = sort or metric
+    table = table.sort_values(sort, ascending=sort not in HIGHER_IS_BETTER, kind="stable")
+    # The protocol with the most trainings first.
+    size = table.groupby("protocol")["seeds"].transform("sum")
+    table = table.assign(size=size).sort_values(["size", "protocol"], ascending=[False, True], kind="stable")
+    table = table.drop(columns=["size", "dataset_sha256"]).reset_index(drop=True)
+    notes = (
+        *protocol_notes(table, protocols),
+        *store_notes(table, metric),
+        *budget_notes(table),
+        *seed_notes(table, metric),
+        *untested,
+        *unfinished(trainings),
+    )
+    return Comparison(metric, table, pairs, protocols, by_row, notes)
+
+
+def check_columns(metric: str, sort: str = "") -> None:
+    """Refuse what is no column of the table.
+
+    Raises:
+        InputError: which there are.
+    """
+    for option, name in (("--metric", metric), ("--sort", sort)):
+        known = [*METRICS, *(["architecture", "seeds", "dataset"] if option == "--sort" else [])]
+        if name and name not in known:
+            raise InputError(f"{option} cannot be '{name}': choose one of {', '.join(known)}.")
+
+
+def summarise(groups: Any) -> pd.DataFrame:
+    """One row a group of trainings that differ in the seed alone, in the groups' order."""
     table = groups.agg(
         seeds=("config_key", "size"),
-        **{name: (metric, "mean") for name, metric in METRICS.items()},
-        **{f"{name}_std": (metric, "std") for name, metric in METRICS.items() if name != "parameters"},
+        budget=("budget", "first"),
+        **{name: (column, "mean") for name, column in METRICS.items()},
+        **{f"{name}_std": (column, "std") for name, column in METRICS.items() if name not in CONSTANT},
     ).reset_index()
-    table = table.drop(columns="dataset_sha256").rename(columns={"recipe_key": "recipe"})
+    spent = pd.DataFrame([json.loads(text) for text in table.pop("budget")], index=table.index)
+    table = table.join(spent.reindex(columns=["epochs", "images_seen", "pretrained"]))
+    table = table.rename(columns={"recipe_key": "recipe"})
     table["parameters"] = table["parameters"].astype(int)
-    return table.sort_values(["dataset", "accuracy"], ascending=[True, False]).reset_index(drop=True)
+    # A row's name within its protocol: no longer than it takes to tell it from the others.
+    label = table["architecture"]
+    label = label + table["store"].map(lambda store: f" ({store})" if store else "")
+    repeated = pd.concat([table["protocol"], label], axis=1).duplicated(keep=False)
+    table["label"] = label.where(~repeated, label + " " + table["recipe"].str[:6])
+    return table
 
 
-def readable(table: pd.DataFrame) -> pd.DataFrame:
-    """The table as text for people, without the columns that say the same in every row."""
+def interval(metric: str, runs: list[dict], fields: Mapping[str, Any]) -> tuple[float, float, str]:
+    """The 95 % interval of a metric and its method, empty where one run says nothing of it."""
+    # Only where there is something to compute: reading them takes longer than reading a thousand runs.
+    from pipeline import stats
 
-    def spread(name: str, scale: float, digits: int, unit: str = "") -> pd.Series:
-        return pd.Series(
-            [
-                ""
-                if pd.isna(mean)
-                else f"{mean * scale:.{digits}f}" + ("" if pd.isna(std) else f" ± {std * scale:.{digits}f}") + unit
-                for mean, std in zip(table[name], table[f"{name}_std"], strict=True)
-            ]
+    values = [run[METRICS[metric]] for run in runs]
+    if len(values) > 1:
+        low, high = stats.student(values)
+        # Few seeds can give an interval that reaches beyond what a share can be.
+        return (max(0.0, low), min(1.0, high), "Student") if metric in PERCENT else (low, high, "Student")
+    images = fields.get("test_images")
+    if metric == "accuracy" and images:
+        return *stats.wilson(round(values[0] * images), images), "Wilson"
+    return np.nan, np.nan, ""
+
+
+def examine_pairs(metric: str, members: Mapping[str, list[dict]], answers: Answers) -> tuple[pd.DataFrame, list[str]]:
+    """Whether each pair differs, and the labels of those that cannot be tested.
+
+    Accuracy is tested on the images: by McNemar's test for two single runs, by a bootstrap over images and seeds where
+    there are more. Other metrics are tested over seeds, by Welch's test.
+    """
+    from pipeline import stats
+
+    columns = ["first", "second", "difference", "test", "p_value"]
+    rows: list[tuple] = []
+    untested: list[str] = []
+    means = {label: float(np.mean([run[METRICS[metric]] for run in runs])) for label, runs in members.items()}
+    if metric == "accuracy" and len(members) > 1:
+        wrong = {label: wrong_answers(runs, answers) for label, runs in members.items()}
+        untested = [label for label, found in wrong.items() if found is None]
+        wrong = {label: found for label, found in wrong.items() if found is not None}
+        repeated = any(len(found) > 1 for found in wrong.values())
+        drawn = dict(zip(wrong, stats.resample(list(wrong.values())) if repeated else wrong, strict=True))
+        for first, second in combinations(wrong, 2):
+            difference = float(wrong[second].mean() - wrong[first].mean())
+            if len(wrong[first]) == len(wrong[second]) == 1:
+                test, p_value = "McNemar", stats.mcnemar(wrong[first][0], wrong[second][0])
+            else:
+                test = "bootstrap"
+                p_value = stats.bootstrap_p_value(difference, drawn[second] - drawn[first])
+            rows.append((first, second, means[first] - means[second], test, p_value))
+    elif metric not in CONSTANT:
+        several = {label: [run[METRICS[metric]] for run in runs] for label, runs in members.items() if len(runs) > 1}
+        for first, second in combinations(several, 2):
+            p_value = stats.welch(several[first], several[second])
+            rows.append((first, second, means[first] - means[second], "Welch", p_value))
+    pairs = pd.DataFrame(rows, columns=columns)
+    return pairs.assign(p_holm=stats.holm(pairs["p_value"])), untested
+
+
+def wrong_answers(runs: Iterable[dict], answers: Answers) -> np.ndarray | None:
+    """Which test images each training answered wrong, bool (seeds, N); None where one's answers are not at hand."""
+    found = []
+    for run in list(runs)[:MOST_TESTED]:
+        table = answers(run)
+        if table is None:
+            return None
+        found.append((table["target"] != table["prediction"]).to_numpy())
+    return np.array(found)
+
+
+def judge(table: pd.DataFrame, pairs: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Verdict, distance and corrected p-value of each row against the leader of its protocol."""
+    better = 1 if metric in HIGHER_IS_BETTER else -1
+    judged = pd.DataFrame({"verdict": "", "behind": np.nan, "p_value": np.nan}, index=table.index)
+    for key, rows in table[table[metric].notna()].groupby("protocol"):
+        leader = (better * rows[metric]).idxmax()
+        own = pairs[pairs["protocol"] == key]
+        p_values = {frozenset((pair.first, pair.second)): pair.p_holm for pair in own.itertuples()}
+        judged.loc[rows.index, "behind"] = better * (rows[metric][leader] - rows[metric])
+        for row in rows.index:
+            p_value = p_values.get(frozenset((table["label"][leader], table["label"][row])))
+            if row == leader:
+                judged.loc[row, "verdict"] = "best"
+            elif p_value is not None:
+                judged.loc[row, "p_value"] = p_value
+                judged.loc[row, "verdict"] = "tied" if p_value >= SIGNIFICANT else "worse"
+    return judged
+
+
+# --- Notes ---------------------------------------------------------------------------------------------------------
+
+
+def protocol_notes(table: pd.DataFrame, protocols: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Why there are several groups, field by field."""
+    first, *others = table["protocol"].unique()
+    if not others:
+        return []
+    notes = [f"These trainings were made under {len(others) + 1} protocols, which cannot be compared with each other."]
+    return notes + [
+        f"Protocol {key[:SHOWN]} differs from {first[:SHOWN]}: {protocol.difference(protocols[key], protocols[first])}."
+        for key in others
+    ]
+
+
+def store_notes(table: pd.DataFrame, metric: str) -> list[str]:
+    """How trainings from another store stand beside one's own of the same architecture and protocol."""
+    notes = []
+    for _, theirs in table[table["store"] != ""].iterrows():
+        same = (table["store"] == "") & (table["architecture"] == theirs["architecture"])
+        ours = table[same & (table["protocol"] == theirs["protocol"])]
+        if ours.empty:
+            notes.append(
+                f"{theirs['label']}: nothing here to lay beside it, "
+                + ("as its protocol is another." if same.any() else "as this architecture is not among the trainings.")
+            )
+        for _, own in ours.iterrows():
+            difference = theirs[metric] - own[metric]
+            text = f"{100 * difference:+.2f} pp" if metric in PERCENT else f"{difference:+.4g}"
+            notes.append(f"{theirs['label']} against {own['label']}: {text} {metric}.")
+    return notes
+
+
+def budget_notes(table: pd.DataFrame) -> list[str]:
+    """What was spent, where it differs."""
+    notes = []
+    seen = table["images_seen"].dropna()
+    if seen.nunique() > 1:
+        epochs = table["epochs"].dropna().astype(int)
+        notes.append(
+            f"Budgets differ: {epochs.min()} to {epochs.max()} epochs, "
+            f"{int(seen.min()):,} to {int(seen.max()):,} training images seen."
         )
-
-    text = pd.DataFrame(
-        {
-            "dataset": table["dataset"],
-            "architecture": table["architecture"] + table["map"].notna().map({True: " †", False: ""}),
-            "recipe": table["recipe"].str[:6],
-            "seeds": table["seeds"],
-            "accuracy": spread("accuracy", 100, 2, " %"),
-            "F1": spread("f1", 100, 2, " %"),
-            "loss": spread("loss", 1, 4),
-            "mAP": spread("map", 1, 3),
-            "mAP@.5": spread("map_50", 1, 3),
-            "training time": spread("train_s", 1, 1, " s"),
-            "parameters": [f"{count:,}" for count in table["parameters"]],
-        }
-    )
-    if table["map"].isna().all():
-        text = text.drop(columns=["mAP", "mAP@.5"])
-    if table["dataset"].nunique() == 1:
-        text = text.drop(columns="dataset")
-    if not table.duplicated(["dataset", "architecture"]).any():
-        text = text.drop(columns="recipe")
-    return text
+    if table["pretrained"].dropna().nunique() > 1:
+        pretrained = table.loc[table["pretrained"] == True, "label"]  # noqa: E712, it may be empty
+        notes.append(f"These did not start from scratch: {', '.join(pretrained)}.")
+    return notes
 
 
-def markdown(table: pd.DataFrame) -> str:
-    """The readable table in Markdown, with a note where it holds a detector."""
-    text = readable(table).to_markdown(index=False, disable_numparse=True)
-    return text if table["map"].isna().all() else f"{text}\n\n{DETECTOR_NOTE}"
+def seed_notes(table: pd.DataFrame, metric: str) -> list[str]:
+    """What one seed cannot say."""
+    single = table["seeds"] == 1
+    if not single.any():
+        return []
+    names = table.loc[single, "label"]
+    some = ", ".join(names) if len(names) <= 4 else f"{len(names):,} of the {len(table):,} in the table"
+    which = "Each architecture" if single.all() else some
+    covers = "its interval covers other test images, not another seed" if metric == "accuracy" else "it has no interval"
+    return [f"{which} had one seed: {covers}."]
 
 
-def write(table: pd.DataFrame, path: Path) -> None:
-    """Write the table in the format of the file's ending.
-
-    Raises:
-        InputError: another ending than csv, md, json or parquet, or a folder that cannot be written.
-    """
-    check_ending(path)
-    try:
-        with replacing(path) as temporary:
-            WRITERS[path.suffix](table, temporary)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror or error}.") from error
-
-
-def check_ending(path: Path) -> None:
-    """Refuse an output file of an unknown format.
-
-    Raises:
-        InputError: another ending than csv, md, json or parquet.
-    """
-    if path.suffix not in WRITERS:
-        raise InputError(f"'{path}' has no ending that says a format: use one of {', '.join(WRITERS)}.")
+def unfinished(trainings: pd.DataFrame) -> list[str]:
+    """Which trainings are not in the table, and why."""
+    if trainings.empty:
+        return []
+    # What failed and was then done again needs no word.
+    done = trainings.loc[trainings["status"] == "FINISHED", "config_key"]
+    left = trainings[~trainings["config_key"].isin(done)]
+    notes = []
+    for status, text in (("FAILED", "failed"), ("KILLED", "was interrupted"), ("RUNNING", "is still running")):
+        names = left.loc[left["status"] == status, "name"].unique()
+        if len(names):
+            shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+            notes.append(f"Not in the table, as it {text}: {shown}.")
+    return notes

@@ -2,16 +2,20 @@
 
 import functools
 import getpass
+import io
+import json
 import logging
 import os
 import platform
+import shlex
+import sys
 import tempfile
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import mlflow
 import numpy as np
@@ -23,6 +27,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
 
+from pipeline import protocol
 from pipeline.config import TrainConfig, short_hash
 from pipeline.data import ImageSet
 from pipeline.errors import InputError, Interrupted, PipelineError
@@ -103,7 +108,12 @@ def run(
         run_id = active.info.run_id
         # MLflow would otherwise show its pages for language models.
         client().set_experiment_tag(active.info.experiment_id, "mlflow.experimentKind", "custom_model_development")
-        ours = {"mlflow.runName": name, OWNER: owner(), **tags}
+        ours = {
+            "mlflow.runName": name,
+            OWNER: owner(),
+            "command": shlex.join(["python", "-m", "pipeline", *sys.argv[1:]]),
+            **tags,
+        }
         client().log_batch(run_id, tags=[RunTag(key, value) for key, value in ours.items()])
         yield run_id
         if FAILURE in client().get_run(run_id).data.tags:
@@ -131,7 +141,9 @@ def owner() -> str:
 # --- Writing -------------------------------------------------------------------------------------------------------
 
 
-def training_tags(config: TrainConfig) -> dict[str, str]:
+def training_tags(
+    config: TrainConfig, *, protocol_fields: Mapping[str, Any], budget: Mapping[str, Any]
+) -> dict[str, str]:
     """What a training's run can be found and grouped by."""
     params = config.params()
     return {
@@ -145,6 +157,9 @@ def training_tags(config: TrainConfig) -> dict[str, str]:
         "torchvision": version("torchvision"),
         CONFIG_KEY: config.key,
         RECIPE_KEY: short_hash({name: value for name, value in params.items() if name != "seed"}),
+        "protocol": protocol.fingerprint(protocol_fields),
+        "protocol_fields": json.dumps(protocol_fields),
+        "budget": json.dumps(budget),
     }
 
 
@@ -174,9 +189,13 @@ def log_epochs(run_id: str, epochs: Sequence["Epoch"], *, time_ms: int) -> None:
         client().log_batch(run_id, metrics=metrics[start : start + PAGE])
 
 
-def log_results(run_id: str, metrics: Mapping[str, float], *, time_ms: int) -> None:
-    """Log final metrics in one request, all at step 0: MLflow draws them as bars, run beside run."""
-    client().log_batch(run_id, metrics=[Metric(name, value, time_ms, 0) for name, value in metrics.items()])
+def log_results(
+    run_id: str, metrics: Mapping[str, float], series: Mapping[str, Mapping[int, float]], *, time_ms: int
+) -> None:
+    """Log final metrics in one request, all at step 0: MLflow draws them as bars, run beside run; series at theirs."""
+    values = {name: {0: value} for name, value in metrics.items()} | series
+    points = [Metric(name, value, time_ms, step) for name, curve in values.items() for step, value in curve.items()]
+    client().log_batch(run_id, metrics=points)
 
 
 def mark_failed(run_id: str, reason: str) -> None:
@@ -228,6 +247,12 @@ def registered_version(run_id: str) -> str | None:
     """The version already registered from this run, if any."""
     found = client().search_model_versions(f"run_id = '{run_id}'")
     return str(found[0].version) if found else None
+
+
+def describe_model(name: str, version: str, text: str) -> None:
+    """Give a registered version its description; the model as a whole has that of its newest version."""
+    client().update_model_version(name, version, text)
+    client().update_registered_model(name, text)
 
 
 # --- Reading -------------------------------------------------------------------------------------------------------
@@ -301,25 +326,95 @@ def is_finished(found: Run) -> bool:
 
 def epoch_metrics(run_id: str, *names: str) -> list[tuple[float, ...]]:
     """The values of these metrics, epoch by epoch."""
-    histories = [{metric.step: metric.value for metric in client().get_metric_history(run_id, name)} for name in names]
+    histories = [series(run_id, name) for name in names]
     return [tuple(history[step] for history in histories) for step in sorted(histories[0])]
 
 
-def finished_trainings(experiment: str, filter_string: str = "") -> pd.DataFrame:
-    """One row a finished training: tags, params and last metrics, newest first."""
-    wanted = f"tags.{KIND} = '{TRAINING}' and attributes.status = 'FINISHED'"
-    runs = find_runs(experiment, f"{wanted} and {filter_string}" if filter_string else wanted)
+def trainings(experiment: str, filter_string: str = "", *, since_ms: int = 0) -> pd.DataFrame:
+    """One row a training, newest first: run_id, name, status, artifact_uri, tags, params and last metrics.
+
+    Args:
+        since_ms: only those that started then or later.
+    """
+    wanted = [f"tags.{KIND} = '{TRAINING}'", *([filter_string] if filter_string else [])]
+    if since_ms:
+        wanted.append(f"attributes.start_time >= {since_ms}")
     return pd.DataFrame(
         [
             {
                 "run_id": found.info.run_id,
+                "name": found.info.run_name,
+                # One that lacks its results is not finished, whatever its status says.
+                "status": found.info.status if found.info.status != "FINISHED" or is_finished(found) else "FAILED",
+                "artifact_uri": found.info.artifact_uri,
+                "tracking_uri": mlflow.get_tracking_uri(),
                 **{f"params.{name}": value for name, value in found.data.params.items()},
                 **found.data.tags,
                 **found.data.metrics,
             }
-            for found in runs
+            for found in find_runs(experiment, " and ".join(wanted))
         ]
     )
+
+
+def trainings_of(study_id: str, filter_string: str = "", *, since_ms: int = 0) -> pd.DataFrame:
+    """The trainings of a study, as `trainings` gives them."""
+    within = f"tags.`{PARENT}` = '{study_id}'" + (f" and {filter_string}" if filter_string else "")
+    return trainings(experiment_of(study_id), within, since_ms=since_ms)
+
+
+def read_answers(training: Mapping[str, Any]) -> pd.DataFrame | None:
+    """What a training answered to the test images, as `metrics.predictions_table` wrote it; None where it is gone."""
+    content = read_artifact(training, "predictions.csv")
+    return None if content is None else pd.read_csv(io.BytesIO(content), dtype={"target": str, "prediction": str})
+
+
+def read_artifact(training: Mapping[str, Any], name: str) -> bytes | None:
+    """The content of one of a training's artifacts; None where there is none or it cannot be had."""
+    uri = f"{training['artifact_uri']}/{name}"
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            path = mlflow.artifacts.download_artifacts(uri, dst_path=folder, tracking_uri=training["tracking_uri"])
+            return Path(path).read_bytes()
+    except (MlflowException, OSError):
+        return None
+
+
+def trainings_elsewhere(place: str) -> pd.DataFrame:
+    """All trainings of another store, as `trainings` gives them, with its name in the column store.
+
+    Args:
+        place: a folder with an mlflow.db, from which nothing outside it is read, or a tracking URI.
+
+    Raises:
+        InputError: there is no such store.
+        PipelineError: it does not answer.
+    """
+    folder = Path(place).expanduser()
+    database = folder / "mlflow.db"
+    remote = "://" in place
+    if not remote and not database.is_file():
+        raise InputError(f"There is no mlflow.db in '{place}': give a folder that has one, or a tracking URI.")
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(place if remote else f"sqlite:///{database.resolve()}")
+    client.cache_clear()
+    try:
+        found = [trainings(experiment.experiment_id) for experiment in client().search_experiments()]
+    finally:
+        mlflow.set_tracking_uri(before)
+        client.cache_clear()
+    table = pd.concat(found, ignore_index=True)
+    if not remote and len(table):
+        # Wherever the runs were made, their files are looked for where the folder is now.
+        table["artifact_uri"] = [
+            str(folder.resolve() / Path("mlruns", *Path(uri).parts[-3:])) for uri in table["artifact_uri"]
+        ]
+    return table.assign(store=place.split("://")[-1] if remote else folder.resolve().name)
+
+
+def series(run_id: str, name: str) -> dict[int, float]:
+    """A metric's values by step."""
+    return {metric.step: metric.value for metric in client().get_metric_history(run_id, name)}
 
 
 def get_run(run_id: str) -> Run:

@@ -8,16 +8,20 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import Tensor
+import numpy as np
+from torch import Tensor, nn
 
-from pipeline import bundle, data, figures, metrics, tracking
+from pipeline import bundle, card, corruption, cost, data, figures, metrics, protocol, tracking
 from pipeline.checkpoint import Checkpoint
 from pipeline.config import TrainConfig
-from pipeline.data import Dataset, Splits
+from pipeline.data import Dataset, ImageSet, Splits
 from pipeline.engine import Training, check_finite, fit, predict_images
 from pipeline.errors import PipelineError
 from pipeline.progress import Progress
 from pipeline.task import Predictions
+
+# Wrong answers whose images are kept with the run, for whoever looks at it without the data set.
+MOST_ERRORS = 1000
 
 
 @dataclass(frozen=True)
@@ -28,15 +32,17 @@ class Result:
         run_id: the MLflow run.
         predictions: the task's predictions by kind of sample, those on the images in the order of the test file.
         scores: loss, accuracy, f1 and the task's other scores on the test samples.
+        robustness: by corruption, the accuracy on corrupted test images at each severity; 0: as they are.
         train_s: seconds of training and validation.
-        parameters: number of weights and biases.
+        cost: what training and answering cost, as `cost` measures it.
     """
 
     run_id: str
     predictions: Predictions
     scores: Mapping[str, float]
+    robustness: Mapping[str, Mapping[int, float]]
     train_s: float
-    parameters: int
+    cost: Mapping[str, float]
 
     def summary(self) -> str:
         """The result in a few words."""
@@ -66,7 +72,9 @@ def train(
     splits = data.split(dataset, val_size=config.val_size, limit=config.limit)
     training = Training(config, splits, state)
     name = f"{config.model} seed {config.seed}"
-    tags = tracking.training_tags(config)
+    tags = tracking.training_tags(
+        config, protocol_fields=protocol.fields(dataset, splits), budget=protocol.budget(config, splits)
+    ) | {"machine": cost.machine(training.device)}
     with ExitStack() as stack:
         # A run to continue is locked before it is opened: if another process trains it, its status must not change.
         if run_id:
@@ -89,9 +97,11 @@ def train(
                 suffix = "" if kind == "single" else f"-{kind}"
                 tracking.log_images(part, f"{dataset.name}-test{suffix}", context="test")
 
+        meter = cost.Meter(training.device)
         try:
             with Progress(config, steps=training.steps, done=len(training.history)) as progress:
                 for epoch in fit(training, report=progress.step):
+                    meter.update()
                     # The checkpoint first: what it holds is logged on resuming, what only the server had would be lost.
                     elapsed = time.perf_counter() - started
                     checkpoint.save(training=training.state_dict(), config=config.params(), elapsed=elapsed)
@@ -102,8 +112,12 @@ def train(
             checkpoint.remove()
             raise
 
-        result = test(run_id, training, splits)
-        record(result, training, dataset, total_s=time.perf_counter() - started)
+        spent = meter.read()
+        if saved:
+            # What was used before the training was cut is not known.
+            spent.pop("energy_j", None)
+        result = test(run_id, training, splits, spent)
+        record(result, training, dataset, splits, total_s=time.perf_counter() - started)
     # Only now that the run has its status: killed before, it is resumed to do the rest.
     checkpoint.remove()
     return result
@@ -125,48 +139,84 @@ def resumable(found: Iterable[tracking.Run], root: Path) -> str | None:
     return None
 
 
-def test(run_id: str, training: Training, splits: Splits) -> Result:
+def test(run_id: str, training: Training, splits: Splits, spent: Mapping[str, float]) -> Result:
     """Use the test images, once, on the epoch that validation chose."""
-    model = training.use_best()
-    samples = training.task.samples(splits.test)
+    model, task = training.use_best(), training.task
+    samples = task.samples(splits.test)
     predictions = {kind: predict_images(training, part.images) for kind, part in samples.items()}
-    scores = training.task.score(predictions, samples)
+    scores = task.score(predictions, samples)
     check_finite(scores["loss"], training.config, training.best.index)
+    log_probabilities = task.log_probabilities(predictions)
+    robustness = test_corrupted(training, splits.test, log_probabilities)
+    worse = [accuracy for curve in robustness.values() for severity, accuracy in curve.items() if severity]
     return Result(
         run_id=run_id,
         predictions=predictions,
-        scores=scores,
+        scores={
+            **scores,
+            "calibration_error": metrics.calibration_error(log_probabilities, splits.test.targets),
+            "corrupted_accuracy": sum(worse) / len(worse),
+        },
+        robustness=robustness,
         train_s=training.seconds,
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        cost={**cost.of_answering(nn.Sequential(training.preprocess, model), splits.test.images), **spent},
     )
 
 
-def record(result: Result, training: Training, dataset: Dataset, *, total_s: float) -> None:
+def test_corrupted(training: Training, test: ImageSet, clean: np.ndarray) -> dict[str, dict[int, float]]:
+    """Accuracy on corrupted test images, by corruption and severity, given the log-probabilities of the clean ones."""
+    clean_accuracy = metrics.accuracy(clean, test.targets, corruption.chosen(len(test)))
+    curves: dict[str, dict[int, float]] = {name: {0: clean_accuracy} for name in corruption.CORRUPTIONS}
+    for name, severity, worse in corruption.corrupted(test):
+        found = training.task.log_probabilities({"single": predict_images(training, worse.images)})
+        curves[name][severity] = metrics.accuracy(found, worse.targets)
+    return curves
+
+
+def record(result: Result, training: Training, dataset: Dataset, splits: Splits, *, total_s: float) -> None:
     """Log a result with its pictures and tables and register the model, unless this run has registered it before."""
     config, run_id = training.config, result.run_id
+    final = {
+        **{f"test/{name}": value for name, value in result.scores.items()},
+        "time/train_s": result.train_s,
+        **{f"time/{name}": value for name, value in cost.seconds_to_goals(training.history).items()},
+        **{f"cost/{name}": value for name, value in result.cost.items()},
+    }
+    registered_name = f"{config.dataset}-{config.model}"
+    version = tracking.registered_version(run_id)
     with tempfile.TemporaryDirectory() as temporary:
         report = Path(temporary, "report")
         report.mkdir()
         write_report(report, result, training, dataset)
         tracking.log_artifacts(run_id, report)
-        if tracking.registered_version(run_id) is None:
+        if version is None:
             folder = Path(temporary, "bundle")
             folder.mkdir()
             bundle.write(folder, config=config, model=training.model, images=dataset.test)
-            tracking.log_model(
+            version = tracking.log_model(
                 folder,
-                registered_name=f"{config.dataset}-{config.model}",
+                registered_name=registered_name,
                 example=dataset.test.images[:2],
                 task=config.task,
                 classes=len(dataset.classes),
             )
-    final = {
-        **{f"test/{name}": value for name, value in result.scores.items()},
-        "time/train_s": result.train_s,
-        "time/total_s": total_s,
-        "cost/parameters": result.parameters,
-    }
-    tracking.log_results(run_id, final, time_ms=now_ms())
+    model_card = card.write(
+        config,
+        name=registered_name,
+        version=version,
+        test=dataset.test,
+        log_probabilities=training.task.log_probabilities(result.predictions),
+        outcomes=training.task.outcomes,
+        results=final,
+        robustness=result.robustness,
+        protocol=protocol.fields(dataset, splits),
+        budget=protocol.budget(config, splits),
+        best_epoch=training.best.index,
+        machine=cost.machine(training.device),
+    )
+    tracking.describe_model(registered_name, version, model_card)
+    robustness = {f"corruption/{name}": curve for name, curve in result.robustness.items()}
+    tracking.log_results(run_id, final | {"time/total_s": total_s}, robustness, time_ms=now_ms())
 
 
 def write_report(folder: Path, result: Result, training: Training, dataset: Dataset) -> None:
@@ -192,6 +242,8 @@ def write_report(folder: Path, result: Result, training: Training, dataset: Data
     metrics.predictions_table(log_probabilities, targets, task.outcomes).to_csv(
         folder / "predictions.csv", index=False, float_format="%.6g"
     )
+    wrong = np.flatnonzero(log_probabilities.argmax(1) != targets)[:MOST_ERRORS]
+    np.savez_compressed(folder / "errors.npz", index=wrong, images=test_set.images[wrong])
     chosen = {"epoch": best.index, "chosen_by": "val/accuracy, then val/loss", **best.metrics}
     (folder / "best_epoch.json").write_text(json.dumps(chosen, indent=2))
 

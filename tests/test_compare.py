@@ -1,70 +1,174 @@
-"""The table: what is averaged, what is not, and what is written."""
+"""The comparison: what is averaged and what is not, what is held against each other, and what is written."""
 
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline import compare
+from pipeline import compare, tables
 from pipeline.errors import InputError
 
-
-def trainings(*rows: tuple) -> pd.DataFrame:
-    columns = ["architecture", "config_key", "recipe_key", "test/accuracy", "dataset"]
-    rest = {"dataset_sha256": "abc", "test/f1": 0.9, "test/loss": 0.1, "time/train_s": 10.0, "cost/parameters": 79510.0}
-    return pd.DataFrame([dict(zip(columns, row, strict=True)) | rest for row in rows])
+IMAGES = 1000
 
 
-STUDY = trainings(
-    ("mlp", "a0", "a", 0.97, "mnist"),
-    ("cnn", "b0", "b", 0.99, "mnist"),
-    ("mlp", "a1", "a", 0.98, "mnist"),
-)
+def training(architecture: str, wrong: int, *, seed: int = 0, recipe: str = "", first: int = 0, **values) -> dict:
+    """A finished training that answered so many of the test images wrong, from the first one on."""
+    fields = {"test_images": IMAGES, "test_file": "abc", "split_seed": values.pop("split_seed", 0)}
+    return {
+        "run_id": f"{architecture}{recipe}{seed}",
+        "name": f"{architecture} seed {seed}",
+        "status": "FINISHED",
+        "architecture": architecture,
+        "recipe_key": recipe or architecture,
+        "config_key": f"{architecture}{recipe}{seed}{fields['split_seed']}",
+        "dataset": "mnist",
+        "dataset_sha256": "abc",
+        "protocol": f"p{fields['split_seed']}",
+        "protocol_fields": json.dumps(fields),
+        "budget": json.dumps({"epochs": 3, "images_seen": 3000, "pretrained": False}),
+        "test/accuracy": 1 - wrong / IMAGES,
+        "test/f1": 0.9,
+        "test/loss": 0.1 + wrong / 1e4,
+        "time/train_s": 10.0,
+        "cost/parameters": 79510.0,
+        "first_wrong": first,
+        "wrong": wrong,
+    } | values
+
+
+def answers(run) -> pd.DataFrame:
+    said = np.full(IMAGES, "1")
+    said[run["first_wrong"] : run["first_wrong"] + run["wrong"]] = "7"
+    return pd.DataFrame({"target": "1", "prediction": said})
+
+
+def compared(*rows: dict, **options) -> compare.Comparison:
+    return compare.compare(pd.DataFrame(list(rows)), answers, **options)
+
+
+STUDY = [training("mlp", 30), training("cnn", 10), training("mlp", 20, seed=1)]
 
 
 def test_mean_and_standard_deviation_over_seeds_best_first():
-    table = compare.summarise(STUDY)
+    table = compared(*STUDY).table
     assert table["architecture"].tolist() == ["cnn", "mlp"]
     assert table["seeds"].tolist() == [1, 2]
     assert table["accuracy"].tolist() == pytest.approx([0.99, 0.975])
     assert table["accuracy_std"][1] == pytest.approx(0.00707, abs=1e-5) and pd.isna(table["accuracy_std"][0])
-    text = compare.markdown(table)
-    assert "99.00 %" in text and "97.50 ± 0.71 %" in text and "79,510" in text
-    assert "dataset" not in text and "recipe" not in text
+    assert table["interval"].tolist() == ["Wilson", "Student"]
+    # Wilson's interval of 990 of 1,000, and Student's of 0.97 and 0.98, which 1 cuts.
+    assert table["low"][0] == pytest.approx(0.9817, abs=1e-4) and table["high"][0] == pytest.approx(0.9946, abs=1e-4)
+    assert table["low"][1] == pytest.approx(0.9115, abs=1e-4) and table["high"][1] == 1
+    text = tables.markdown(compared(*STUDY))
+    assert "99.00" in text and "97.50 ±0.71" in text and "1,000 test images" in text
+
+
+def test_who_is_tied_and_who_is_worse():
+    # Of 1,000 images: the same errors and five more; and errors elsewhere, too many for chance.
+    found = compared(training("cnn", 10), training("vit", 15), training("mlp", 60, first=500))
+    assert found.table["verdict"].tolist() == ["best", "tied", "worse"]
+    assert found.table["behind"].tolist() == pytest.approx([0, 0.005, 0.05])
+    assert set(found.pairs["test"]) == {"McNemar"} and len(found.pairs) == 3
+    pair = found.pairs.set_index(["first", "second"]).loc[("cnn", "vit")]
+    # Five images that only one gets wrong: 2 / 2^5, the largest of three, so not raised by Holm.
+    assert pair["p_value"] == pytest.approx(0.0625) and pair["p_holm"] == pytest.approx(0.0625)
+    assert "worse by 5.00 pp, p < 0.001" in tables.markdown(found)
+
+
+def test_repeated_trainings_are_held_against_each_other_by_images_and_seeds():
+    found = compared(*[training("cnn", 10 + seed, seed=seed) for seed in range(3)],
+                     *[training("mlp", 60 + seed, seed=seed, first=300) for seed in range(3)])  # fmt: skip
+    assert set(found.pairs["test"]) == {"bootstrap"} and found.pairs["p_value"][0] < 0.001
+    assert found.table["verdict"].tolist() == ["best", "worse"]
+
+
+def test_another_metric_ranks_and_is_tested_over_seeds():
+    rows = [training(name, 10, seed=seed, **{"test/loss": loss + seed / 1e3})
+            for name, loss in (("mlp", 0.1), ("cnn", 0.2)) for seed in range(3)]  # fmt: skip
+    found = compared(*rows, metric="loss")
+    assert found.table["architecture"].tolist() == ["mlp", "cnn"]
+    assert set(found.pairs["test"]) == {"Welch"} and found.table["verdict"].tolist() == ["best", "worse"]
+    assert compared(*rows, sort="architecture").table["architecture"].tolist() == ["cnn", "mlp"]
+
+
+def test_protocols_are_never_mixed_and_the_difference_is_named():
+    found = compared(*STUDY, training("vit", 1, split_seed=1))
+    assert [list(rows["architecture"]) for _, rows in found.groups()] == [["cnn", "mlp"], ["vit"]]
+    assert found.table["verdict"].tolist() == ["best", "worse", "best"]
+    assert "Protocol p1 differs from p0: split_seed 1, not 0." in found.notes
 
 
 def test_another_recipe_and_another_data_set_are_never_averaged():
-    table = compare.summarise(
-        pd.concat([STUDY, trainings(("mlp", "c0", "c", 0.5, "mnist"), ("mlp", "d0", "a", 0.6, "digits"))])
-    )
-    assert len(table) == 4
-    assert {"dataset", "recipe"} <= set(compare.readable(table).columns)
+    other = training("mlp", 500, dataset="digits", dataset_sha256="def")
+    found = compared(*STUDY, training("mlp", 400, recipe="c"), {**other, "config_key": "d"})
+    assert len(found.table) == 4
+    assert len(set(found.table["label"][found.table["dataset"] == "mnist"])) == 3, "each row has a name of its own"
+
+
+def test_trainings_recorded_without_a_protocol_are_compared_by_their_data():
+    rows = [{k: v for k, v in row.items() if k not in ("protocol", "protocol_fields", "budget")} for row in STUDY]
+    found = compared(*rows)
+    assert len(found.groups()) == 1 and found.table["verdict"].tolist() == ["best", "worse"]
 
 
 def test_a_training_repeated_with_the_same_seed_counts_once():
-    table = compare.summarise(pd.concat([STUDY, STUDY]))
-    assert table["seeds"].tolist() == [1, 2]
+    assert compared(*STUDY, *STUDY).table["seeds"].tolist() == [1, 2]
+
+
+def test_notes_on_what_is_not_there():
+    found = compared(*STUDY, training("vit", 0, status="FAILED"), training("vgg16", 0, status="RUNNING"),
+                     training("cnn", 0, status="FAILED"))  # fmt: skip
+    assert "Not in the table, as it failed: vit seed 0." in found.notes, "a later success is no failure"
+    assert "Not in the table, as it is still running: vgg16 seed 0." in found.notes
+    assert any(note.startswith("cnn had one seed: its interval covers other test images") for note in found.notes)
+    gone = compare.compare(pd.DataFrame(STUDY), lambda run: None if run["architecture"] == "mlp" else answers(run))
+    assert "The answers of mlp to the test images are not at hand, so it is not tested." in gone.notes
+    assert gone.table["verdict"].tolist() == ["best", ""]
+
+
+def test_of_many_rows_the_best_are_tested():
+    found = compared(*[training("mlp", 10 + number, recipe=f"{number:04}") for number in range(100)])
+    assert len(found.pairs) == compare.MOST_TESTED_ROWS * (compare.MOST_TESTED_ROWS - 1) / 2
+    assert any(f"Only the best {compare.MOST_TESTED_ROWS} of the 100" in note for note in found.notes)
+    tables.show(found)
+
+
+def test_the_terminal_shows_at_most_100_columns(capsys):
+    names = ["faster_rcnn", "mobilenet_v2", "alexnet"]
+    rows = [training(name, 10 + 200 * place, first=place, **{"test/map": 0.5, "test/map_50": 0.9})
+            for place, name in enumerate(names)]  # fmt: skip
+    tables.show(compared(*rows))
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 100
+    assert "worse by 20.00 pp, p < 0.001" in out and "faster_rcnn †" in out and "mobilenet_v2 †" in out
 
 
 def test_nothing_to_compare():
     with pytest.raises(InputError, match="no finished training"):
-        compare.summarise(pd.DataFrame())
+        compared()
+    with pytest.raises(InputError, match=r"no finished training.*still running: cnn seed 0"):
+        compared(training("cnn", 0, status="RUNNING"))
+    with pytest.raises(InputError, match="choose another --metric"):
+        compared(*STUDY, metric="map")
 
 
 def test_every_format_holds_the_same_numbers(tmp_path):
-    table = compare.summarise(STUDY)
+    found = compared(*STUDY)
     for ending in (".csv", ".json", ".parquet", ".md"):
-        compare.write(table, tmp_path / f"table{ending}")
-    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "table.csv"), table)
-    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "table.parquet"), table)
+        tables.write(found, tmp_path / f"table{ending}")
+    read = pd.read_csv(tmp_path / "table.csv", keep_default_na=True)
+    pd.testing.assert_frame_equal(read[["accuracy", "low", "high"]], found.table[["accuracy", "low", "high"]])
+    parquet = pd.read_parquet(tmp_path / "table.parquet")
+    assert parquet["accuracy"].tolist() == found.table["accuracy"].tolist()
     assert json.loads((tmp_path / "table.json").read_text())[1]["accuracy"] == pytest.approx(0.975)
-    assert (tmp_path / "table.md").read_text().startswith("| architecture")
+    assert "| architecture" in (tmp_path / "table.md").read_text()
 
 
 def test_an_unknown_ending_is_refused_and_nothing_is_written(tmp_path):
     with pytest.raises(InputError, match=r"use one of \.csv, \.md, \.json, \.parquet"):
-        compare.write(compare.summarise(STUDY), tmp_path / "table.xls")
+        tables.write(compared(*STUDY), tmp_path / "table.xls")
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
-        compare.write(compare.summarise(STUDY), tmp_path / "file" / "table.csv")
+        tables.write(compared(*STUDY), tmp_path / "file" / "table.csv")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

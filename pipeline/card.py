@@ -1,0 +1,83 @@
+"""The model card of a registered model: Mitchell et al., "Model Cards for Model Reporting", 2019, arXiv:1810.03993."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from pipeline import metrics, stats
+from pipeline.config import TrainConfig
+from pipeline.data import ImageSet
+
+MOST_FAILURES = 5
+
+
+def write(
+    config: TrainConfig,
+    *,
+    name: str,
+    version: str,
+    test: ImageSet,
+    log_probabilities: np.ndarray,
+    outcomes: tuple[str, ...],
+    results: Mapping[str, float],
+    robustness: Mapping[str, Mapping[int, float]],
+    protocol: Mapping[str, Any],
+    budget: Mapping[str, Any],
+    best_epoch: int,
+    machine: str,
+) -> str:
+    """The card in Markdown.
+
+    Args:
+        name, version: in the registry.
+        log_probabilities: (N, outcomes), of the test images.
+        results: the run's final metrics by name.
+        robustness: accuracy by corruption and severity.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).with_name("templates")), undefined=StrictUndefined, trim_blocks=True
+    )
+    images = protocol["test_images"]
+    low, high = stats.wilson(round(results["test/accuracy"] * images), images)
+    worst = {corruption: curve[max(curve)] for corruption, curve in robustness.items()}
+    weakest = min(worst, key=worst.__getitem__)
+    return environment.get_template("card.md").render(
+        name=name,
+        version=version,
+        architecture=config.model,
+        dataset=config.dataset,
+        task=config.task,
+        classes=", ".join(test.classes),
+        height=test.images.shape[1],
+        width=test.images.shape[2],
+        weights=config.weights,
+        seed=config.seed,
+        protocol=protocol,
+        budget=budget,
+        best_epoch=best_epoch,
+        machine=machine,
+        metrics=results,
+        low=low,
+        high=high,
+        percent=lambda share: f"{share:.2%}",
+        failures=failures(log_probabilities, test.targets, outcomes),
+        weakest=f"{weakest.replace('_', ' ')}: {worst[weakest]:.1%} at severity {max(robustness[weakest])}.",
+    )
+
+
+def failures(log_probabilities: np.ndarray, targets: np.ndarray, outcomes: tuple[str, ...]) -> str:
+    """The most frequent errors in a sentence."""
+    counts = metrics.confusion(log_probabilities, targets)
+    np.fill_diagonal(counts, 0)
+    if not counts.any():
+        return f"It answered none of the {len(targets):,} test images wrong."
+    pairs = np.column_stack(np.unravel_index(np.argsort(-counts, axis=None, kind="stable"), counts.shape))
+    most = [
+        f"{outcomes[true]} taken for {outcomes[said]} ({counts[true, said]})"
+        for true, said in pairs[:MOST_FAILURES]
+        if counts[true, said]
+    ]
+    return f"It answered {counts.sum():,} of the {len(targets):,} test images wrong, most often {', '.join(most)}."

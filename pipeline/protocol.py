@@ -1,0 +1,55 @@
+"""What must be equal for two trainings to be compared, and, apart from it, what was spent on each."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.config import TrainConfig, short_hash
+from pipeline.data import SPLIT_SEED, Dataset, Splits
+
+# To be counted up when accuracy, F1, loss, or the images they are computed on are defined anew.
+METRICS_VERSION = 1
+# So much of a hash tells it from any other.
+SHOWN = 12
+
+
+def fields(dataset: Dataset, splits: Splits) -> dict[str, Any]:
+    """Everything that two trainings must share so that the better score belongs to the better training.
+
+    Content is told by its hash, so that a renamed or repacked data set is the same one.
+    """
+    return {
+        "training_file": dataset.train.sha256,
+        "test_file": dataset.test.sha256,
+        "training_images": len(splits.train),
+        "validation_images": len(splits.val),
+        "test_images": len(splits.test),
+        "split_seed": SPLIT_SEED,
+        "metrics_version": METRICS_VERSION,
+        "chosen_on": "validation",
+    }
+
+
+def fingerprint(protocol: Mapping[str, Any]) -> str:
+    """Short hash of the fields."""
+    return short_hash(protocol)
+
+
+def budget(config: TrainConfig, splits: Splits) -> dict[str, Any]:
+    """What a training may spend: a fair comparison shows it, but does not ask it to be equal."""
+    return {
+        "epochs": config.epochs,
+        "images_seen": config.epochs * len(splits.train),
+        "pretrained": config.weights != "none",
+    }
+
+
+def difference(protocol: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """In which fields a protocol differs from another, each with both values."""
+    if not protocol or not other:
+        return "it was not recorded"
+
+    def short(value: Any) -> str:
+        return f"{value:,}" if isinstance(value, int) else str(value)[:SHOWN]
+
+    names = [name for name in {**protocol, **other} if protocol.get(name) != other.get(name)]
+    return "; ".join(f"{name} {short(protocol.get(name))}, not {short(other.get(name))}" for name in names)

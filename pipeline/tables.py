@@ -1,0 +1,179 @@
+"""A comparison as a table for a terminal, for Markdown, or in a file for programs."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.compare import PERCENT, Comparison
+from pipeline.errors import InputError
+from pipeline.files import replacing
+from pipeline.protocol import SHOWN
+
+WIDTH = 100
+DETECTOR_NOTE = (
+    "† A detector: the class of its best box in an image counts for accuracy and F1. Its loss is the cross-entropy of "
+    "its boxes' scores, another quantity than a classifier's."
+)
+WRITERS = {
+    ".csv": lambda comparison, path: comparison.table.to_csv(path, index=False),
+    ".md": lambda comparison, path: path.write_text(markdown(comparison) + "\n"),
+    ".json": lambda comparison, path: comparison.table.to_json(path, orient="records", indent=2),
+    ".parquet": lambda comparison, path: comparison.table.to_parquet(path, index=False),
+}
+
+
+def show(comparison: Comparison) -> None:
+    """Print the comparison, a table for each protocol, and its notes, at most WIDTH columns wide."""
+    console = Console(highlight=False)
+    # A pipe has no width of its own.
+    console.width = min(WIDTH, console.width) if console.is_terminal else WIDTH
+    for key, rows in comparison.groups():
+        table = Table(
+            title=title(comparison, key, rows),
+            title_style="bold",
+            title_justify="left",
+            box=SIMPLE_HEAD,
+            show_edge=False,
+            pad_edge=False,
+            padding=(0, 1, 0, 0),
+        )
+        text = readable(comparison, rows)
+        for name in text.columns:
+            left = name in ("architecture", "verdict")
+            table.add_column(name, justify="left" if left else "right", no_wrap=name != "architecture")
+        for row, verdict in zip(text.itertuples(index=False), rows["verdict"], strict=True):
+            style = {"best": "bold green", "tied": "green"}.get(verdict)
+            table.add_row(*row, style=style)
+        console.print()
+        console.print(table)
+    for note in notes(comparison):
+        console.print(f"[dim]·[/dim] {note}")
+    console.print()
+
+
+def markdown(comparison: Comparison) -> str:
+    """The same in Markdown."""
+    parts = []
+    for key, rows in comparison.groups():
+        parts.append(f"{title(comparison, key, rows)}\n")
+        parts.append(readable(comparison, rows).to_markdown(index=False, disable_numparse=True) + "\n")
+    return "\n".join([*parts, *[f"- {note}" for note in notes(comparison)]]).rstrip()
+
+
+def notes(comparison: Comparison) -> list[str]:
+    """What the columns mean, then the comparison's own notes."""
+    table = comparison.table
+    tests = sorted(comparison.pairs["test"].unique())
+    explained = {
+        "McNemar": "McNemar's exact test on the test images",
+        "bootstrap": "a paired bootstrap over test images and seeds",
+        "Welch": "Welch's test over seeds",
+    }
+    found = []
+    if tests:
+        found.append(
+            f"Verdict: {comparison.metric} against the best, by {' or '.join(explained[test] for test in tests)}, "
+            "p corrected by Holm for all pairs; tied: p of at least 0.05."
+        )
+    methods = {"Wilson": "of one run, Wilson's", "Student": "of the mean over seeds, Student's"}
+    if used := [text for method, text in methods.items() if method in set(table["interval"])]:
+        found.append(f"95 % confidence interval (CI): {'; '.join(used)}.")
+    if table["seeds"].max() > 1:
+        found.append("±: standard deviation over seeds.")
+    if table["map"].notna().any():
+        found.append(DETECTOR_NOTE)
+        scores = table[table["map"].notna()]
+        found += [
+            f"{row.label}: mean average precision {row.map:.3f} over overlaps of 50 to 95 %, {row.map_50:.3f} at 50 %, "
+            "on scenes made of test images."
+            for row in scores.itertuples()
+        ]
+    return [*found, *comparison.notes]
+
+
+def title(comparison: Comparison, key: str, rows: pd.DataFrame) -> str:
+    """What a group's numbers are measured on."""
+    images = comparison.protocols[key].get("test_images")
+    names = ", ".join(sorted(rows["dataset"].unique()))
+    return f"{names}: {f'{images:,} ' if images else ''}test images, protocol {key[:SHOWN]}"
+
+
+def readable(comparison: Comparison, rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the table as text."""
+    metric = comparison.metric
+    columns: dict[str, Any] = {
+        "architecture": [shown(row) for row in rows.to_dict("records")],
+        "seeds": rows["seeds"].astype(str),
+    }
+    for name in dict.fromkeys([metric, "accuracy", "f1", "loss", "train_s"]):
+        heading = {"f1": "F1", "train_s": "train s"}.get(name, name) + (" %" if name in PERCENT else "")
+        deviations = rows.get(f"{name}_std") if name in (metric, "accuracy") else None
+        columns[heading] = [
+            number(name, value, None if deviations is None else deviations[row]) for row, value in rows[name].items()
+        ]
+        if name == metric:
+            columns["95 % CI"] = [
+                "" if pd.isna(low) else f"{number(name, low)}–{number(name, high)}"
+                for low, high in zip(rows["low"], rows["high"], strict=True)
+            ]
+            columns["verdict"] = [verdict(metric, row) for row in rows.to_dict("records")]
+    return pd.DataFrame(columns)
+
+
+def shown(row: Mapping[str, Any]) -> str:
+    """A row's label, marked where it is a detector's."""
+    return f"{row['label']} †" if pd.notna(row["map"]) else row["label"]
+
+
+def number(name: str, value: float, deviation: float | None = None) -> str:
+    """A value of a column as text: percentages to two decimals, anything else to three digits, whole parts whole."""
+    if pd.isna(value):
+        return ""
+    scale = 100 if name in PERCENT else 1
+    size = math.floor(math.log10(abs(value))) if value else 0
+    decimals = 2 if name in PERCENT else max(0, 2 - size)
+    spread = "" if deviation is None or pd.isna(deviation) else f" ±{deviation * scale:,.{decimals}f}"
+    return f"{value * scale:,.{decimals}f}{spread}"
+
+
+def verdict(metric: str, row: Mapping[str, Any]) -> str:
+    """`best`, `tied`, or by how much it is worse and how sure that is."""
+    if row["verdict"] != "worse":
+        return row["verdict"]
+    distance = f"{row['behind'] * 100:.2f} pp" if metric in PERCENT else number(metric, row["behind"])
+    return f"worse by {distance}, {p_text(row['p_value'])}"
+
+
+def p_text(p_value: float) -> str:
+    """A p-value to three digits."""
+    return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
+
+
+def write(comparison: Comparison, path: Path) -> None:
+    """Write the table in the format of the file's ending.
+
+    Raises:
+        InputError: another ending than csv, md, json or parquet, or a folder that cannot be written.
+    """
+    check_ending(path)
+    try:
+        with replacing(path) as temporary:
+            WRITERS[path.suffix](comparison, temporary)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror or error}.") from error
+
+
+def check_ending(path: Path) -> None:
+    """Refuse an output file of an unknown format.
+
+    Raises:
+        InputError: another ending than csv, md, json or parquet.
+    """
+    if path.suffix not in WRITERS:
+        raise InputError(f"'{path}' has no ending that says a format: use one of {', '.join(WRITERS)}.")
