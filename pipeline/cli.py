@@ -9,6 +9,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -118,7 +119,8 @@ def commands() -> None:
 def main_command(dataset: str, names: str, seeds: int, weights: str | None, root: Path, **choices: Any) -> None:
     """Run a study: train every architecture, then compare. Run again, it continues where it stopped."""
     chosen = models.names() if names == "all" else [name.strip() for name in names.split(",")]
-    from pipeline import config, data, study
+    from pipeline import config, data, study, tracking
+    from pipeline.compare import compare
 
     catch_signals()
     for name in chosen:
@@ -129,7 +131,11 @@ def main_command(dataset: str, names: str, seeds: int, weights: str | None, root
     study_key = study.key(images, source=weights, options=settings)
     outcome = study.run(images, configs, study_key=study_key, root=root)
     try:
-        show_comparison(outcome.run_id)
+        comparison = compare(tracking.trainings_of(outcome.run_id), tracking.read_answers)
+        with tempfile.TemporaryDirectory() as folder:
+            write_report(Path(folder, "report.html"), comparison, source=f"study {outcome.run_id}")
+            tracking.log_artifacts(outcome.run_id, Path(folder))
+        show_comparison(outcome.run_id, comparison)
     except InputError:
         click.echo("No training finished, so there is nothing to compare.")
     if outcome.failures:
@@ -231,33 +237,64 @@ def train(
     click.echo(f"Look at it: {tracking.where_to_look(result.run_id)}")
 
 
+selection_options = options(
+    click.option("--study", default="latest", show_default=True, help="Run id of a study."),
+    click.option("--experiment", default="", help="All trainings of this experiment instead."),
+    click.option("--filter", "filter_string", default="", help="MLflow filter on them: \"params.seed = '0'\"."),
+    click.option("--since", type=click.DateTime(), help="Only those that started then or later."),
+    click.option("--metric", default="accuracy", show_default=True, help="What they are judged by: a column."),
+    click.option("--sort", default="", help="Column to sort by; the metric by default."),
+)
+
+
 @commands.command()
-@click.option("--study", default="latest", show_default=True, help="Run id of a study.")
-@click.option("--experiment", default="", help="Compare all trainings of this experiment instead.")
-@click.option("--filter", "filter_string", default="", help="MLflow filter on the trainings: \"params.seed = '0'\".")
+@selection_options
+@click.option("--against", default="", help="Lay the runs of another store beside: a folder with mlflow.db, or a URI.")
 @click.option("--output", default="", help="Write the table to a file ending in .csv, .md, .json or .parquet.")
-def compare(study: str, experiment: str, filter_string: str, output: str) -> None:
-    """Compare finished trainings: mean and standard deviation over seeds of each architecture."""
+def compare(against: str, output: str, **selection: Any) -> None:
+    """Compare finished trainings: which architecture is better, and how sure that is."""
     # SQLAlchemy makes a hundred thousand objects of two thousand runs: looking for garbage among them, while they are
     # read and again at the end, would double the time of the whole command.
     gc.disable()
     click.get_current_context().call_on_close(gc.enable)
     atexit.register(gc.freeze)
-    from pipeline import compare, tracking
+    from pipeline import tables, tracking
 
     if output:
-        compare.check_ending(Path(output))
-    if experiment:
-        found = tracking.finished_trainings(tracking.experiment_named(experiment), filter_string)
-        table = compare.summarise(found)
-        print_table(table, found)
-    else:
-        study_id = find_study(study)
+        tables.check_ending(Path(output))
+    study_id, comparison = select(**selection, against=against)
+    if study_id:
         tracking.file_launcher_run("compare", under=study_id)
-        table = show_comparison(study_id, filter_string)
+        whole = not (selection["filter_string"] or selection["since"] or against)
+        show_comparison(study_id, comparison, log=whole)
+    else:
+        tables.show(comparison)
     if output:
-        compare.write(table, Path(output).expanduser())
+        tables.write(comparison, Path(output).expanduser())
         click.echo(f"Written to {output}.")
+
+
+@commands.command()
+@selection_options
+@click.option("--output", default="report.html", show_default=True, help="Where to write the page.")
+def report(output: str, **selection: Any) -> None:
+    """Write a comparison as one page with tables and drawings, and log it to the study's run."""
+    from pipeline import tracking
+
+    catch_signals()
+    path = Path(output).expanduser()
+    if path.suffix != ".html":
+        raise InputError(f"'{output}' is no page: give it the ending .html.")
+    study_id, comparison = select(**selection)
+    source = f"study {study_id}" if study_id else f"experiment {selection['experiment']}"
+    write_report(path, comparison, source=source)
+    click.echo(f"Written to {output}.")
+    if study_id:
+        tracking.file_launcher_run("report", under=study_id)
+        with tempfile.TemporaryDirectory() as folder:
+            Path(folder, "report.html").write_bytes(path.read_bytes())
+            tracking.log_artifacts(study_id, Path(folder))
+        click.echo(f"Look at it: {tracking.where_to_look(study_id)}")
 
 
 # --- What the commands share ---------------------------------------------------------------------------------------
@@ -280,36 +317,51 @@ def find_study(study: str) -> str:
     raise InputError("There is no study to compare yet: run `mlflow run .` first, or give --experiment.")
 
 
-def show_comparison(study_id: str, filter_string: str = "") -> Any:
-    """Print a study's table, log it to the study's run as CSV and Markdown, and say where to look."""
-    from pipeline import compare, tracking
+def select(
+    *, study: str, experiment: str, filter_string: str, since: datetime | None, against: str = "", **choices: str
+) -> tuple[str | None, Any]:
+    """The study that was meant, unless it was an experiment, and the comparison of its trainings."""
+    from pipeline import tracking
+    from pipeline.compare import check_columns, compare
 
-    within = f"tags.`{tracking.PARENT}` = '{study_id}'" + (f" and {filter_string}" if filter_string else "")
-    found = tracking.finished_trainings(tracking.experiment_of(study_id), within)
-    table = compare.summarise(found)
-    print_table(table, found)
-    if not filter_string:
+    check_columns(**choices)
+    since_ms = round(since.timestamp() * 1000) if since else 0
+    if experiment:
+        study_id = None
+        found = tracking.trainings(tracking.experiment_named(experiment), filter_string, since_ms=since_ms)
+    else:
+        study_id = find_study(study)
+        found = tracking.trainings_of(study_id, filter_string, since_ms=since_ms)
+    if against:
+        import pandas as pd
+
+        found = pd.concat([found, tracking.trainings_elsewhere(against)], ignore_index=True)
+        choices["sort"] = choices["sort"] or "architecture"
+    return study_id, compare(found, tracking.read_answers, **choices)
+
+
+def show_comparison(study_id: str, comparison: Any, *, log: bool = True) -> None:
+    """Print a study's comparison, log it to the study's run, and say where to look."""
+    from pipeline import tables, tracking
+
+    tables.show(comparison)
+    if log:
         with tempfile.TemporaryDirectory() as folder:
             for ending in (".csv", ".md"):
-                compare.write(table, Path(folder, f"comparison{ending}"))
+                tables.write(comparison, Path(folder, f"comparison{ending}"))
+            comparison.pairs.to_csv(Path(folder, "pairs.csv"), index=False)
             tracking.log_artifacts(study_id, Path(folder))
     click.echo(f"Look at it: {tracking.where_to_look(study_id)}")
-    return table
 
 
-def print_table(table: Any, trainings: Any) -> None:
-    """Print a comparison with what it was measured on."""
-    from pipeline import compare
+def write_report(path: Path, comparison: Any, *, source: str) -> None:
+    """Write a comparison's page."""
+    from pipeline import report
+    from pipeline.files import replacing
 
-    names = ", ".join(sorted(table["dataset"].unique()))
-    several = table["seeds"].max() > 1
-    count = f"{len(trainings)} training{'s' if len(trainings) > 1 else ''}"
-    click.echo(
-        f"\n{count} on {names}. Accuracy, macro-averaged F1 and loss on the test images"
-        f"{'; mean ± standard deviation over seeds' if several else ', one seed'}.\n"
-    )
-    click.echo(compare.markdown(table))
-    click.echo()
+    page = report.build(comparison, source=source, written=datetime.now())
+    with replacing(path) as temporary:
+        temporary.write_text(page)
 
 
 def describe(manifest: Mapping[str, Any]) -> None:

@@ -57,7 +57,7 @@ def mlflow_run(project: Path, *arguments: str, code: int = 0, env_manager: str =
 def test_main_and_train(project):
     small = ["-P", "models=mlp,cnn", "-P", "epochs=2", "-P", "limit=300"]
     out = mlflow_run(project, *small)
-    assert "| mlp" in out and "| cnn" in out and "mlflow ui --backend-store-uri sqlite:///" in out
+    assert "\nmlp " in out and "\ncnn " in out and "mlflow ui --backend-store-uri sqlite:///" in out
 
     client = mlflow.MlflowClient(f"sqlite:///{project}/mlflow.db")
     (study,) = client.search_runs(["0"], "tags.kind = 'study'")

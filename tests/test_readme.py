@@ -43,7 +43,7 @@ def test_launches(environment, bars, monkeypatch, command, launch):
     entry = words[words.index("-e") + 1] if "-e" in words else "main"
     given = [word.split("=", 1) for flag, word in pairwise(words) if flag == "-P"]
     arguments = [part for name, value in given for part in (f"--{name}", value)]
-    if entry == "compare":
+    if entry in ("compare", "report"):
         command("main", "--dataset", str(bars), "--models", "mlp", "--val-size", "20", "--epochs", "1")
     small = {"main": ["--models", "mlp"], "train": []}.get(entry)
     if small is not None:

@@ -1,0 +1,208 @@
+"""The page: what stands in it, that it stands alone, and that its numbers are those of the runs."""
+
+import re
+import sqlite3
+from html.parser import HTMLParser
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pytest
+from conftest import only_run, pipeline
+from playwright.sync_api import Page, sync_playwright
+
+from benchmarks.comparison import multiply
+from pipeline.compare import METRICS
+from pipeline.cost import THREADS
+
+CHROMIUM = Path("/usr/bin/chromium")
+needs_browser = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"Debian's Chromium is not at {CHROMIUM}")
+# A browser that asks nobody for updates.
+SILENT = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
+SECTIONS = [
+    "verdict",
+    "table",
+    "intervals",
+    "cost",
+    "pairs",
+    "learning",
+    "corruption",
+    "confusion",
+    "protocol",
+    "reproduce",
+]
+LARGEST = 5_000_000
+SHORT = ("--epochs", "1", "--val-size", "20", "--limit", "60")
+
+
+class Cells(HTMLParser):
+    """The table's rows: by architecture and column, the number behind the text and the text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.rows: dict[str, dict[str, tuple[str | None, str]]] = {}
+        self.label = self.column = self.value = None
+        self.heading = False
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        values = dict(attributes)
+        self.heading = tag == "th" and values.get("scope") == "row"
+        self.column, self.value = (values.get("data-column"), values.get("data-value")) if tag == "td" else (None, None)
+
+    def handle_data(self, text):
+        if self.heading:
+            self.label, self.heading = text, False
+        elif self.column:
+            self.rows.setdefault(self.label, {})[self.column] = (self.value, text)
+
+
+@pytest.fixture
+def study(environment, command, bars) -> Path:
+    """A study of two architectures with two seeds, too short to get everything right."""
+    command("main", "--dataset", str(bars), "--models", "mlp,cnn", "--seeds", "2", *SHORT)
+    return environment
+
+
+def test_page_table_and_server_have_the_same_numbers(study, command):
+    out, _ = command("report", "--output", "page.html")
+    assert "Written to page.html." in out
+    command("compare", "--output", "table.csv")
+    page = Path("page.html").read_text()
+    cells, table = Cells(page).rows, pd.read_csv("table.csv").set_index("label")
+    client = mlflow.MlflowClient()
+    runs = client.search_runs(["0"], "tags.kind = 'training'")
+    for label, row in table.iterrows():
+        shown = cells[label]
+        own = [run.data.metrics for run in runs if run.data.tags["architecture"] == label]
+        for column, metric in METRICS.items():
+            values = [metrics[metric] for metrics in own if metric in metrics]
+            if values:
+                mean = sum(values) / len(values)
+                assert float(shown[column][0]) == pytest.approx(row[column]) == pytest.approx(mean), (label, column)
+        assert shown["accuracy"][1].startswith(f"{100 * row['accuracy']:.2f}")
+        assert float(shown["low"][0]) == pytest.approx(row["low"])
+        assert shown["verdict"][1].split(" ")[0] == row["verdict"]
+    assert set(table.index) == {"mlp", "cnn"}
+    (logged,) = (file for file in client.list_artifacts(only_run("study").info.run_id) if file.path == "report.html")
+    assert logged.file_size == len(page.encode()) < LARGEST
+    for run in runs:
+        check_costs(run)
+    check_card(client)
+
+
+def check_costs(run) -> None:
+    """Every cost is there and can be."""
+    cost = {name.removeprefix("cost/"): value for name, value in run.data.metrics.items() if name.startswith("cost/")}
+    assert cost["latency_p95_ms"] >= cost["latency_p50_ms"] > 0 and cost["threads"] == THREADS
+    assert cost["images_per_second"] > 0 and cost["peak_memory_mb"] > 50
+    assert cost["size_mb"] == pytest.approx(4 * cost["parameters"] / 1e6, rel=0.1)
+    # A multiplication and an addition for each weight of a matrix; in a convolution each is used many times.
+    least, most = (1.9, 2.1) if run.data.tags["architecture"] == "mlp" else (10, 1000)
+    assert least * cost["parameters"] < cost["flops"] < most * cost["parameters"]
+    curves = [name for name in run.data.metrics if name.startswith("corruption/")]
+    history = mlflow.MlflowClient().get_metric_history(run.info.run_id, curves[0])
+    assert len(curves) == 6 and [point.step for point in history] == [0, 1, 3, 5]
+
+
+def check_card(client) -> None:
+    """The registered model's description says what its run has measured."""
+    version = client.get_model_version("bars-cnn", "1")
+    metrics = client.get_run(version.run_id).data.metrics
+    for heading in ("Intended use", "Data and protocol", "Scores", "Cost", "Failure cases", "How to load it"):
+        assert f"## {heading}" in version.description
+    assert f"{metrics['test/accuracy']:.2%}, 95 % interval" in version.description
+    assert f"{metrics['cost/parameters']:,.0f}" in version.description
+    assert 'load_model("models:/bars-cnn/1")' in version.description
+    assert client.get_registered_model("bars-cnn").description == client.get_model_version("bars-cnn", "2").description
+
+
+@needs_browser
+def test_the_page_in_a_browser(study, command):
+    command("report")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=list(SILENT))
+        for width, scheme in ((1280, "light"), (360, "dark")):
+            page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+            check_page(page, width=width, dark=scheme == "dark")
+        browser.close()
+
+
+def check_page(page: Page, *, width: int, dark: bool) -> None:
+    """Everything is there, fits, is described, and nothing is fetched."""
+    said, asked = [], []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(Path("report.html").resolve().as_uri())
+    assert said == []
+    assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
+    for section in SECTIONS:
+        assert page.locator(f"#{section}-1").bounding_box()["height"] > 40, section
+    assert page.locator("#notes").is_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    drawings = page.locator("svg")
+    assert drawings.count() >= 14
+    for number in range(drawings.count()):
+        assert len(drawings.nth(number).get_attribute("aria-label")) > 8
+    assert page.locator("img:not([alt]), img[alt='']").count() == 0
+    ids = page.evaluate("[...document.querySelectorAll('[id]')].map(element => element.id)")
+    assert len(ids) == len(set(ids)), "ids of one drawing would reach into another"
+    ink, paper = (page.evaluate(f"getComputedStyle(document.body).{name}") for name in ("color", "backgroundColor"))
+    assert (brightness(ink) > brightness(paper)) == dark
+    text = page.locator("#learning-1 svg text").first
+    assert text.evaluate("element => getComputedStyle(element).fill") == ink
+
+
+def brightness(colour: str) -> int:
+    return sum(map(int, re.findall(r"\d+", colour)[:3]))
+
+
+def test_one_seed_a_failed_run_one_still_going_and_another_data_set(environment, command, bars):
+    options = ["--dataset", str(bars), "--epochs", "1", "--val-size", "20"]
+    command("train", "--model", "mlp", *options)
+    command("train", "--model", "cnn", *options, "--limit", "50")
+    command("train", "--model", "mlp", "--dataset", "digits", "--epochs", "1")
+    client = mlflow.MlflowClient()
+    tags = {"kind": "training", "config_key": "none", "dataset_sha256": "none"}
+    for name, status in (("vit seed 0", "FAILED"), ("vgg16 seed 1", None)):
+        run = client.create_run("0", tags=tags | {"mlflow.runName": name})
+        if status:
+            client.set_terminated(run.info.run_id, status)
+    out, _ = command("compare", "--experiment", "Default")
+    assert out.count("test images, protocol") == 3
+    assert "training_images 50, not 100" in out or "training_images 100, not 50" in out
+    assert "it failed: vit seed 0" in " ".join(out.split()) and "still running: vgg16 seed 1" in " ".join(out.split())
+    command("report", "--experiment", "Default")
+    page = Path("report.html").read_text()
+    assert page.count('class="verdict"') == 3 and "still running: vgg16 seed 1" in page
+    out, _ = command("compare", "--experiment", "Default", "--since", "2100-01-01", code=2)
+    assert out == ""
+
+
+def test_a_thousand_runs(environment, command, bars):
+    command("train", "--model", "mlp", "--dataset", str(bars), "--epochs", "1", "--val-size", "20")
+    multiply(environment / "mlflow.db", 1000)
+    with sqlite3.connect(environment / "mlflow.db") as database:
+        # A tenth of them are trainings of an architecture of their own.
+        for key in ("architecture", "recipe_key"):
+            database.execute(f"UPDATE tags SET value = run_uuid WHERE key = '{key}' AND run_uuid LIKE '%0'")
+    database.close()
+    out, _ = command("compare", "--experiment", "Default")
+    assert "Only the best 30 of the" in " ".join(out.split())
+    command("report", "--experiment", "Default")
+    assert Path("report.html").stat().st_size < LARGEST
+
+
+def test_a_students_runs_beside_ones_own(study, command, bars, mistake):
+    student = study / "student"
+    student.mkdir()
+    store = {"MLFLOW_TRACKING_URI": f"sqlite:///{student}/mlflow.db"}
+    pipeline("train", "--model", "cnn", "--dataset", str(bars), "--epochs", "2", *SHORT[2:], env=store, cwd=student)
+    moved = student.rename(study / "handed-in")
+    out, _ = command("compare", "--against", str(moved))
+    assert "cnn (handed-in)" in out and "not at hand" not in out, "its files are found where the folder is now"
+    assert re.search(r"cnn \(handed-in\) against cnn: [+-][\d.]+ pp accuracy", " ".join(out.split()))
+    out, _ = command("compare", "--against", f"sqlite:///{moved}/mlflow.db")
+    assert out.count("handed-in/mlflow.db)") >= 1
+    assert "There is no mlflow.db in" in mistake("compare", "--against", str(study / "student"), code=2)
