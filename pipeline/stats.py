@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from scipy.stats import binomtest, t, ttest_ind
-from statsmodels.stats.multitest import multipletests
 
 CONFIDENCE = 0.95
 RESAMPLES = 10_000
@@ -97,4 +96,9 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
 
     Holm, "A Simple Sequentially Rejective Multiple Test Procedure", Scandinavian Journal of Statistics 1979.
     """
-    return multipletests(p_values, method="holm")[1] if len(p_values) else np.empty(0)
+    if not len(p_values):
+        return np.empty(0)
+    # Only here: it takes a second to import.
+    from statsmodels.stats.multitest import multipletests
+
+    return multipletests(p_values, method="holm")[1]
