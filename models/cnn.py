@@ -19,7 +19,7 @@ RECIPE = {
     "weight_decay": 0.05,
     "warmup": 0.2,
     "batch_size": 128,
-    "epochs": 9,
+    "epochs": 10,
     "min_steps": 200,
     "clip_norm": 0.0,
     "augment": "affine",
