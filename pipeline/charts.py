@@ -27,6 +27,7 @@ FILL = LinearSegmentedColormap.from_list("fill", [(0.84, 0.37, 0.0, 0.12), (0.84
 # Marks of an axis that shows how few errors are left; at 100 % it would have no end.
 SHARES = (0.1, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)
 MOST_SHARE = 0.9999
+MOST_MARKS = 6
 # Beyond this many rows or columns the numbers in a matrix cannot be read.
 LARGEST_ANNOTATED = 14
 
@@ -197,5 +198,7 @@ def shares(axis: Axes, which: str = "y", *, stretched: bool = False) -> None:
         functions = (lambda share: -np.log(1 - np.minimum(share, MOST_SHARE)), lambda y: 1 - np.exp(-y))
         (axis.set_xscale if which == "x" else axis.set_yscale)("function", functions=functions)
         (axis.set_xlim if which == "x" else axis.set_ylim)(low, high)
-        scale.set_major_locator(FixedLocator([share for share in SHARES if low <= share <= high]))
+        marks = [share for share in SHARES if low <= share <= high]
+        # Side by side there is less room for them than one above the other.
+        scale.set_major_locator(FixedLocator(marks[::2] if which == "x" and len(marks) > MOST_MARKS else marks))
     scale.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))

@@ -265,8 +265,10 @@ def compare(against: str, output: str, **selection: Any) -> None:
     study_id, comparison = select(**selection, against=against)
     if study_id:
         tracking.file_launcher_run("compare", under=study_id)
-        whole = not (selection["filter_string"] or selection["since"] or against)
-        show_comparison(study_id, comparison, log=whole)
+        # What the study's run keeps is the whole of it, as every study shows it by itself.
+        asked = (selection[name] for name in ("filter_string", "since", "sort"))
+        usual = not any(asked) and not against and selection["metric"] == "accuracy"
+        show_comparison(study_id, comparison, log=usual)
     else:
         tables.show(comparison)
     if output:
