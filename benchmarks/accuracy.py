@@ -66,7 +66,7 @@ class Measured:
 
     Attributes:
         accuracies: on the test images, of each seed.
-        seconds: training with validation, the mean over the seeds.
+        seconds: training with validation, the median over the seeds.
         total_s: the first seed from its start to the end of its test.
         plain_s: what the plain loop would need for as many images, by its speed measured just now; None where it does
             not do the same.
@@ -133,7 +133,7 @@ def main(dataset: str, names: list[str], epochs: int | None) -> None:
 def measure(name: str, images: data.Dataset, epochs: int | None, folder: Path) -> Measured:
     """Train an architecture where that has not been done, and measure the plain loop on the files in a folder."""
     trained = list(trainings(name, images, ALL[name].seeds, epochs))
-    seconds = mean(run.data.metrics["time/train_s"] for run in trained)
+    seconds = median(run.data.metrics["time/train_s"] for run in trained)
     plain_s = None
     if name != FROZEN:
         seen = int(trained[0].data.params["epochs"]) * (len(images.train) - data.default_val_size(images))

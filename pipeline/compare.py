@@ -57,8 +57,8 @@ class Comparison:
 
     Attributes:
         metric: the column that architectures are ranked and judged by.
-        table: one row an architecture and recipe under one protocol; columns protocol, dataset, store, architecture,
-            recipe, label (which is unique within a protocol), seeds, epochs, images_seen, pretrained, for each of
+        table: one row an architecture and recipe under one protocol; columns protocol, dataset, store (only where
+            there are several), architecture, recipe, label (which is unique within a protocol), seeds, epochs, images_seen, pretrained, for each of
             METRICS its mean `NAME` and its standard deviation over seeds `NAME_std`, the 95 % interval of the metric
             `low` and `high` with its method `interval`, `verdict`, and `behind` and `p_value` against the leader.
         pairs: one row a pair of architectures under one protocol; columns protocol, first, second, difference, test,
@@ -152,6 +152,8 @@ def compare(trainings: pd.DataFrame, answers: Answers, *, metric: str = "accurac
         *untested,
         *unfinished(trainings),
     )
+    if not table["store"].any():
+        table = table.drop(columns="store")
     return Comparison(metric, table, pairs, protocols, by_row, notes)
 
 

@@ -22,7 +22,7 @@ THREADS = 1
 WARM_UP = 5
 ANSWERS = 100
 MOST_SECONDS = 0.3
-BATCH = 64
+BATCH = 32
 # Shares of the validation images that are worth knowing the time until.
 GOALS = (0.95, 0.98, 0.99)
 MEGABYTE = 1e6

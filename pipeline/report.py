@@ -64,7 +64,7 @@ NOTES = (
     "their accuracy.",
     f"Accuracy on corrupted images is the mean over {', '.join(CORRUPTIONS)}, each in three severities, on up to "
     f"{IMAGES} test images, the same for all.",
-    "Latency is that of one image by itself, median and 95th percentile, images a second that in batches of 64: both "
+    "Latency is that of one image by itself, median and 95th percentile, images a second that in batches of 32: both "
     "after a warm-up, on so many threads, with the images' way to the device and back.",
     "FLOPs count multiplications and additions of matrix products and convolutions for one image. Size is that of the "
     "weights. Peak memory is that of the training process, on a GPU that of its tensors. Times to 95, 98 and 99 % are "

@@ -35,7 +35,7 @@ def idx_bytes(array: np.ndarray) -> bytes:
     return header + array.astype(np.uint8).tobytes()
 
 
-def write_idx_folder(folder: Path, *, train: int = 120, test: int = 40, side: int = 28, seed: int = 0) -> Path:
+def write_idx_folder(folder: Path, *, train: int = 120, test: int = 20, side: int = 28, seed: int = 0) -> Path:
     """Write a learnable data set: class k is a bright bar in row 2 + 2k, over noise, 10 classes in turn."""
     random = np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)

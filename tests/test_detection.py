@@ -157,9 +157,9 @@ def test_samples_are_the_images_and_scenes_that_never_change(bars, environment):
     samples = Detection(classes=dataset.classes).samples(dataset.test)
     assert samples["single"] is dataset.test
     again = Detection(classes=dataset.classes, scenes=0.1).samples(dataset.test)
-    assert samples["scene"].sha256 == again["scene"].sha256 and len(samples["scene"]) == 40
+    assert samples["scene"].sha256 == again["scene"].sha256 and len(samples["scene"]) == 20
     wider = Detection(classes=dataset.classes, canvas=96).samples(dataset.test)
-    assert wider["scene"].images.shape == (40, 96, 96)
+    assert wider["scene"].images.shape == (20, 96, 96)
     assert Detection(classes=dataset.classes).samples(dataset.train)["scene"].sha256 != samples["scene"].sha256
 
 
@@ -191,7 +191,7 @@ def test_a_detector_in_mlflow(environment, command, bars):
     files = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
     assert {"scenes.png", "misses.png", "precision_recall.png", "confusion_matrix.png", "predictions.csv"} <= files
     predictions = pd.read_csv(client.download_artifacts(run.info.run_id, "predictions.csv"), dtype=str)
-    assert len(predictions) == 40 and set(predictions["prediction"]) <= {*dataset.classes, "nothing"}
+    assert len(predictions) == 20 and set(predictions["prediction"]) <= {*dataset.classes, "nothing"}
     accuracy = (predictions["target"] == predictions["prediction"]).mean()
     assert run.data.metrics["test/accuracy"] == pytest.approx(accuracy)
 

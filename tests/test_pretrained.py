@@ -7,7 +7,7 @@ import mlflow
 import pytest
 import torch
 import torchvision
-from conftest import only_run
+from conftest import only_run, write_idx_folder
 from safetensors.torch import load_file
 
 import models
@@ -60,20 +60,10 @@ def test_mobilenet_v2_trains_its_classifier_on_frozen_features(environment, comm
     assert all(torch.equal(trained[name], value) for name, value in start.items() if name.startswith("features."))
 
 
-def test_faster_rcnn_is_fine_tuned_with_the_statistics_it_came_with(environment, command, bars, published):
+def test_faster_rcnn_is_fine_tuned_with_the_statistics_it_came_with(environment, command, published):
     start = published("faster_rcnn", torchvision.models.detection.fasterrcnn_mobilenet_v3_large_320_fpn)
-    options = [
-        "--dataset",
-        str(bars),
-        "--limit",
-        "20",
-        "--val-size",
-        "20",
-        "--epochs",
-        "1",
-        "--task-args",
-        "scenes=0.0",
-    ]
+    few = write_idx_folder(environment / "few", test=10)
+    options = ["--dataset", str(few), "--limit", "20", "--val-size", "20", "--epochs", "1", "--task-args", "scenes=0.0"]
     command("train", "--model", "faster_rcnn", *options)
     params = only_run().data.params
     assert (params["weights"], params["in_channels"], params["freeze"]) == ("imagenet", "3", "none")

@@ -76,7 +76,7 @@ def test_everything_a_training_promises_over_http(server, bars):
     accuracy = (predictions["target"] == predictions["prediction"].astype(str)).mean()
     assert metrics["test/accuracy"] == pytest.approx(accuracy)
     probability = predictions[[f"probability_{name}" for name in dataset.classes]].to_numpy()
-    loss = -np.log(probability[np.arange(40), dataset.test.targets]).mean()
+    loss = -np.log(probability[np.arange(20), dataset.test.targets]).mean()
     assert metrics["test/loss"] == pytest.approx(loss, abs=1e-4)
 
     (version,) = client.search_model_versions("name = 'bars-cnn'")
@@ -153,13 +153,13 @@ def test_weights_of_a_registered_model_and_of_a_file_start_a_training(environmen
     options = ["train", "--model", "cnn", "--dataset", str(bars), "--val-size", "20"]
     command(*options, "--epochs", "12", "--batch-size", "16", "--model-args", "channels=(16,32)")
     out, _ = command(*options, "--epochs", "1", "--lr", "1e-6", "--weights", "models:/bars-cnn/1")
-    assert "100.00% of the 40 test images" in out, "it starts where the registered model stopped"
+    assert "100.00% of the 20 test images" in out, "it starts where the registered model stopped"
     study = ["main", "--models", "cnn", *options[3:], "--epochs", "1", "--lr", "1e-6"]
     out, _ = command(*study, "--weights", "models:/bars-cnn/1")
-    assert "100.00% of the 40 test images" in out
+    assert "100.00% of the 20 test images" in out
     file = min((environment / "mlruns").rglob("weights.safetensors"), key=lambda path: path.stat().st_mtime)
     out, _ = command(*options, "--epochs", "1", "--lr", "1e-6", "--weights", str(file), "--freeze", "features")
-    assert "100.00% of the 40 test images" in out
+    assert "100.00% of the 20 test images" in out
     _, err = command("train", "--model", "mlp", "--dataset", str(bars), "--weights", str(file), code=2)
     assert "holds the weights of cnn, not of mlp" in err
 
