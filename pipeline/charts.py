@@ -75,13 +75,16 @@ def canvas(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, axis
 
 
-def trade_off(rows: pd.DataFrame, metric: str, cost: str, *, names: tuple[str, str], share: bool) -> Figure:
+def trade_off(
+    rows: pd.DataFrame, metric: str, cost: str, *, names: tuple[str, str], share: bool, higher: bool
+) -> Figure:
     """The metric against what it costs, with 95 % intervals and the Pareto front: nothing is both better and cheaper.
 
     Args:
         rows: of the comparison's table, with label, metric, low, high and cost.
         names: what metric and cost are called.
-        share: whether the metric is a share, shown in percent.
+        share: whether the metric is a share near 1, shown in percent by what it lacks.
+        higher: whether a higher metric is better.
     """
     figure, axis = canvas(5.2, 3.8)
     style = styles(list(rows["label"]))
@@ -92,7 +95,7 @@ def trade_off(rows: pd.DataFrame, metric: str, cost: str, *, names: tuple[str, s
         axis.errorbar(
             row[cost], row[metric], yerr=errors, fmt=look["marker"], color=look["color"], capsize=3, label=row["label"]
         )
-    front = pareto(known[cost].to_numpy(), known[metric].to_numpy())
+    front = pareto(known[cost].to_numpy(), (1 if higher else -1) * known[metric].to_numpy())
     axis.plot(known[cost].to_numpy()[front], known[metric].to_numpy()[front], color=GRID, linestyle=":", zorder=0)
     axis.set(xscale="log", xlabel=names[1], ylabel=names[0])
     if share:
@@ -108,15 +111,15 @@ def pareto(costs: np.ndarray, scores: np.ndarray) -> np.ndarray:
     return order[np.concatenate([[True], best[1:] > best[:-1]])] if len(order) else order
 
 
-def forest(rows: pd.DataFrame, metric: str, *, name: str, share: bool) -> Figure:
-    """Each architecture's metric with its 95 % interval."""
+def forest(rows: pd.DataFrame, metric: str, *, name: str, share: bool, best: float) -> Figure:
+    """Each architecture's metric with its 95 % interval, and a line at the best."""
     figure, axis = canvas(5.2, 0.9 + 0.38 * len(rows))
     style = styles(list(rows["label"]))
     for position, row in enumerate(rows.to_dict("records")):
         look = style[row["label"]]
         errors = None if pd.isna(row["low"]) else [[row[metric] - row["low"]], [row["high"] - row[metric]]]
         axis.errorbar(row[metric], position, xerr=errors, fmt=look["marker"], color=look["color"], capsize=4)
-    axis.axvline(rows[metric].iloc[0], color=GRID, linestyle=":", zorder=0)
+    axis.axvline(best, color=GRID, linestyle=":", zorder=0)
     axis.set_yticks(range(len(rows)), rows["label"])
     axis.invert_yaxis()
     axis.set_xlabel(name)

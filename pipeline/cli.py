@@ -130,13 +130,14 @@ def main_command(dataset: str, names: str, seeds: int, weights: str | None, root
     configs = study.plan(chosen, seeds, images, source=weights, options=settings)
     study_key = study.key(images, source=weights, options=settings)
     outcome = study.run(images, configs, study_key=study_key, root=root)
-    try:
-        comparison = compare(tracking.trainings_of(outcome.run_id), tracking.read_answers)
+    trainings = tracking.trainings_of(outcome.run_id)
+    if len(trainings) and (trainings["status"] == "FINISHED").any():
+        comparison = compare(trainings, tracking.read_answers)
+        show_comparison(outcome.run_id, comparison)
         with tempfile.TemporaryDirectory() as folder:
             write_report(Path(folder, "report.html"), comparison, source=f"study {outcome.run_id}")
             tracking.log_artifacts(outcome.run_id, Path(folder))
-        show_comparison(outcome.run_id, comparison)
-    except InputError:
+    else:
         click.echo("No training finished, so there is nothing to compare.")
     if outcome.failures:
         raise PipelineError(
@@ -247,6 +248,10 @@ selection_options = options(
 )
 
 
+# Options that leave trainings out, and what they are called on the page.
+NARROWING = {"filter_string": "filter", "since": "since"}
+
+
 @commands.command()
 @selection_options
 @click.option("--against", default="", help="Lay the runs of another store beside: a folder with mlflow.db, or a URI.")
@@ -265,10 +270,7 @@ def compare(against: str, output: str, **selection: Any) -> None:
     study_id, comparison = select(**selection, against=against)
     if study_id:
         tracking.file_launcher_run("compare", under=study_id)
-        # What the study's run keeps is the whole of it, as every study shows it by itself.
-        asked = (selection[name] for name in ("filter_string", "since", "sort"))
-        usual = not any(asked) and not against and selection["metric"] == "accuracy"
-        show_comparison(study_id, comparison, log=usual)
+        show_comparison(study_id, comparison, log=not against and is_usual(**selection))
     else:
         tables.show(comparison)
     if output:
@@ -289,10 +291,12 @@ def report(output: str, **selection: Any) -> None:
         raise InputError(f"'{output}' is no page: give it the ending .html.")
     study_id, comparison = select(**selection)
     source = f"study {study_id}" if study_id else f"experiment {selection['experiment']}"
+    source += "".join(f", {name} {selection[key]}" for key, name in NARROWING.items() if selection[key])
     write_report(path, comparison, source=source)
     click.echo(f"Written to {output}.")
     if study_id:
         tracking.file_launcher_run("report", under=study_id)
+    if study_id and is_usual(**selection):
         with tempfile.TemporaryDirectory() as folder:
             Path(folder, "report.html").write_bytes(path.read_bytes())
             tracking.log_artifacts(study_id, Path(folder))
@@ -337,9 +341,16 @@ def select(
     if against:
         import pandas as pd
 
-        found = pd.concat([found, tracking.trainings_elsewhere(against)], ignore_index=True)
+        found = pd.concat(
+            [found, tracking.trainings_elsewhere(against, filter_string, since_ms=since_ms)], ignore_index=True
+        )
         choices["sort"] = choices["sort"] or "architecture"
     return study_id, compare(found, tracking.read_answers, **choices)
+
+
+def is_usual(*, metric: str, sort: str, **selection: Any) -> bool:
+    """Whether it is the comparison that every study shows, which alone its run keeps."""
+    return metric == "accuracy" and not sort and not any(selection[name] for name in NARROWING)
 
 
 def show_comparison(study_id: str, comparison: Any, *, log: bool = True) -> None:

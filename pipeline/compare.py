@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline import protocol
+from pipeline.config import short_hash
 from pipeline.errors import InputError
 from pipeline.protocol import SHOWN
 
@@ -40,6 +41,8 @@ HIGHER_IS_BETTER = ("accuracy", "f1", "corrupted_accuracy", "map", "map_50", "im
 # Averaged, but the same for every seed.
 CONSTANT = ("parameters", "flops", "size_mb", "threads")
 PERCENT = ("accuracy", "f1", "calibration_error", "corrupted_accuracy")
+# What a detector computes from its boxes' scores is another quantity than a classifier's.
+OF_SCORES = ("loss", "calibration_error")
 ROW = ["protocol", "dataset_sha256", "dataset", "store", "architecture", "recipe_key"]
 SIGNIFICANT = 0.05
 # Of more trainings of one architecture these are enough to tell it from another.
@@ -58,9 +61,10 @@ class Comparison:
     Attributes:
         metric: the column that architectures are ranked and judged by.
         table: one row an architecture and recipe under one protocol; columns protocol, dataset, store (only where
-            there are several), architecture, recipe, label (which is unique within a protocol), seeds, epochs, images_seen, pretrained, for each of
-            METRICS its mean `NAME` and its standard deviation over seeds `NAME_std`, the 95 % interval of the metric
-            `low` and `high` with its method `interval`, `verdict`, and `behind` and `p_value` against the leader.
+            there are several), architecture, recipe, label (unique within a protocol), seeds, epochs, images_seen,
+            pretrained, for each of METRICS its mean `NAME` and its standard deviation over seeds `NAME_std`, the 95 %
+            interval of the metric `low` and `high` with its method `interval`, `verdict`, and `behind` and `p_value`
+            against the leader. A mean is empty where a seed lacks the metric.
         pairs: one row a pair of architectures under one protocol; columns protocol, first, second, difference, test,
             p_value, p_holm (corrected by Holm over the pairs of the protocol).
         protocols: the fields of each protocol.
@@ -102,8 +106,10 @@ def compare(trainings: pd.DataFrame, answers: Answers, *, metric: str = "accurac
             + "".join(f" {note}" for note in unfinished(trainings))
         )
     # A seed trained twice with the same config gives the same numbers and counts once.
+    # Trainings recorded before there was a protocol: what is known of it keeps them apart.
+    known = done.reindex(columns=["dataset_sha256", "params.val_size", "params.limit"]).astype(object).fillna("")
     defaults = {
-        "protocol": "unrecorded " + done["dataset_sha256"].str[:SHOWN],
+        "protocol": "unrecorded-" + known.agg("-".join, axis=1).map(lambda text: short_hash({"known": text})),
         "protocol_fields": "{}",
         "budget": "{}",
         "store": "",
@@ -149,6 +155,7 @@ def compare(trainings: pd.DataFrame, answers: Answers, *, metric: str = "accurac
         *store_notes(table, metric),
         *budget_notes(table),
         *seed_notes(table, metric),
+        *machine_notes(by_row),
         *untested,
         *unfinished(trainings),
     )
@@ -177,10 +184,14 @@ def summarise(groups: Any) -> pd.DataFrame:
         **{name: (column, "mean") for name, column in METRICS.items()},
         **{f"{name}_std": (column, "std") for name, column in METRICS.items() if name not in CONSTANT},
     ).reset_index()
+    # The mean of only those seeds that have a value would flatter, as that of the times to an accuracy.
+    counts = groups[list(METRICS.values())].count().reset_index(drop=True)
+    for name, column in METRICS.items():
+        table[name] = table[name].where(counts[column] == table["seeds"])
     spent = pd.DataFrame([json.loads(text) for text in table.pop("budget")], index=table.index)
     table = table.join(spent.reindex(columns=["epochs", "images_seen", "pretrained"]))
     table = table.rename(columns={"recipe_key": "recipe"})
-    table["parameters"] = table["parameters"].astype(int)
+    table["parameters"] = table["parameters"].astype("Int64")
     # A row's name within its protocol: no longer than it takes to tell it from the others.
     label = table["architecture"]
     label = label + table["store"].map(lambda store: f" ({store})" if store else "")
@@ -189,18 +200,23 @@ def summarise(groups: Any) -> pd.DataFrame:
     return table
 
 
+def known_values(runs: Iterable[Mapping[str, Any]], metric: str) -> list[float]:
+    """A metric of those trainings that have it."""
+    return [run[METRICS[metric]] for run in runs if pd.notna(run[METRICS[metric]])]
+
+
 def interval(metric: str, runs: list[dict], fields: Mapping[str, Any]) -> tuple[float, float, str]:
     """The 95 % interval of a metric and its method, empty where one run says nothing of it."""
     # Only where there is something to compute: reading them takes longer than reading a thousand runs.
     from pipeline import stats
 
-    values = [run[METRICS[metric]] for run in runs]
+    values = known_values(runs, metric)
     if len(values) > 1:
         low, high = stats.student(values)
         # Few seeds can give an interval that reaches beyond what a share can be.
         return (max(0.0, low), min(1.0, high), "Student") if metric in PERCENT else (low, high, "Student")
     images = fields.get("test_images")
-    if metric == "accuracy" and images:
+    if metric == "accuracy" and images and values:
         return *stats.wilson(round(values[0] * images), images), "Wilson"
     return np.nan, np.nan, ""
 
@@ -208,36 +224,48 @@ def interval(metric: str, runs: list[dict], fields: Mapping[str, Any]) -> tuple[
 def examine_pairs(metric: str, members: Mapping[str, list[dict]], answers: Answers) -> tuple[pd.DataFrame, list[str]]:
     """Whether each pair differs, and the labels of those that cannot be tested.
 
-    Accuracy is tested on the images: by McNemar's test for two single runs, by a bootstrap over images and seeds where
-    there are more. Other metrics are tested over seeds, by Welch's test.
+    Accuracy is tested on the images: by a bootstrap over images and seeds where both were repeated, otherwise by
+    McNemar's test of the newest run of each. Other metrics are tested over seeds, by Welch's test; those that mean
+    another thing for a detector, not between it and a classifier.
     """
     from pipeline import stats
 
     columns = ["first", "second", "difference", "test", "p_value"]
     rows: list[tuple] = []
     untested: list[str] = []
-    means = {label: float(np.mean([run[METRICS[metric]] for run in runs])) for label, runs in members.items()}
+    values = {label: known_values(runs, metric) for label, runs in members.items()}
+    means = {label: float(np.mean(found)) for label, found in values.items()}
     if metric == "accuracy" and len(members) > 1:
         wrong = {label: wrong_answers(runs, answers) for label, runs in members.items()}
         untested = [label for label, found in wrong.items() if found is None]
         wrong = {label: found for label, found in wrong.items() if found is not None}
-        repeated = any(len(found) > 1 for found in wrong.values())
-        drawn = dict(zip(wrong, stats.resample(list(wrong.values())) if repeated else wrong, strict=True))
+        # Answers to another number of images are not those to the test images.
+        images = max((found.shape[1] for found in wrong.values()), default=0)
+        untested += [label for label, found in wrong.items() if found.shape[1] != images]
+        wrong = {label: found for label, found in wrong.items() if found.shape[1] == images}
+        several = {label: found for label, found in wrong.items() if len(found) > 1}
+        drawn = dict(zip(several, stats.resample(list(several.values())) if several else (), strict=True))
         for first, second in combinations(wrong, 2):
-            difference = float(wrong[second].mean() - wrong[first].mean())
-            if len(wrong[first]) == len(wrong[second]) == 1:
-                test, p_value = "McNemar", stats.mcnemar(wrong[first][0], wrong[second][0])
-            else:
+            if first in drawn and second in drawn:
                 test = "bootstrap"
-                p_value = stats.bootstrap_p_value(difference, drawn[second] - drawn[first])
+                p_value = stats.bootstrap_p_value(wrong[first], wrong[second], drawn[first] - drawn[second])
+            else:
+                test, p_value = "McNemar", stats.mcnemar(wrong[first][0], wrong[second][0])
             rows.append((first, second, means[first] - means[second], test, p_value))
     elif metric not in CONSTANT:
-        several = {label: [run[METRICS[metric]] for run in runs] for label, runs in members.items() if len(runs) > 1}
+        several = {label: found for label, found in values.items() if len(found) > 1}
         for first, second in combinations(several, 2):
+            if metric in OF_SCORES and is_detector(members[first]) is not is_detector(members[second]):
+                continue
             p_value = stats.welch(several[first], several[second])
             rows.append((first, second, means[first] - means[second], "Welch", p_value))
     pairs = pd.DataFrame(rows, columns=columns)
     return pairs.assign(p_holm=stats.holm(pairs["p_value"])), untested
+
+
+def is_detector(runs: list[dict]) -> bool:
+    """Whether these trainings have what only detectors have."""
+    return pd.notna(runs[0][METRICS["map"]])
 
 
 def wrong_answers(runs: Iterable[dict], answers: Answers) -> np.ndarray | None:
@@ -245,7 +273,7 @@ def wrong_answers(runs: Iterable[dict], answers: Answers) -> np.ndarray | None:
     found = []
     for run in list(runs)[:MOST_TESTED]:
         table = answers(run)
-        if table is None:
+        if table is None or (found and len(table) != len(found[0])):
             return None
         found.append((table["target"] != table["prediction"]).to_numpy())
     return np.array(found)
@@ -264,7 +292,7 @@ def judge(table: pd.DataFrame, pairs: pd.DataFrame, metric: str) -> pd.DataFrame
             p_value = p_values.get(frozenset((table["label"][leader], table["label"][row])))
             if row == leader:
                 judged.loc[row, "verdict"] = "best"
-            elif p_value is not None:
+            elif p_value is not None and not np.isnan(p_value):
                 judged.loc[row, "p_value"] = p_value
                 judged.loc[row, "verdict"] = "tied" if p_value >= SIGNIFICANT else "worse"
     return judged
@@ -331,16 +359,31 @@ def seed_notes(table: pd.DataFrame, metric: str) -> list[str]:
     return [f"{which} had one seed: {covers}."]
 
 
+def machine_notes(members: Mapping[tuple[str, str], list[dict]]) -> list[str]:
+    """A warning where times come from several machines."""
+    machines = {run["machine"] for runs in members.values() for run in runs if isinstance(run.get("machine"), str)}
+    if len(machines) < 2:
+        return []
+    return [f"Times and memory come from several machines and cannot be compared: {'; '.join(sorted(machines))}."]
+
+
 def unfinished(trainings: pd.DataFrame) -> list[str]:
     """Which trainings are not in the table, and why."""
     if trainings.empty:
         return []
     # What failed and was then done again needs no word.
-    done = trainings.loc[trainings["status"] == "FINISHED", "config_key"]
-    left = trainings[~trainings["config_key"].isin(done)]
+    place = trainings.reindex(columns=["config_key", "store"]).astype(object).fillna("").agg("/".join, axis=1)
+    left = trainings[~place.isin(place[trainings["status"] == "FINISHED"])]
     notes = []
     for status, text in (("FAILED", "failed"), ("KILLED", "was interrupted"), ("RUNNING", "is still running")):
-        names = left.loc[left["status"] == status, "name"].unique()
+        there = left[left["status"] == status]
+        store = (
+            there.reindex(columns=["store"])["store"]
+            .astype(object)
+            .fillna("")
+            .map(lambda name: f" ({name})" if name else "")
+        )
+        names = (there["name"] + store).unique()
         if len(names):
             shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
             notes.append(f"Not in the table, as it {text}: {shown}.")

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 THREADS = 1
 WARM_UP = 5
 ANSWERS = 100
+# Fewer say nothing about a twentieth of them.
+LEAST_ANSWERS = 20
 MOST_SECONDS = 0.3
 BATCH = 32
 # Shares of the validation images that are worth knowing the time until.
@@ -47,10 +49,10 @@ def of_answering(network: nn.Module, images: np.ndarray) -> dict[str, float]:
     device = next(network.parameters()).device
     one, many = (torch.from_numpy(np.resize(images, (count, *images.shape[1:]))) for count in (1, BATCH))
 
-    def seconds(inputs: torch.Tensor, most: int) -> list[float]:
+    def seconds(inputs: torch.Tensor, most: int, least: int = 1) -> list[float]:
         times: list[float] = []
         spent = 0.0
-        while len(times) < most and (spent < MOST_SECONDS or not times):
+        while len(times) < most and (spent < MOST_SECONDS or len(times) < least):
             started = time.perf_counter()
             # To the device and back, as for whoever asks.
             network(inputs.to(device)).cpu()
@@ -62,7 +64,7 @@ def of_answering(network: nn.Module, images: np.ndarray) -> dict[str, float]:
         network(one.to(device))
     with threads(THREADS):
         seconds(one, WARM_UP)
-        single = seconds(one, ANSWERS)
+        single = seconds(one, ANSWERS, least=LEAST_ANSWERS)
         seconds(many, 1)
         batch = seconds(many, WARM_UP)
     weights = network.state_dict().values()
@@ -119,12 +121,14 @@ class Meter:
         self.device = device
         self.joules = 0.0
         self.last = counters(device)
+        self.forgotten = False
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         else:
             # Linux forgets the highest use so far when asked to.
             with suppress(OSError):
                 Path("/proc/self/clear_refs").write_text("5")
+                self.forgotten = True
 
     def update(self) -> None:
         """Add what was used since the last call; often enough that no counter overflows twice in between."""
@@ -139,7 +143,7 @@ class Meter:
         found = {"energy_j": self.joules} if self.last else {}
         if self.device.type == "cuda":
             return found | {"peak_memory_mb": torch.cuda.max_memory_allocated(self.device) / MEGABYTE}
-        with suppress(OSError):
+        if self.forgotten:
             for line in Path("/proc/self/status").read_text().splitlines():
                 if line.startswith("VmHWM:"):
                     found["peak_memory_mb"] = int(line.split()[1]) * 1024 / MEGABYTE
@@ -160,6 +164,9 @@ def counters(device: torch.device) -> Mapping[str, tuple[float, float]]:
         # Linux lets only root read these on most machines.
         for zone in Path("/sys/class/powercap").glob("intel-rapl:?"):
             with suppress(OSError, ValueError):
+                # Of whole processors: other zones are parts of them, or hold them.
+                if not Path(zone, "name").read_text().startswith("package"):
+                    continue
                 used, size = (int(Path(zone, name).read_text()) for name in ("energy_uj", "max_energy_range_uj"))
                 found[zone.name] = used / 1e6, size / 1e6
     return found

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imsave
 
 from pipeline import charts, tables, tracking
-from pipeline.compare import HIGHER_IS_BETTER, MOST_TESTED, PERCENT, SIGNIFICANT, Comparison
+from pipeline.compare import HIGHER_IS_BETTER, METRICS, MOST_TESTED, PERCENT, SIGNIFICANT, Comparison
 from pipeline.corruption import CORRUPTIONS, IMAGES
 from pipeline.protocol import SHOWN
 
@@ -49,6 +49,7 @@ HEADINGS = {
     "size_mb": "size, MB",
     "peak_memory_mb": "peak memory, MB",
     "energy_j": "energy, J",
+    "pretrained": "pretrained",
     "epochs": "epochs",
     "images_seen": "images seen",
 }
@@ -100,14 +101,18 @@ def build(comparison: Comparison, *, source: str, written: datetime) -> str:
 def group(comparison: Comparison, key: str, rows: pd.DataFrame, number: int) -> dict[str, Any]:
     """Everything the page says of the trainings under one protocol."""
     metric = comparison.metric
-    drawn = rows.head(MOST_DRAWN)
+    higher = metric in HIGHER_IS_BETTER
+    ranked = rows[rows[metric].notna()].sort_values(metric, ascending=not higher, kind="stable")
+    # The best of them, in the order of the table.
+    drawn = rows.loc[sorted(ranked.index[:MOST_DRAWN])]
     labels = list(drawn["label"])
     trainings = {label: comparison.members[key, label] for label in labels}
     newest = {label: runs[0] for label, runs in trainings.items()}
     answers = {label: answers_of(runs) for label, runs in trainings.items()}
     answers = {label: found for label, found in answers.items() if found}
-    share = metric in PERCENT
-    machines = sorted({run["machine"] for run in newest.values() if isinstance(run.get("machine"), str)})
+    share = metric in PERCENT and higher
+    everyone = (run for runs in trainings.values() for run in runs)
+    machines = sorted({run["machine"] for run in everyone if isinstance(run.get("machine"), str)})
     title = tables.title(comparison, key, rows)
 
     def item(name: str, figure: Figure, caption: str, numbers: str = "") -> dict[str, str]:
@@ -117,10 +122,13 @@ def group(comparison: Comparison, key: str, rows: pd.DataFrame, number: int) -> 
     def trade_offs() -> Iterator[dict[str, str]]:
         for cost, text in COSTS.items():
             if drawn[cost].notna().sum() > 1:
-                figure = charts.trade_off(drawn, metric, cost, names=(f"test {metric}", text), share=share)
+                figure = charts.trade_off(
+                    drawn, metric, cost, names=(f"test {metric}", text), share=share, higher=higher
+                )
                 yield item(f"cost-{cost}", figure, f"Test {metric} against {text}.", listing(drawn, metric, cost))
 
-    forest = charts.forest(drawn, metric, name=f"test {metric}", share=share)
+    best = drawn[metric].agg("max" if higher else "min")
+    forest = charts.forest(drawn, metric, name=f"test {metric}", share=share, best=best)
     numbers = listing(drawn, metric, "low", "high", form=metric)
     return {
         "title": title,
@@ -130,6 +138,11 @@ def group(comparison: Comparison, key: str, rows: pd.DataFrame, number: int) -> 
         "rows": [table_row(comparison, row, columns(rows)) for row in rows.to_dict("records")],
         "forest": [item("forest", forest, f"Test {metric} and its 95 % interval.", numbers)],
         "trade_offs": list(trade_offs()),
+        "trade_offs_text": (
+            f"{'Up' if higher else 'Down'} and to the left is better. The dotted line joins those that nothing beats "
+            "in both: the Pareto front. Bars are 95 % intervals."
+        ),
+        "shown": "" if len(drawn) == len(rows) else f"Drawn are the best {len(drawn)} of {len(rows):,}.",
         "p_values": [item("pairs", *p_value_matrix(comparison, key, labels))] if len(drawn) > 1 else [],
         "learning": [item(*parts) for parts in learning(newest, labels)],
         "corruption": [item(*parts) for parts in robustness(newest, labels)],
@@ -158,7 +171,7 @@ def verdict(comparison: Comparison, key: str, rows: pd.DataFrame) -> str:
     ranked = ranked[ranked[metric].notna()]
     if ranked.empty:
         return f"No training under this protocol has the metric {metric}."
-    best = ranked.iloc[0]
+    best = ranked[ranked["verdict"] == "best"].iloc[0]
     unit = " %" if metric in PERCENT else ""
     images = comparison.protocols[key].get("test_images")
     measured = f"the {images:,} test images" if images else "the test images"
@@ -171,8 +184,8 @@ def verdict(comparison: Comparison, key: str, rows: pd.DataFrame) -> str:
         )
     seeds = f"{best['seeds']} seeds" if best["seeds"] > 1 else "one seed"
     sentences.append(
-        f"{best['label']}, {others}, has {tables.number(metric, best[metric])}{unit} {metric} on {measured} "
-        f"({seeds}{interval})."
+        f"{best['label']}, {others}, has {tables.number(metric, best[metric])}{unit} {metric.replace('_', ' ')}"
+        f"{f' on {measured}' if METRICS[metric].startswith('test/') else ''} ({seeds}{interval})."
     )
     tied, worse = (ranked[ranked["verdict"] == word] for word in ("tied", "worse"))
     if len(tied):
@@ -237,6 +250,8 @@ def table_row(comparison: Comparison, row: Mapping[str, Any], names: Sequence[st
             text, number = tables.verdict(comparison.metric, row), None
         elif name == "seeds":
             text, number = str(value), value
+        elif name == "pretrained":
+            text, number = {True: "yes", False: "no"}.get(value, ""), None
         else:
             format_as = comparison.metric if name in ("low", "high") else name
             text = tables.number(format_as, value, row.get(f"{name}_std"))
@@ -287,7 +302,7 @@ def p_value_matrix(comparison: Comparison, key: str, labels: Sequence[str]) -> t
     for pair in pairs.itertuples():
         matrix.loc[pair.first, pair.second] = matrix.loc[pair.second, pair.first] = pair.p_holm
     found = pairs[pairs["p_holm"] < SIGNIFICANT]
-    told = "; ".join(f"{pair.first} and {pair.second}" for pair in found.itertuples())
+    told = "; ".join(f"{pair.first} and {pair.second}: {tables.p_text(pair.p_holm)}" for pair in pairs.itertuples())
     caption = f"{len(found)} of {len(pairs)} pairs differ." if len(pairs) else "No pair could be tested."
     return charts.p_values(matrix, SIGNIFICANT), caption, told
 

@@ -84,11 +84,25 @@ def seed_weights(generator: np.random.Generator, resamples: int, seeds: int) -> 
     return 1 / seeds + (shares - 1 / seeds) * np.sqrt(seeds / (seeds - 1))
 
 
-def bootstrap_p_value(difference: float, drawn: np.ndarray) -> float:
-    """Two-sided p-value of a difference: how often resamples lie as far from it as it lies from zero."""
-    beyond = np.count_nonzero(np.abs(drawn - difference) >= abs(difference) - 1e-9)
-    # The difference itself counts as a draw, so that no p-value is zero.
-    return (beyond + 1) / (len(drawn) + 1)
+def bootstrap_p_value(first: np.ndarray, second: np.ndarray, drawn: np.ndarray) -> float:
+    """Two-sided p-value that two architectures err equally often, over other images and other seeds.
+
+    The difference in units of its deviation over resamples, against Student's t. How well that deviation is known
+    depends on how much of it comes from the few seeds: the degrees of freedom are those of Satterthwaite, "An
+    approximate distribution of estimates of variance components", Biometrics Bulletin 1946.
+
+    Args:
+        first, second: bool (seeds, N) of at least two seeds, which images each training answered wrong.
+        drawn: (resamples,), the difference of their error rates over `resample`.
+    """
+    rates = [runs.mean(1) for runs in (first, second)]
+    difference, variance = rates[0].mean() - rates[1].mean(), drawn.var()
+    if variance == 0:
+        return float(difference == 0)
+    of_seeds = [rate.var(ddof=1) / len(rate) for rate in rates]
+    uncertainty = sum(part**2 / (len(rate) - 1) for part, rate in zip(of_seeds, rates, strict=True))
+    freedom = variance**2 / uncertainty if uncertainty else np.inf
+    return float(2 * t.sf(abs(difference) / np.sqrt(variance), freedom))
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:

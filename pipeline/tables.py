@@ -30,31 +30,31 @@ WRITERS = {
 
 def show(comparison: Comparison) -> None:
     """Print the comparison, a table for each protocol, and its notes, at most WIDTH columns wide."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     # A pipe has no width of its own.
     console.width = min(WIDTH, console.width) if console.is_terminal else WIDTH
     for key, rows in comparison.groups():
-        table = Table(
-            title=title(comparison, key, rows),
-            title_style="bold",
-            title_justify="left",
-            box=SIMPLE_HEAD,
-            show_edge=False,
-            pad_edge=False,
-            padding=(0, 1, 0, 0),
-        )
         text = readable(comparison, rows)
-        for name in text.columns:
-            left = name in ("architecture", "verdict")
-            table.add_column(name, justify="left" if left else "right", no_wrap=name != "architecture")
-        for row, verdict in zip(text.itertuples(index=False), rows["verdict"], strict=True):
-            style = {"best": "bold green", "tied": "green"}.get(verdict)
-            table.add_row(*row, style=style)
+        # On a narrow terminal the last columns are left out rather than names and numbers cut.
+        tables = (rich_table(text.iloc[:, :count], rows) for count in range(len(text.columns), 1, -1))
+        unbounded = console.options.update(max_width=10 * WIDTH)
+        fitting = (table for table in tables if console.measure(table, options=unbounded).maximum <= console.width)
         console.print()
-        console.print(table)
+        console.print(title(comparison, key, rows), style="bold")
+        console.print(next(fitting, rich_table(text.iloc[:, :2], rows)))
     for note in notes(comparison):
-        console.print(f"[dim]·[/dim] {note}")
+        console.print(f"· {note}")
     console.print()
+
+
+def rich_table(text: pd.DataFrame, rows: pd.DataFrame) -> Table:
+    """The text as a table whose best rows stand out."""
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    for name in text.columns:
+        table.add_column(name, justify="left" if name in ("architecture", "verdict") else "right", no_wrap=True)
+    for cells, verdict in zip(text.itertuples(index=False), rows["verdict"], strict=True):
+        table.add_row(*cells, style={"best": "bold green", "tied": "green"}.get(verdict))
+    return table
 
 
 def markdown(comparison: Comparison) -> str:

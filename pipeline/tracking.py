@@ -7,7 +7,9 @@ import json
 import logging
 import os
 import platform
+import re
 import shlex
+import shutil
 import sys
 import tempfile
 import traceback
@@ -26,6 +28,7 @@ from mlflow.entities import Metric, Param, Run, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
+from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline import protocol
 from pipeline.config import TrainConfig, short_hash
@@ -60,13 +63,13 @@ def client() -> mlflow.MlflowClient:
     """
     for chatty in ("alembic", "mlflow.store", "mlflow.system_metrics", "mlflow.pyfunc", "mlflow.utils.environment"):
         logging.getLogger(chatty).setLevel(logging.ERROR)
-    connection = mlflow.MlflowClient()
     try:
+        connection = mlflow.MlflowClient()
         # Two processes that create the same SQLite file at once would get in each other's way.
         lock = f"mlflow-{getpass.getuser()}-{short_hash({'uri': mlflow.get_tracking_uri()})}.lock"
         with FileLock(Path(tempfile.gettempdir(), lock)):
             connection.search_experiments(max_results=1)
-    except (MlflowException, requests.RequestException, OSError) as error:
+    except (MlflowException, SQLAlchemyError, ImportError, requests.RequestException, OSError) as error:
         reason = str(error).splitlines()[0][:200]
         raise PipelineError(f"The tracking server at {mlflow.get_tracking_uri()} does not answer: {reason}") from error
     return connection
@@ -342,15 +345,16 @@ def trainings(experiment: str, filter_string: str = "", *, since_ms: int = 0) ->
     return pd.DataFrame(
         [
             {
+                **found.data.tags,
+                **{f"params.{name}": value for name, value in found.data.params.items()},
+                **found.data.metrics,
+                # Last, so that no tag can take their place.
                 "run_id": found.info.run_id,
                 "name": found.info.run_name,
                 # One that lacks its results is not finished, whatever its status says.
                 "status": found.info.status if found.info.status != "FINISHED" or is_finished(found) else "FAILED",
                 "artifact_uri": found.info.artifact_uri,
                 "tracking_uri": mlflow.get_tracking_uri(),
-                **{f"params.{name}": value for name, value in found.data.params.items()},
-                **found.data.tags,
-                **found.data.metrics,
             }
             for found in find_runs(experiment, " and ".join(wanted))
         ]
@@ -366,28 +370,37 @@ def trainings_of(study_id: str, filter_string: str = "", *, since_ms: int = 0) -
 def read_answers(training: Mapping[str, Any]) -> pd.DataFrame | None:
     """What a training answered to the test images, as `metrics.predictions_table` wrote it; None where it is gone."""
     content = read_artifact(training, "predictions.csv")
-    return None if content is None else pd.read_csv(io.BytesIO(content), dtype={"target": str, "prediction": str})
+    if content is None:
+        return None
+    try:
+        table = pd.read_csv(io.BytesIO(content), dtype={"target": str, "prediction": str})
+    except ValueError:
+        return None
+    return table if {"target", "prediction"} <= set(table.columns) else None
 
 
 def read_artifact(training: Mapping[str, Any], name: str) -> bytes | None:
     """The content of one of a training's artifacts; None where there is none or it cannot be had."""
     uri = f"{training['artifact_uri']}/{name}"
+    folder = training.get("only_within")
+    if isinstance(folder, str) and not Path(uri).resolve().is_relative_to(folder):
+        return None
     try:
         with tempfile.TemporaryDirectory() as folder:
             path = mlflow.artifacts.download_artifacts(uri, dst_path=folder, tracking_uri=training["tracking_uri"])
             return Path(path).read_bytes()
-    except (MlflowException, OSError):
+    except (MlflowException, ImportError, OSError):
         return None
 
 
-def trainings_elsewhere(place: str) -> pd.DataFrame:
-    """All trainings of another store, as `trainings` gives them, with its name in the column store.
+def trainings_elsewhere(place: str, filter_string: str = "", *, since_ms: int = 0) -> pd.DataFrame:
+    """The trainings of another store, as `trainings` gives them, with its name in the column store.
 
     Args:
         place: a folder with an mlflow.db, from which nothing outside it is read, or a tracking URI.
 
     Raises:
-        InputError: there is no such store.
+        InputError: there is no such store, or no training in it.
         PipelineError: it does not answer.
     """
     folder = Path(place).expanduser()
@@ -396,20 +409,27 @@ def trainings_elsewhere(place: str) -> pd.DataFrame:
     if not remote and not database.is_file():
         raise InputError(f"There is no mlflow.db in '{place}': give a folder that has one, or a tracking URI.")
     before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(place if remote else f"sqlite:///{database.resolve()}")
-    client.cache_clear()
-    try:
-        found = [trainings(experiment.experiment_id) for experiment in client().search_experiments()]
-    finally:
-        mlflow.set_tracking_uri(before)
+    with tempfile.TemporaryDirectory() as temporary:
+        if not remote:
+            # MLflow would bring an older database up to date where it lies.
+            shutil.copy(database, temporary)
+        mlflow.set_tracking_uri(place if remote else f"sqlite:///{temporary}/mlflow.db")
         client.cache_clear()
+        try:
+            experiments = client().search_experiments()
+            found = [trainings(entry.experiment_id, filter_string, since_ms=since_ms) for entry in experiments]
+        finally:
+            mlflow.set_tracking_uri(before)
+            client.cache_clear()
     table = pd.concat(found, ignore_index=True)
-    if not remote and len(table):
-        # Wherever the runs were made, their files are looked for where the folder is now.
-        table["artifact_uri"] = [
-            str(folder.resolve() / Path("mlruns", *Path(uri).parts[-3:])) for uri in table["artifact_uri"]
-        ]
-    return table.assign(store=place.split("://")[-1] if remote else folder.resolve().name)
+    if table.empty:
+        raise InputError(f"There is no training of this kind at {place}.")
+    if remote:
+        return table.assign(store=re.sub(r"^.*://(.*@)?", "", place))
+    # Wherever the runs were made, their files are looked for where the folder is now, and nowhere else.
+    folder = folder.resolve()
+    uris = [str(folder / Path("mlruns", *Path(uri).parts[-3:])) for uri in table["artifact_uri"]]
+    return table.assign(store=folder.name, artifact_uri=uris, only_within=str(folder / "mlruns"))
 
 
 def series(run_id: str, name: str) -> dict[int, float]:

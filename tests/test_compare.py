@@ -144,6 +144,34 @@ def test_the_terminal_shows_at_most_100_columns(capsys):
     assert "worse by 20.00 pp, p < 0.001" in out and "faster_rcnn †" in out and "mobilenet_v2 †" in out
 
 
+@pytest.mark.parametrize("width", [80, 60])
+@pytest.mark.parametrize("metric", ["accuracy", "loss", "train_s"])
+def test_a_narrow_terminal_shows_less_but_cuts_nothing(capsys, monkeypatch, metric, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setattr(tables, "WIDTH", width)
+    rows = [training(name, 10 + 200 * place, seed=seed, first=place)
+            for place, name in enumerate(["faster_rcnn", "mobilenet_v2"]) for seed in range(2)]  # fmt: skip
+    tables.show(compared(*rows, metric=metric))
+    table = capsys.readouterr().out.split("·")[0]
+    assert max(map(len, table.splitlines())) <= width
+    assert "faster_rcnn" in table and "mobilenet_v2" in table and "…" not in table
+
+
+def test_a_metric_that_not_every_seed_has_is_no_mean_and_no_verdict():
+    rows = [training(name, 10, seed=seed) for name in ("mlp", "cnn") for seed in range(3)]
+    rows[0]["time/to_99_s"] = 5.0
+    for row in rows[3:]:
+        row["time/to_99_s"] = 7.0 + len(row["run_id"])
+    found = compared(*rows, metric="to_99_s")
+    assert found.table["verdict"].tolist() == ["best", ""] and "nan" not in tables.markdown(found)
+    assert pd.isna(found.table.set_index("architecture").loc["mlp", "to_99_s"])
+
+
+def test_names_are_shown_as_they_are(capsys):
+    tables.show(compared(training("mlp", 10), training("cnn", 20, status="FAILED", name="cnn [/old]")))
+    assert "it failed: cnn [/old]" in capsys.readouterr().out
+
+
 def test_nothing_to_compare():
     with pytest.raises(InputError, match="no finished training"):
         compared()

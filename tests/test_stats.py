@@ -66,7 +66,7 @@ def test_calibration_error_of_one_who_is_always_half_sure():
 
 # --- Simulations ---------------------------------------------------------------------------------------------------
 
-IMAGES, REPETITIONS = 10_000, 200
+IMAGES, REPETITIONS = 10_000, 400
 
 
 def simulate(generator, chances: np.ndarray, seeds: int, spread: float) -> np.ndarray:
@@ -79,23 +79,38 @@ def p_value(first: np.ndarray, second: np.ndarray) -> float:
     if len(first) == 1:
         return stats.mcnemar(first[0], second[0])
     drawn = stats.resample([first, second], resamples=500)
-    return stats.bootstrap_p_value(second.mean() - first.mean(), drawn[1] - drawn[0])
+    return stats.bootstrap_p_value(first, second, drawn[0] - drawn[1])
 
 
-# Two seeds are left out: 86 % of such differences are found. A single run has no spread, as its test is about the run.
-@pytest.mark.parametrize(("seeds", "spread"), [(1, 0.0), (3, 0.05), (5, 0.1)])
-def test_identical_models_are_rarely_told_apart_and_half_a_point_is_found(seeds, spread):
-    alarms = found = 0
+# The spread is that of the error rate over seeds, as a share of it; a single run has none: its test is about the run.
+@pytest.mark.parametrize(("seeds", "spread"), [(1, 0.0), (2, 0.5), (3, 0.05), (3, 0.5), (5, 0.1)])
+def test_identical_models_are_rarely_told_apart(seeds, spread):
+    alarms = 0
     for repetition in range(REPETITIONS):
-        generator = np.random.default_rng([seeds, repetition])
-        # One image in a hundred on average; most are easy, a few are hard for everyone.
-        chances = generator.beta(0.05, 4.95, IMAGES)
+        generator, chances = images(seeds, repetition)
         first, same = (simulate(generator, chances, seeds, spread) for _ in range(2))
-        worse = simulate(generator, chances + 0.005, seeds, spread)
         alarms += p_value(first, same) < 0.05
-        found += p_value(first, worse) < 0.05
     assert alarms <= 0.05 * REPETITIONS
-    assert found >= 0.9 * REPETITIONS
+
+
+@pytest.mark.parametrize(("seeds", "spread"), [(1, 0.0), (3, 0.03), (5, 0.1)])
+def test_half_a_point_is_found(seeds, spread):
+    found = 0
+    for repetition in range(REPETITIONS // 2):
+        generator, chances = images(seeds, repetition)
+        better = simulate(generator, chances, seeds, spread)
+        worse = simulate(generator, chances + 0.005, seeds, spread)
+        found += p_value(better, worse) < 0.05
+    assert found >= 0.9 * REPETITIONS // 2
+
+
+def images(seeds: int, repetition: int) -> tuple[np.random.Generator, np.ndarray]:
+    """A source of chance, and the chance of each image to be answered wrong.
+
+    One image in a hundred on average: most are easy, a few are hard for everyone.
+    """
+    generator = np.random.default_rng([seeds, repetition])
+    return generator, generator.beta(0.05, 4.95, IMAGES)
 
 
 def test_resampling_draws_the_same_images_for_all():
