@@ -246,8 +246,6 @@ selection_options = options(
     click.option("--metric", default="accuracy", show_default=True, help="What they are judged by: a column."),
     click.option("--sort", default="", help="Column to sort by; the metric by default."),
 )
-
-
 # Options that leave trainings out, and what they are called on the page.
 NARROWING = {"filter_string": "filter", "since": "since"}
 
@@ -341,9 +339,8 @@ def select(
     if against:
         import pandas as pd
 
-        found = pd.concat(
-            [found, tracking.trainings_elsewhere(against, filter_string, since_ms=since_ms)], ignore_index=True
-        )
+        theirs = tracking.trainings_elsewhere(against, filter_string, since_ms=since_ms)
+        found = pd.concat([found, theirs], ignore_index=True)
         choices["sort"] = choices["sort"] or "architecture"
     return study_id, compare(found, tracking.read_answers, **choices)
 

@@ -105,7 +105,6 @@ def compare(trainings: pd.DataFrame, answers: Answers, *, metric: str = "accurac
             "There is no finished training to compare: run `mlflow run . -e train` or a study first."
             + "".join(f" {note}" for note in unfinished(trainings))
         )
-    # A seed trained twice with the same config gives the same numbers and counts once.
     # Trainings recorded before there was a protocol: what is known of it keeps them apart.
     known = done.reindex(columns=["dataset_sha256", "params.val_size", "params.limit"]).astype(object).fillna("")
     defaults = {
@@ -116,6 +115,7 @@ def compare(trainings: pd.DataFrame, answers: Answers, *, metric: str = "accurac
     }
     done = done.reindex(columns=done.columns.union([*METRICS.values(), *defaults]))
     done = done.astype(dict.fromkeys(defaults, object)).fillna(defaults)
+    # A seed trained twice with the same config gives the same numbers and counts once.
     done = done.drop_duplicates(["config_key", "store"])
     if done[METRICS[metric]].isna().all():
         raise InputError(f"No finished training has the metric {METRICS[metric]}: choose another --metric.")
@@ -191,7 +191,8 @@ def summarise(groups: Any) -> pd.DataFrame:
     spent = pd.DataFrame([json.loads(text) for text in table.pop("budget")], index=table.index)
     table = table.join(spent.reindex(columns=["epochs", "images_seen", "pretrained"]))
     table = table.rename(columns={"recipe_key": "recipe"})
-    table["parameters"] = table["parameters"].astype("Int64")
+    if table["parameters"].notna().all():
+        table["parameters"] = table["parameters"].astype(int)
     # A row's name within its protocol: no longer than it takes to tell it from the others.
     label = table["architecture"]
     label = label + table["store"].map(lambda store: f" ({store})" if store else "")

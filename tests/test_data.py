@@ -112,7 +112,7 @@ def test_labels_that_do_not_match(tmp_path, labels, says):
 
 def test_a_test_label_that_training_lacks(tmp_path):
     folder = write_idx_folder(tmp_path / "broken")
-    (folder / "t10k-labels-idx1-ubyte.gz").write_bytes(idx_bytes(np.full(40, 10)))
+    (folder / "t10k-labels-idx1-ubyte.gz").write_bytes(idx_bytes(np.full(20, 10)))
     with pytest.raises(InputError, match="has the label 10, but there are 10 classes"):
         data.load(str(folder), tmp_path)
 
