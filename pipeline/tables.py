@@ -20,6 +20,7 @@ DETECTOR_NOTE = (
     "† A detector: the class of its best box in an image counts for accuracy and F1. Its loss is the cross-entropy of "
     "its boxes' scores, another quantity than a classifier's."
 )
+COUNTS = ("parameters", "flops", "threads", "epochs", "images_seen")
 WRITERS = {
     ".csv": lambda comparison, path: comparison.table.to_csv(path, index=False),
     ".md": lambda comparison, path: path.write_text(markdown(comparison) + "\n"),
@@ -132,12 +133,12 @@ def shown(row: Mapping[str, Any]) -> str:
 
 
 def number(name: str, value: float, deviation: float | None = None) -> str:
-    """A value of a column as text: percentages to two decimals, anything else to three digits, whole parts whole."""
+    """A value of a column as text: percentages to two decimals, counts whole, anything else to at least three digits."""
     if pd.isna(value):
         return ""
     scale = 100 if name in PERCENT else 1
     size = math.floor(math.log10(abs(value))) if value else 0
-    decimals = 2 if name in PERCENT else max(0, 2 - size)
+    decimals = 2 if name in PERCENT else 0 if name in COUNTS else max(0, 2 - size)
     spread = "" if deviation is None or pd.isna(deviation) else f" ±{deviation * scale:,.{decimals}f}"
     return f"{value * scale:,.{decimals}f}{spread}"
 
