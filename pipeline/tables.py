@@ -133,7 +133,7 @@ def shown(row: Mapping[str, Any]) -> str:
 
 
 def number(name: str, value: float, deviation: float | None = None) -> str:
-    """A value of a column as text: percentages to two decimals, counts whole, anything else to at least three digits."""
+    """A value of a column as text: percentages to two decimals, counts whole, others to at least three digits."""
     if pd.isna(value):
         return ""
     scale = 100 if name in PERCENT else 1
