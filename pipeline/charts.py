@@ -4,6 +4,7 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from html import escape
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -91,9 +92,14 @@ def trade_off(
     known = rows[rows[cost].notna() & rows[metric].notna()]
     for row in known.to_dict("records"):
         look = style[row["label"]]
-        errors = None if pd.isna(row["low"]) else [[row[metric] - row["low"]], [row["high"] - row[metric]]]
         axis.errorbar(
-            row[cost], row[metric], yerr=errors, fmt=look["marker"], color=look["color"], capsize=3, label=row["label"]
+            row[cost],
+            row[metric],
+            yerr=error_bar(row, metric),
+            fmt=look["marker"],
+            color=look["color"],
+            capsize=3,
+            label=row["label"],
         )
     front = pareto(known[cost].to_numpy(), (1 if higher else -1) * known[metric].to_numpy())
     axis.plot(known[cost].to_numpy()[front], known[metric].to_numpy()[front], color=GRID, linestyle=":", zorder=0)
@@ -102,6 +108,11 @@ def trade_off(
         shares(axis, stretched=True)
     axis.legend(fontsize=8, framealpha=0)
     return figure
+
+
+def error_bar(row: Mapping[str, Any], metric: str) -> list[list[float]] | None:
+    """How far a row's 95 % interval reaches to either side of its metric; none where it has no interval."""
+    return None if pd.isna(row["low"]) else [[row[metric] - row["low"]], [row["high"] - row[metric]]]
 
 
 def pareto(costs: np.ndarray, scores: np.ndarray) -> np.ndarray:
@@ -117,8 +128,9 @@ def forest(rows: pd.DataFrame, metric: str, *, name: str, share: bool, best: flo
     style = styles(list(rows["label"]))
     for position, row in enumerate(rows.to_dict("records")):
         look = style[row["label"]]
-        errors = None if pd.isna(row["low"]) else [[row[metric] - row["low"]], [row["high"] - row[metric]]]
-        axis.errorbar(row[metric], position, xerr=errors, fmt=look["marker"], color=look["color"], capsize=4)
+        axis.errorbar(
+            row[metric], position, xerr=error_bar(row, metric), fmt=look["marker"], color=look["color"], capsize=4
+        )
     axis.axvline(best, color=GRID, linestyle=":", zorder=0)
     axis.set_yticks(range(len(rows)), rows["label"])
     axis.invert_yaxis()

@@ -194,11 +194,16 @@ def summarise(groups: Any) -> pd.DataFrame:
     if table["parameters"].notna().all():
         table["parameters"] = table["parameters"].astype(int)
     # A row's name within its protocol: no longer than it takes to tell it from the others.
-    label = table["architecture"]
-    label = label + table["store"].map(lambda store: f" ({store})" if store else "")
+    label = table["architecture"] + in_store(table)
     repeated = pd.concat([table["protocol"], label], axis=1).duplicated(keep=False)
     table["label"] = label.where(~repeated, label + " " + table["recipe"].str[:6])
     return table
+
+
+def in_store(rows: pd.DataFrame) -> pd.Series:
+    """What tells rows of another store from one's own, to be put behind their names."""
+    stores = rows.reindex(columns=["store"])["store"].astype(object).fillna("")
+    return stores.map(lambda store: f" ({store})" if store else "")
 
 
 def known_values(runs: Iterable[Mapping[str, Any]], metric: str) -> list[float]:
@@ -378,13 +383,7 @@ def unfinished(trainings: pd.DataFrame) -> list[str]:
     notes = []
     for status, text in (("FAILED", "failed"), ("KILLED", "was interrupted"), ("RUNNING", "is still running")):
         there = left[left["status"] == status]
-        store = (
-            there.reindex(columns=["store"])["store"]
-            .astype(object)
-            .fillna("")
-            .map(lambda name: f" ({name})" if name else "")
-        )
-        names = (there["name"] + store).unique()
+        names = (there["name"] + in_store(there)).unique()
         if len(names):
             shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
             notes.append(f"Not in the table, as it {text}: {shown}.")

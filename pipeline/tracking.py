@@ -382,8 +382,8 @@ def read_answers(training: Mapping[str, Any]) -> pd.DataFrame | None:
 def read_artifact(training: Mapping[str, Any], name: str) -> bytes | None:
     """The content of one of a training's artifacts; None where there is none or it cannot be had."""
     uri = f"{training['artifact_uri']}/{name}"
-    folder = training.get("only_within")
-    if isinstance(folder, str) and not Path(uri).resolve().is_relative_to(folder):
+    allowed = training.get("only_within")
+    if isinstance(allowed, str) and not Path(uri).resolve().is_relative_to(allowed):
         return None
     try:
         with tempfile.TemporaryDirectory() as folder:
