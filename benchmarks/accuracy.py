@@ -21,7 +21,7 @@ from mlflow.entities import Run
 
 from benchmarks import runs
 from benchmarks.reference import plain_rates, write_mnist
-from pipeline import cli, data, tracking
+from pipeline import cli, data, registry
 from pipeline.files import default_root
 
 
@@ -160,7 +160,7 @@ def trainings(name: str, images: data.Dataset, seeds: int, epochs: int | None) -
     source = "none"
     if name == FROZEN:
         features = runs.finished("mobilenet_v2", data.load(FEATURES_FROM, default_root()))
-        source = f"models:/{FEATURES_FROM}-mobilenet_v2/{tracking.registered_version(features.info.run_id)}"
+        source = f"models:/{FEATURES_FROM}-mobilenet_v2/{registry.version_of(features.info.run_id).version}"
     for seed in range(seeds):
         yield runs.finished(name.split()[0], images, seed=seed, source=source, **overrides)
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from benchmarks import runs
 from models.faster_rcnn import FasterRCNN
-from pipeline import bundle, cli, data, tracking
+from pipeline import bundle, cli, data, registry
 from pipeline.scenes import singles
 
 LEAST = {"test/accuracy": 0.985, "test/map_50": 0.97, "test/map": 0.80}
@@ -50,7 +50,7 @@ def main(dataset: str, epochs: int | None, rounds: int) -> None:
     print(scores.to_markdown(index=False, disable_numparse=True))
 
     with tempfile.TemporaryDirectory() as folder:
-        weights = tracking.download_weights(f"runs:/{run.info.run_id}/model", Path(folder))
+        weights = registry.download_weights(f"runs:/{run.info.run_id}/model", Path(folder))
         state, _ = bundle.read_weights(weights, model="faster_rcnn")
     print(
         f"\nMedian of {rounds} rounds in turn on {torch.get_num_threads()} threads, single images in batches of "

@@ -23,6 +23,12 @@ class InputError(PipelineError):
     exit_code = 2
 
 
+class Refusal(PipelineError):
+    """What could be done and should not be, as a promotion without evidence."""
+
+    exit_code = 3
+
+
 class Interrupted(BaseException):
     """Ctrl-C or SIGTERM. No `Exception`, so that nothing that recovers from failures swallows it."""
 

@@ -1,4 +1,6 @@
-"""The only module that talks to MLflow, apart from serve.py, which MLflow itself loads."""
+"""Runs in MLflow: how they are opened, written and read. Registered models are in registry.py; no other module, but for
+serve.py, which MLflow itself loads, imports mlflow.
+"""
 
 import functools
 import getpass
@@ -20,14 +22,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import mlflow
-import numpy as np
 import pandas as pd
 import requests
 from filelock import FileLock
 from mlflow.entities import Metric, Param, Run, RunTag, ViewType
 from mlflow.exceptions import MlflowException
-from mlflow.models import ModelSignature
-from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
 from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline import protocol
@@ -45,9 +44,6 @@ STUDY_KEY, CONFIG_KEY, RECIPE_KEY = "study_key", "config_key", "recipe_key"
 OWNER, FAILURE = "owner", "failure"
 PARENT = "mlflow.parentRunId"
 
-SERVED_PACKAGES = ("mlflow", "torch", "torchvision", "numpy", "pandas", "safetensors")
-# Boxes that a served detector keeps to itself unless asked for them: more likely wrong than right.
-LEAST_SERVED_SCORE = 0.5
 # MLflow's limit; the whole hash stands in a tag.
 DIGEST_LENGTH = 36
 LONGEST_TAG = 5000
@@ -210,52 +206,6 @@ def mark_failed(run_id: str, reason: str) -> None:
 def logged_epochs(run_id: str) -> set[int]:
     """The epochs whose metrics the server has."""
     return {metric.step for metric in client().get_metric_history(run_id, "val/loss")}
-
-
-def log_model(bundle: Path, *, registered_name: str, example: np.ndarray, task: str, classes: int) -> str:
-    """Log the model in the open run and register it.
-
-    Args:
-        bundle: folder made by `pipeline.bundle.write`.
-        example: uint8 images (N, H, W).
-        task, classes: what the answers are: see serve.py.
-
-    Returns:
-        the registered version.
-    """
-    # An object tensor reaches serve.py as it is; one of uint8 would be cut to whole numbers by MLflow's server.
-    inputs = Schema([TensorSpec(np.dtype(object), (-1,))])
-    if task == "detection":
-        sides = [ColSpec("double", side) for side in ("x1", "y1", "x2", "y2")]
-        table = Schema([ColSpec("long", "image"), *sides, ColSpec("string", "label"), ColSpec("double", "score")])
-        signature = ModelSignature(inputs, table, ParamSchema([ParamSpec("min_score", "double", LEAST_SERVED_SCORE)]))
-        size = "N, H, W"
-    else:
-        signature = ModelSignature(inputs, Schema([TensorSpec(np.dtype(np.float32), (-1, classes))]))
-        size = f"N, {example.shape[1]}, {example.shape[2]}"
-    info = mlflow.pyfunc.log_model(
-        name="model",
-        python_model=str(Path(__file__).with_name("serve.py")),
-        artifacts={"bundle": str(bundle)},
-        pip_requirements=[f"{package}=={version(package)}" for package in SERVED_PACKAGES],
-        signature=signature,
-        input_example=example,
-        registered_model_name=registered_name,
-        metadata={"input": f"uint8 ({size}), 0 black to 255 white"},
-    )
-    return str(info.registered_model_version)
-
-
-def registered_version(run_id: str) -> str | None:
-    """The version already registered from this run, if any."""
-    found = client().search_model_versions(f"run_id = '{run_id}'")
-    return str(found[0].version) if found else None
-
-
-def describe_model(name: str, version: str, text: str) -> None:
-    """Give a registered version its description; the model as a whole has that of its newest version."""
-    client().update_model_version(name, version, text)
-    client().update_registered_model(name, text)
 
 
 # --- Reading -------------------------------------------------------------------------------------------------------
@@ -452,25 +402,6 @@ def get_run(run_id: str) -> Run:
 def log_artifacts(run_id: str, folder: Path, name: str | None = None) -> None:
     """Copy a folder's content to a run."""
     client().log_artifacts(run_id, str(folder), name)
-
-
-def download_weights(uri: str, folder: Path) -> Path:
-    """Fetch the weights file of a registered model made by this project.
-
-    Raises:
-        InputError: there is no such model, or another program made it.
-    """
-    try:
-        model = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder)))
-    except (MlflowException, OSError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise InputError(
-            f"The registered model {uri} cannot be loaded from {mlflow.get_tracking_uri()}: {reason}."
-        ) from error
-    found = list(model.rglob("weights.safetensors"))
-    if not found:
-        raise InputError(f"The registered model {uri} was not made by this project: it has no weights.safetensors.")
-    return found[0]
 
 
 def where_to_look(run_id: str) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor, nn
 
-from pipeline import bundle, card, corruption, cost, data, figures, metrics, protocol, tracking
+from pipeline import bundle, card, corruption, cost, data, figures, metrics, protocol, registry, tracking
 from pipeline.checkpoint import Checkpoint
 from pipeline.config import TrainConfig
 from pipeline.data import Dataset, ImageSet, Splits
@@ -183,7 +183,8 @@ def record(result: Result, training: Training, dataset: Dataset, splits: Splits,
         **{f"cost/{name}": value for name, value in result.cost.items()},
     }
     registered_name = f"{config.dataset}-{config.model}"
-    version = tracking.registered_version(run_id)
+    registered = registry.version_of(run_id)
+    version = registered.version if registered else None
     with tempfile.TemporaryDirectory() as temporary:
         report = Path(temporary, "report")
         report.mkdir()
@@ -193,7 +194,7 @@ def record(result: Result, training: Training, dataset: Dataset, splits: Splits,
             folder = Path(temporary, "bundle")
             folder.mkdir()
             bundle.write(folder, config=config, model=training.model, images=dataset.test)
-            version = tracking.log_model(
+            version = registry.log_model(
                 folder,
                 registered_name=registered_name,
                 example=dataset.test.images[:2],
@@ -214,7 +215,7 @@ def record(result: Result, training: Training, dataset: Dataset, splits: Splits,
         best_epoch=training.best.index,
         machine=cost.machine(training.device),
     )
-    tracking.describe_model(registered_name, version, model_card)
+    registry.describe(registered_name, version, model_card)
     robustness = {f"corruption/{name}": curve for name, curve in result.robustness.items()}
     tracking.log_results(run_id, final | {"time/total_s": total_s}, robustness, time_ms=now_ms())
 

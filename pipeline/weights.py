@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 import models
-from pipeline import bundle, tracking
+from pipeline import bundle, registry
 from pipeline.config import PUBLISHED
 from pipeline.errors import WITHOUT_NETWORK, InputError, first_line
 from pipeline.network import impatient_sockets
@@ -36,7 +36,7 @@ def load(
         return _published(model, model_args), {}
     if source.startswith("models:/"):
         with tempfile.TemporaryDirectory() as folder:
-            return bundle.read_weights(tracking.download_weights(source, Path(folder)), model=model)
+            return bundle.read_weights(registry.download_weights(source, Path(folder)), model=model)
     return bundle.read_weights(Path(source).expanduser(), model=model)
 
 

@@ -1,0 +1,275 @@
+"""Registered models in MLflow: how they are written, found, described, and loaded from a registry that is trusted."""
+
+import functools
+import getpass
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version as installed
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import mlflow
+import numpy as np
+from filelock import FileLock
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model, ModelSignature
+from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
+
+from pipeline.config import short_hash
+from pipeline.errors import InputError, Refusal, first_line
+from pipeline.tracking import client
+
+if TYPE_CHECKING:
+    from torch import nn
+
+CHAMPION, PREVIOUS = "champion", "previous-champion"
+# In a list of trusted registries: the one that the environment names.
+CONFIGURED = "configured"
+
+SERVED_PACKAGES = ("mlflow", "torch", "torchvision", "numpy", "pandas", "safetensors")
+# Boxes that a served detector keeps to itself unless asked for them: more likely wrong than right.
+LEAST_SERVED_SCORE = 0.5
+
+
+@dataclass(frozen=True)
+class RegisteredModel:
+    """A loaded model.
+
+    Attributes:
+        uri: `models:/NAME/VERSION`, or where else it was loaded from.
+        version: its entry in the registry, None where it is not in one.
+        architecture, task, classes: as it was trained.
+        shape: height and width of its images; None, None where it takes any.
+        network: from images (N, H, W) with values 0 to 255 to logits (N, classes), or to boxes (N, K, 6) as
+            `models/faster_rcnn.py` describes them.
+        answer: the same for uint8 arrays, in batches and checked, without a gradient.
+    """
+
+    uri: str
+    version: ModelVersion | None
+    architecture: str
+    task: str
+    classes: tuple[str, ...]
+    shape: tuple[int, int] | tuple[None, None]
+    network: "nn.Module"
+    answer: Callable[[np.ndarray], np.ndarray]
+
+    @property
+    def label(self) -> str:
+        """What people call it."""
+        return f"{self.version.name} version {self.version.version}" if self.version else self.uri
+
+
+# --- Writing -------------------------------------------------------------------------------------------------------
+
+
+def log_model(bundle: Path, *, registered_name: str, example: np.ndarray, task: str, classes: int) -> str:
+    """Log the model in the open run and register it.
+
+    Args:
+        bundle: folder made by `pipeline.bundle.write`.
+        example: uint8 images (N, H, W).
+        task, classes: what the answers are: see serve.py.
+
+    Returns:
+        the registered version.
+    """
+    # An object tensor reaches serve.py as it is; one of uint8 would be cut to whole numbers by MLflow's server.
+    inputs = Schema([TensorSpec(np.dtype(object), (-1,))])
+    if task == "detection":
+        sides = [ColSpec("double", side) for side in ("x1", "y1", "x2", "y2")]
+        table = Schema([ColSpec("long", "image"), *sides, ColSpec("string", "label"), ColSpec("double", "score")])
+        signature = ModelSignature(inputs, table, ParamSchema([ParamSpec("min_score", "double", LEAST_SERVED_SCORE)]))
+        size = "N, H, W"
+    else:
+        signature = ModelSignature(inputs, Schema([TensorSpec(np.dtype(np.float32), (-1, classes))]))
+        size = f"N, {example.shape[1]}, {example.shape[2]}"
+    info = mlflow.pyfunc.log_model(
+        name="model",
+        python_model=str(Path(__file__).with_name("serve.py")),
+        artifacts={"bundle": str(bundle)},
+        pip_requirements=[f"{package}=={installed(package)}" for package in SERVED_PACKAGES],
+        signature=signature,
+        input_example=example,
+        registered_model_name=registered_name,
+        metadata={"input": f"uint8 ({size}), 0 black to 255 white"},
+    )
+    return str(info.registered_model_version)
+
+
+def describe(name: str, version: str, text: str) -> None:
+    """Give a version its description; the model as a whole has that of its champion, or of its newest version."""
+    client().update_model_version(name, version, text)
+    champion = aliased(name, CHAMPION)
+    if champion is None or champion.version == version:
+        client().update_registered_model(name, text)
+
+
+def tag(name: str, version: str, tags: Mapping[str, str]) -> None:
+    """Give a version tags."""
+    for key, value in tags.items():
+        client().set_model_version_tag(name, version, key, value)
+
+
+@contextmanager
+def locked(name: str) -> Iterator[None]:
+    """Keep other processes of this machine from changing a model's aliases within the block."""
+    key = short_hash({"uri": mlflow.get_registry_uri(), "name": name})
+    with FileLock(Path(tempfile.gettempdir(), f"mlflow-{getpass.getuser()}-{key}.lock")):
+        yield
+
+
+def crown(name: str, version: str, *, former: str | None) -> None:
+    """Make a version the champion and the former one, if any, the previous champion.
+
+    In this order: whoever is cut in between leaves the former champion in its place.
+    """
+    if former:
+        client().set_registered_model_alias(name, PREVIOUS, former)
+    client().set_registered_model_alias(name, CHAMPION, version)
+
+
+# --- Finding -------------------------------------------------------------------------------------------------------
+
+
+def version_of(run_id: str) -> ModelVersion | None:
+    """The version registered from this run, if any."""
+    return next(iter(client().search_model_versions(f"run_id = '{run_id}'")), None)
+
+
+def names() -> list[str]:
+    """All registered models."""
+    found, token = [], None
+    while token is None or token:
+        page = client().search_registered_models(max_results=100, page_token=token)
+        found += [model.name for model in page]
+        token = page.token or ""
+    return found
+
+
+def aliased(name: str, alias: str) -> ModelVersion | None:
+    """The version of a registered model that has this alias."""
+    try:
+        return client().get_model_version_by_alias(name, alias)
+    except MlflowException:
+        return None
+
+
+def champions() -> list[ModelVersion]:
+    """Every registered model's champion."""
+    found = (aliased(name, CHAMPION) for name in names())
+    return [version for version in found if version]
+
+
+def find(uri: str) -> ModelVersion:
+    """The version that `models:/NAME@ALIAS`, `models:/NAME/VERSION` or `models:/NAME/latest` means now.
+
+    Raises:
+        InputError: there is none; the text says what there is.
+    """
+    match = re.fullmatch(r"models:/([^/@]+)(?:@([^/@]+)|/(\d+|latest))", uri)
+    if not match:
+        raise InputError(f"'{uri}' names no registered model: write models:/NAME@ALIAS or models:/NAME/VERSION.")
+    name, alias, number = match.groups()
+    try:
+        if number == "latest":
+            versions = client().search_model_versions(f"name = '{name}'")
+            found = max(versions, key=lambda version: int(version.version), default=None)
+        else:
+            found = client().get_model_version(name, number) if number else aliased(name, alias)
+    except MlflowException:
+        found = None
+    if found:
+        return found
+    there = names()
+    if name not in there:
+        known = f"there are {', '.join(there)}" if there else "nothing is registered there yet"
+        raise InputError(f"There is no registered model '{name}' at {mlflow.get_registry_uri()}: {known}.")
+    aliases = [f"@{alias}" for alias in client().get_registered_model(name).aliases]
+    numbers = sorted(int(version.version) for version in client().search_model_versions(f"name = '{name}'"))
+    has = ", ".join([*aliases, f"the versions {numbers[0]} to {numbers[-1]}" if numbers else "no version"])
+    hint = f": promote one with `mlflow run . -e promote -P model={name}`" if alias == CHAMPION else ""
+    raise InputError(f"There is no {uri}; {name} has {has}{hint}.")
+
+
+# --- Loading -------------------------------------------------------------------------------------------------------
+
+
+def check_trust(uri: str, trusted: Sequence[str]) -> None:
+    """Refuse models from elsewhere than the trusted registries: loading one runs the code that came with it.
+
+    Raises:
+        Refusal: it is not trusted.
+    """
+    configured = mlflow.get_registry_uri()
+    registered = re.match(r"(models|runs):/(?!/)", uri)
+    home = configured if registered else uri if "://" in uri else str(Path(uri).expanduser().resolve())
+    allowed = [configured if place == CONFIGURED else place for place in trusted]
+    allowed = [place if "://" in place else str(Path(place).expanduser().resolve()) for place in allowed]
+    if not any(home == place or home.startswith(f"{place.rstrip('/')}/") for place in allowed):
+        raise Refusal(
+            f"Loading {uri} would run code that came with it, and {home} is not trusted: "
+            f"add it with --trust if it is (trusted: {', '.join(allowed)})."
+        )
+
+
+def download(uri: str, folder: Path) -> Path:
+    """Fetch a model made by this project; nothing of it is run.
+
+    Raises:
+        InputError: there is no such model, or another program made it.
+    """
+    try:
+        model = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder)))
+    except (MlflowException, OSError) as error:
+        raise InputError(
+            f"The registered model {uri} cannot be loaded from {mlflow.get_tracking_uri()}: {first_line(error)}."
+        ) from error
+    if not list(model.glob("artifacts/*/weights.safetensors")):
+        raise InputError(f"The registered model {uri} was not made by this project: it has no weights.safetensors.")
+    return model
+
+
+def download_weights(uri: str, folder: Path) -> Path:
+    """Fetch the weights file of a registered model, as `download` does."""
+    return next(download(uri, folder).glob("artifacts/*/weights.safetensors"))
+
+
+def load(uri: str, *, trusted: Sequence[str] = (CONFIGURED,)) -> RegisteredModel:
+    """Load a model that this project registered; an alias is resolved once.
+
+    Args:
+        uri: `models:/NAME@ALIAS`, `models:/NAME/VERSION`, `runs:/ID/model`, or a folder with a model.
+        trusted: registries and folders whose models' code may run.
+
+    Raises:
+        Refusal: it comes from elsewhere.
+        InputError: there is no such model, or another program made it.
+    """
+    check_trust(uri, trusted)
+    version = find(uri) if uri.startswith("models:/") else None
+    uri = f"models:/{version.name}/{version.version}" if version else uri
+    with tempfile.TemporaryDirectory() as folder:
+        path = download(uri, Path(folder))
+        # Of other kinds of model MLflow would unpickle a file.
+        if "model_code_path" not in Model.load(path).flavors.get("python_function", {}):
+            raise InputError(f"The registered model {uri} was not made by this project: it has no code of its own.")
+        served = mlflow.pyfunc.load_model(str(path)).unwrap_python_model()
+    return RegisteredModel(
+        uri=uri,
+        version=version,
+        architecture=served.about["model"],
+        task=served.about["task"],
+        classes=tuple(served.about["classes"]),
+        shape=served.shape,
+        network=served.network,
+        answer=functools.partial(_answer, served),
+    )
+
+
+def _answer(served: object, images: np.ndarray) -> np.ndarray:
+    return served.found(images).numpy()
