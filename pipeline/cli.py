@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 import models
-from pipeline.errors import InputError, Interrupted, PipelineError
+from pipeline.errors import InputError, Interrupted, PipelineError, Refusal
 from pipeline.files import ROOT_VARIABLE, default_root
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
@@ -63,6 +63,11 @@ def options(*decorators: Callable) -> Callable:
 def auto(name: str, kind: Any, text: str) -> Callable:
     """An option whose default leaves the choice to the recipe or the machine."""
     return click.option(name, type=Auto(kind), default="auto", show_default=True, help=text)
+
+
+def switch(name: str, text: str) -> Callable:
+    """An option that is either on or off, also when the launcher gives it a value: -P resume=true."""
+    return click.option(name, type=bool, is_flag=False, flag_value=True, default=False, show_default=True, help=text)
 
 
 root_option = click.option(
@@ -180,15 +185,7 @@ def prepare(dataset: str, root: Path) -> None:
 @click.option("--weights", type=Auto(str), default="auto", show_default=True, help=f"{WEIGHTS}.")
 @click.option("--model-args", default="", help="Constructor arguments: kernel_size=5,dropout=0.3.")
 @click.option("--task-args", default="", help="Arguments of the task: label_smoothing=0.1, for a detector canvas=96.")
-@click.option(
-    "--resume",
-    type=bool,
-    is_flag=False,
-    flag_value=True,
-    default=False,
-    show_default=True,
-    help="Continue the last interrupted training of exactly these options, if there is one.",
-)
+@switch("--resume", "Continue the last interrupted training of exactly these options, if there is one.")
 @root_option
 @recipe_options
 def train(
@@ -301,6 +298,44 @@ def report(output: str, **selection: Any) -> None:
         click.echo(f"Look at it: {tracking.where_to_look(study_id)}")
 
 
+@commands.command()
+@click.option("--study", default="latest", show_default=True, help="Run id of a study.")
+@click.option(
+    "--model",
+    default="best",
+    show_default=True,
+    help="best of the study, an architecture of it, all of them, or a registered model, its newest version.",
+)
+@click.option(
+    "--version", type=Auto(click.IntRange(1)), default="auto", show_default=True, help="Of the registered model."
+)
+@switch("--allow-tie", "Also promote what is tied with the champion and needs fewer FLOPs an answer.")
+@switch("--rollback", "Swap champion and previous champion of the model.")
+@switch("--dry-run", "Show the decision without writing anything.")
+def promote(study: str, model: str, version: int | None, allow_tie: bool, rollback: bool, dry_run: bool) -> None:
+    """Make a registered model its name's champion, if there is evidence that it is better."""
+    from pipeline import promotion
+
+    catch_signals()
+    refusals = []
+    versions = find_versions(study, model, version)
+    for candidate in versions:
+        try:
+            if rollback:
+                done = promotion.roll_back(candidate.name, dry_run=dry_run)
+            else:
+                done = promotion.promote(candidate, allow_tie=allow_tie, dry_run=dry_run)
+            click.echo(done)
+        except Refusal as refusal:
+            refusals.append(refusal)
+            if len(versions) > 1:
+                click.echo(f"{candidate}: {refusal}", err=True)
+    if len(versions) > 1 and refusals:
+        raise Refusal(f"{len(refusals)} of {len(versions)} were not promoted.")
+    if refusals:
+        raise refusals[0]
+
+
 # --- What the commands share ---------------------------------------------------------------------------------------
 
 
@@ -319,6 +354,22 @@ def find_study(study: str) -> str:
     if found := tracking.find_study(tracking.current_experiment()):
         return found.info.run_id
     raise InputError("There is no study to compare yet: run `mlflow run .` first, or give --experiment.")
+
+
+def find_versions(study: str, model: str, version: int | None) -> list[Any]:
+    """The registered versions that `promote` is to judge."""
+    from pipeline import promotion, registry, tracking
+    from pipeline.compare import compare
+
+    if model not in ("best", "all", *models.names()):
+        return [registry.find(f"models:/{model}/{version or 'latest'}")]
+    if version:
+        raise InputError(f"--version {version} needs the --model it belongs to: a registered model.")
+    trainings = promotion.best_trainings(compare(tracking.trainings_of(find_study(study)), tracking.read_answers))
+    if model in models.names() and model not in trainings:
+        raise InputError(f"The study has no finished training of {model}: it has {', '.join(trainings)}.")
+    chosen = list(trainings) if model == "all" else [next(iter(trainings)) if model == "best" else model]
+    return [promotion.find_candidate(trainings[name]) for name in chosen]
 
 
 def select(

@@ -36,6 +36,30 @@ LEAST_SERVED_SCORE = 0.5
 
 
 @dataclass(frozen=True)
+class Version:
+    """An entry in the registry: its model's name, its number there, the run that made it, its description."""
+
+    name: str
+    number: str
+    run_id: str
+    model_id: str
+    description: str
+
+    @classmethod
+    def of(cls, entry: ModelVersion) -> "Version":
+        """From MLflow's, whose number is text or not, as the store has it."""
+        return cls(entry.name, str(entry.version), entry.run_id, entry.model_id, entry.description or "")
+
+    @property
+    def uri(self) -> str:
+        """Where it is, whatever alias it has."""
+        return f"models:/{self.name}/{self.number}"
+
+    def __str__(self) -> str:
+        return f"{self.name} version {self.number}"
+
+
+@dataclass(frozen=True)
 class RegisteredModel:
     """A loaded model.
 
@@ -50,7 +74,7 @@ class RegisteredModel:
     """
 
     uri: str
-    version: ModelVersion | None
+    version: Version | None
     architecture: str
     task: str
     classes: tuple[str, ...]
@@ -61,7 +85,7 @@ class RegisteredModel:
     @property
     def label(self) -> str:
         """What people call it."""
-        return f"{self.version.name} version {self.version.version}" if self.version else self.uri
+        return str(self.version or self.uri)
 
 
 # --- Writing -------------------------------------------------------------------------------------------------------
@@ -105,7 +129,7 @@ def describe(name: str, version: str, text: str) -> None:
     """Give a version its description; the model as a whole has that of its champion, or of its newest version."""
     client().update_model_version(name, version, text)
     champion = aliased(name, CHAMPION)
-    if champion is None or champion.version == version:
+    if champion is None or champion.number == version:
         client().update_registered_model(name, text)
 
 
@@ -136,9 +160,9 @@ def crown(name: str, version: str, *, former: str | None) -> None:
 # --- Finding -------------------------------------------------------------------------------------------------------
 
 
-def version_of(run_id: str) -> ModelVersion | None:
+def version_of(run_id: str) -> Version | None:
     """The version registered from this run, if any."""
-    return next(iter(client().search_model_versions(f"run_id = '{run_id}'")), None)
+    return next(map(Version.of, client().search_model_versions(f"run_id = '{run_id}'")), None)
 
 
 def names() -> list[str]:
@@ -151,21 +175,26 @@ def names() -> list[str]:
     return found
 
 
-def aliased(name: str, alias: str) -> ModelVersion | None:
+def versions(name: str) -> list[Version]:
+    """All versions of a registered model."""
+    return list(map(Version.of, client().search_model_versions(f"name = '{name}'")))
+
+
+def aliased(name: str, alias: str) -> Version | None:
     """The version of a registered model that has this alias."""
     try:
-        return client().get_model_version_by_alias(name, alias)
+        return Version.of(client().get_model_version_by_alias(name, alias))
     except MlflowException:
         return None
 
 
-def champions() -> list[ModelVersion]:
+def champions() -> list[Version]:
     """Every registered model's champion."""
     found = (aliased(name, CHAMPION) for name in names())
     return [version for version in found if version]
 
 
-def find(uri: str) -> ModelVersion:
+def find(uri: str) -> Version:
     """The version that `models:/NAME@ALIAS`, `models:/NAME/VERSION` or `models:/NAME/latest` means now.
 
     Raises:
@@ -177,10 +206,9 @@ def find(uri: str) -> ModelVersion:
     name, alias, number = match.groups()
     try:
         if number == "latest":
-            versions = client().search_model_versions(f"name = '{name}'")
-            found = max(versions, key=lambda version: int(version.version), default=None)
+            found = max(versions(name), key=lambda version: int(version.number), default=None)
         else:
-            found = client().get_model_version(name, number) if number else aliased(name, alias)
+            found = Version.of(client().get_model_version(name, number)) if number else aliased(name, alias)
     except MlflowException:
         found = None
     if found:
@@ -190,7 +218,7 @@ def find(uri: str) -> ModelVersion:
         known = f"there are {', '.join(there)}" if there else "nothing is registered there yet"
         raise InputError(f"There is no registered model '{name}' at {mlflow.get_registry_uri()}: {known}.")
     aliases = [f"@{alias}" for alias in client().get_registered_model(name).aliases]
-    numbers = sorted(int(version.version) for version in client().search_model_versions(f"name = '{name}'"))
+    numbers = sorted(int(version.number) for version in versions(name))
     has = ", ".join([*aliases, f"the versions {numbers[0]} to {numbers[-1]}" if numbers else "no version"])
     hint = f": promote one with `mlflow run . -e promote -P model={name}`" if alias == CHAMPION else ""
     raise InputError(f"There is no {uri}; {name} has {has}{hint}.")
@@ -252,7 +280,7 @@ def load(uri: str, *, trusted: Sequence[str] = (CONFIGURED,)) -> RegisteredModel
     """
     check_trust(uri, trusted)
     version = find(uri) if uri.startswith("models:/") else None
-    uri = f"models:/{version.name}/{version.version}" if version else uri
+    uri = version.uri if version else uri
     with tempfile.TemporaryDirectory() as folder:
         path = download(uri, Path(folder))
         # Of other kinds of model MLflow would unpickle a file.

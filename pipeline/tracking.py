@@ -292,23 +292,32 @@ def trainings(experiment: str, filter_string: str = "", *, since_ms: int = 0) ->
     wanted = [f"tags.{KIND} = '{TRAINING}'", *([filter_string] if filter_string else [])]
     if since_ms:
         wanted.append(f"attributes.start_time >= {since_ms}")
-    return pd.DataFrame(
-        [
-            {
-                **found.data.tags,
-                **{f"params.{name}": value for name, value in found.data.params.items()},
-                **found.data.metrics,
-                # Last, so that no tag can take their place.
-                "run_id": found.info.run_id,
-                "name": found.info.run_name,
-                # One that lacks its results is not finished, whatever its status says.
-                "status": found.info.status if found.info.status != "FINISHED" or is_finished(found) else "FAILED",
-                "artifact_uri": found.info.artifact_uri,
-                "tracking_uri": mlflow.get_tracking_uri(),
-            }
-            for found in find_runs(experiment, " and ".join(wanted))
-        ]
-    )
+    return pd.DataFrame([row(found) for found in find_runs(experiment, " and ".join(wanted))])
+
+
+def row(found: Run) -> dict[str, Any]:
+    """A training as one row."""
+    return {
+        **found.data.tags,
+        **{f"params.{name}": value for name, value in found.data.params.items()},
+        **found.data.metrics,
+        # Last, so that no tag can take their place.
+        "run_id": found.info.run_id,
+        "name": found.info.run_name,
+        # One that lacks its results is not finished, whatever its status says.
+        "status": found.info.status if found.info.status != "FINISHED" or is_finished(found) else "FAILED",
+        "artifact_uri": found.info.artifact_uri,
+        "tracking_uri": mlflow.get_tracking_uri(),
+    }
+
+
+def training(run_id: str) -> dict[str, Any]:
+    """One training, as a row of `trainings`.
+
+    Raises:
+        InputError: there is no such run.
+    """
+    return row(get_run(run_id))
 
 
 def trainings_of(study_id: str, filter_string: str = "", *, since_ms: int = 0) -> pd.DataFrame:

@@ -184,7 +184,7 @@ def record(result: Result, training: Training, dataset: Dataset, splits: Splits,
     }
     registered_name = f"{config.dataset}-{config.model}"
     registered = registry.version_of(run_id)
-    version = registered.version if registered else None
+    version = registered.number if registered else None
     with tempfile.TemporaryDirectory() as temporary:
         report = Path(temporary, "report")
         report.mkdir()

@@ -1,0 +1,202 @@
+"""Which registered version deserves to be champion, and on what evidence."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import pandas as pd
+
+from pipeline import protocol, registry, tracking
+from pipeline.compare import METRICS, SIGNIFICANT, Answers, Comparison
+from pipeline.errors import InputError, Refusal
+
+HEADING = "## Promotion"
+# What decides between models that are tied: the arithmetic of one answer, the same on every machine.
+CHEAPER = METRICS["flops"]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Why a version is to be champion.
+
+    Attributes:
+        sentence: the decision in words.
+        figures: what it rests on, by name: both accuracies, their difference, the test and its p-value.
+    """
+
+    sentence: str
+    figures: Mapping[str, Any]
+
+
+def decide(
+    candidate: Mapping[str, Any], champion: Mapping[str, Any] | None, answers: Answers, *, allow_tie: bool
+) -> Decision:
+    """Judge a candidate against the present champion by what both answered to the same test images.
+
+    Args:
+        candidate, champion: their trainings, as `tracking.training` gives them; None where there is no champion.
+        answers: reads what a training answered to the test images.
+        allow_tie: whether a candidate that is tied with the champion and needs fewer FLOPs an answer will do.
+
+    Raises:
+        Refusal: there is not enough evidence; its text says why.
+    """
+    if not known(candidate, METRICS["accuracy"]):
+        raise Refusal("Not promoted: its training has no results.")
+    accuracy = candidate[METRICS["accuracy"]]
+    figures: dict[str, Any] = {"accuracy": accuracy, "protocol": candidate.get("protocol", "")}
+    if champion is None:
+        return Decision(
+            f"The first champion of its name, with {accuracy:.2%} of the test images right: it had no rival.",
+            figures,
+        )
+    check_protocols(candidate, champion)
+    own, theirs = answers(candidate), answers(champion)
+    if own is None or theirs is None or not own["target"].equals(theirs["target"]):
+        raise Refusal(
+            "Not promoted: what both answered to the same test images is not at hand, so nothing can be tested."
+        )
+    # Here, as all of compare: reading it takes longer than most commands that do not test.
+    from pipeline import stats
+
+    wrong = [(table["target"] != table["prediction"]).to_numpy() for table in (own, theirs)]
+    p_value = stats.mcnemar(*wrong)
+    difference = float(wrong[1].mean() - wrong[0].mean())
+    figures |= {
+        "champion_accuracy": champion[METRICS["accuracy"]],
+        "difference": difference,
+        "test": "McNemar's exact test",
+        "test_images": len(own),
+        "p_value": p_value,
+    }
+    evidence = (
+        f"{accuracy:.2%} against the champion's {champion[METRICS['accuracy']]:.2%} "
+        f"on the same {len(own):,} test images, p = {p_value:.2g} by McNemar's exact test"
+    )
+    if p_value < SIGNIFICANT and difference > 0:
+        return Decision(f"Better: {evidence}.", figures)
+    if p_value < SIGNIFICANT:
+        raise Refusal(f"Not promoted: worse, {evidence}.")
+    if not allow_tie:
+        raise Refusal(f"Not promoted: tied, {evidence}; with --allow-tie the cheaper of two would do.")
+    if not known(candidate, CHEAPER) or not known(champion, CHEAPER):
+        raise Refusal(f"Not promoted: tied, {evidence}, and which is cheaper was not recorded.")
+    costs = f"{candidate[CHEAPER]:,.0f} against {champion[CHEAPER]:,.0f} FLOPs an image"
+    if candidate[CHEAPER] >= champion[CHEAPER]:
+        raise Refusal(f"Not promoted: tied, {evidence}, and not cheaper: {costs}.")
+    figures |= {"flops": candidate[CHEAPER], "champion_flops": champion[CHEAPER]}
+    return Decision(f"Tied and cheaper: {evidence}; {costs}.", figures)
+
+
+def check_protocols(candidate: Mapping[str, Any], champion: Mapping[str, Any]) -> None:
+    """Refuse to compare what was not trained and tested on the same images.
+
+    Raises:
+        Refusal: which fields of the protocols differ.
+    """
+    fields = [json.loads(training.get("protocol_fields", "{}")) for training in (candidate, champion)]
+    if not all(fields) or fields[0] != fields[1]:
+        raise Refusal(f"Not promoted: its protocol is not the champion's, {protocol.difference(*fields)}.")
+
+
+def known(training: Mapping[str, Any], metric: str) -> bool:
+    """Whether a training has this metric."""
+    return pd.notna(training.get(metric))
+
+
+# --- In the registry -----------------------------------------------------------------------------------------------
+
+
+def promote(candidate: registry.Version, *, allow_tie: bool = False, dry_run: bool = False) -> str:
+    """Make a version the champion of its registered model if the evidence says so.
+
+    The decision and its figures are written into the version's tags and description; the former champion becomes the
+    previous one. Of two promotions at once the second judges against the first's champion.
+
+    Returns:
+        the decision in words.
+
+    Raises:
+        Refusal: there is not enough evidence, or another machine promoted meanwhile.
+    """
+    name, version = candidate.name, candidate.number
+    with registry.locked(name):
+        champion = registry.aliased(name, registry.CHAMPION)
+        if champion and champion.number == version:
+            return f"{name} version {version} is the champion already."
+        trainings = [tracking.training(entry.run_id) if entry else None for entry in (candidate, champion)]
+        decision = decide(*trainings, tracking.read_answers, allow_tie=allow_tie)
+        former = champion.number if champion else None
+        if dry_run:
+            return f"Would promote {name} version {version}. {decision.sentence}"
+        now = registry.aliased(name, registry.CHAMPION)
+        if (now.number if now else None) != former:
+            raise Refusal(f"Not promoted: another champion of {name} was chosen meanwhile; run it again.")
+        registry.crown(name, version, former=former)
+        record(candidate, decision, former=former)
+    return f"Promoted {name} version {version}. {decision.sentence}"
+
+
+def roll_back(name: str, *, dry_run: bool = False) -> str:
+    """Swap a model's champion and previous champion.
+
+    Raises:
+        Refusal: there is no previous champion.
+    """
+    with registry.locked(name):
+        champion, previous = (registry.aliased(name, alias) for alias in (registry.CHAMPION, registry.PREVIOUS))
+        if not champion or not previous or champion.number == previous.number:
+            raise Refusal(f"Not rolled back: {name} has no previous champion.")
+        if dry_run:
+            return f"Would make version {previous.number} of {name} champion again, in place of {champion.number}."
+        registry.crown(name, previous.number, former=champion.number)
+        record(previous, Decision("Champion again, by a rollback.", {}), former=champion.number)
+    return f"Version {previous.number} of {name} is champion again, in place of version {champion.number}."
+
+
+def record(version: registry.Version, decision: Decision, *, former: str | None) -> None:
+    """Write a decision into a version's tags and description."""
+    facts = {
+        "decision": decision.sentence,
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "by": tracking.owner(),
+        "former_champion": former or "",
+        **decision.figures,
+    }
+    registry.tag(version.name, version.number, {f"promotion.{key}": str(value) for key, value in facts.items()})
+    place = f" It took the place of version {former}." if former else ""
+    card = version.description.split(HEADING)[0].rstrip()
+    registry.describe(version.name, version.number, f"{card}\n\n{HEADING}\n\n{decision.sentence}{place}\n")
+
+
+def find_candidate(training: Mapping[str, Any]) -> registry.Version:
+    """The version that a training registered.
+
+    Raises:
+        InputError: it registered none, or it was deleted.
+    """
+    version = registry.version_of(training["run_id"])
+    if version is None:
+        raise InputError(f"The training {training['name']} ({training['run_id']}) has no registered model.")
+    return version
+
+
+def validated(training: Mapping[str, Any]) -> float:
+    """The accuracy on the validation images of the epoch that was chosen; 0 where it is not at hand."""
+    content = tracking.read_artifact(training, "best_epoch.json")
+    return json.loads(content)["val/accuracy"] if content else 0.0
+
+
+def best_trainings(comparison: Comparison) -> dict[str, dict]:
+    """By architecture, the best first, the training of a comparison that is to be judged.
+
+    Of several seeds it is the one that did best on the validation images: by the test images it would be luck.
+    """
+    _, rows = comparison.groups()[0]
+    best: dict[str, dict] = {}
+    for row in rows.itertuples():
+        runs = comparison.members[row.protocol, row.label]
+        best.setdefault(row.architecture, max(runs, key=validated) if len(runs) > 1 else runs[0])
+    return best

@@ -1,0 +1,136 @@
+"""Who becomes champion: only on evidence, whoever asks, and never two at once."""
+
+import json
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import pipeline_process
+
+from pipeline import promotion, registry
+from pipeline.errors import Refusal
+
+PROTOCOL = {"test_file": "a", "training_images": 50}
+
+
+def training(run_id: str, *, flops: float = 100.0, **fields) -> dict:
+    """What the store knows of a training."""
+    protocol_fields = json.dumps(PROTOCOL | fields)
+    return {
+        "run_id": run_id,
+        "name": run_id,
+        "protocol": "p",
+        "protocol_fields": protocol_fields,
+        "test/accuracy": 0.5,
+        "cost/flops": flops,
+    }
+
+
+def answers(wrong: dict[str, int], images: int = 100):
+    """As many wrong answers as given, the first ones."""
+
+    def read(of: dict) -> pd.DataFrame:
+        said = np.arange(images) < wrong[of["run_id"]]
+        return pd.DataFrame({"target": "1", "prediction": np.where(said, "7", "1")})
+
+    return read
+
+
+def judge(new: dict, old: dict | None, wrong: dict[str, int], *, allow_tie: bool = False) -> str:
+    return promotion.decide(new, old, answers(wrong), allow_tie=allow_tie).sentence
+
+
+def test_the_first_of_its_name_needs_no_evidence():
+    assert "first champion" in judge(training("new"), None, {})
+
+
+def test_better_is_what_mcnemar_says():
+    # Six images that only the champion got wrong: p = 2 / 2**6 = 0.031. Five: 0.063.
+    assert "Better" in judge(training("new"), training("old"), {"new": 4, "old": 10})
+    with pytest.raises(Refusal, match=r"tied.*p = 0\.062.*--allow-tie"):
+        judge(training("new"), training("old"), {"new": 5, "old": 10})
+    with pytest.raises(Refusal, match=r"worse.*p = 0\.031"):
+        judge(training("new"), training("old"), {"new": 16, "old": 10}, allow_tie=True)
+
+
+def test_a_tie_goes_to_the_cheaper():
+    wrong = {"new": 9, "old": 10}
+    assert "90 against 100 FLOPs" in judge(training("new", flops=90), training("old"), wrong, allow_tie=True)
+    with pytest.raises(Refusal, match="not cheaper: 100 against 100 FLOPs"):
+        judge(training("new"), training("old"), wrong, allow_tie=True)
+    with pytest.raises(Refusal, match="was not recorded"):
+        judge(training("new", flops=np.nan), training("old"), wrong, allow_tie=True)
+
+
+def test_other_protocols_and_lost_answers_are_no_evidence():
+    with pytest.raises(Refusal, match="training_images 40, not 50"):
+        judge(training("new", training_images=40), training("old"), {"new": 0, "old": 50})
+    with pytest.raises(Refusal, match="not recorded"):
+        judge(training("new"), training("old") | {"protocol_fields": "{}"}, {"new": 0, "old": 50})
+    with pytest.raises(Refusal, match="not at hand"):
+        promotion.decide(training("new"), training("old"), lambda of: None, allow_tie=True)
+    with pytest.raises(Refusal, match="no results"):
+        judge(training("new") | {"test/accuracy": np.nan}, None, {})
+
+
+def champions(name: str) -> tuple[str | None, str | None]:
+    found = (registry.aliased(name, alias) for alias in (registry.CHAMPION, registry.PREVIOUS))
+    return tuple(version.number if version else None for version in found)
+
+
+def test_from_a_study_to_its_champions_and_back(environment, command, mistake, bars):
+    """Versions of bars-mlp: 1 of a study, 2 the same with another seed, 3 trained for longer, 4 of fewer images."""
+    data = ["--dataset", str(bars)]
+    command("main", *data, "--models", "mlp,cnn", "--seeds", "2", "--epochs", "1")
+    out, _ = command("promote", "--dry-run", "--model", "all")
+    assert out.count("Would promote") == 2 and champions("bars-mlp") == (None, None)
+    command("promote", "--model", "all")
+    first, _ = champions("bars-mlp")
+    assert first and champions("bars-cnn")[0]
+    assert f"bars-mlp version {first} is the champion already" in command("promote", "--model", "mlp")[0]
+    mistake("promote", "--model", "bars-mlp", "--rollback", code=3)
+
+    command("train", *data, "--model", "mlp", "--epochs", "30")
+    out, _ = command("promote", "--model", "bars-mlp")
+    assert "Promoted bars-mlp version 3. Better" in out and champions("bars-mlp") == ("3", first)
+    version = mlflow.MlflowClient().get_model_version("bars-mlp", "3")
+    assert float(version.tags["promotion.p_value"]) < 0.05 and version.tags["promotion.former_champion"] == first
+    assert version.tags["promotion.decision"] in version.description and "## How to load it" in version.description
+    assert mlflow.MlflowClient().get_registered_model("bars-mlp").description == version.description
+
+    assert "worse" in mistake("promote", "--model", "bars-mlp", "--version", first, code=3)
+    command("train", *data, "--model", "mlp", "--epochs", "30", "--val-size", "30")
+    assert "protocol is not the champion's, training_images" in mistake("promote", "--model", "bars-mlp", code=3)
+    assert champions("bars-mlp") == ("3", first)
+    # A newer version does not take the champion's description.
+    assert mlflow.MlflowClient().get_registered_model("bars-mlp").description == version.description
+
+    command("promote", "--model", "mlp", "--rollback")
+    assert champions("bars-mlp") == (first, "3")
+    command("promote", "--model", "bars-mlp", "--rollback")
+    assert champions("bars-mlp") == ("3", first)
+
+
+def test_two_promotions_at_once_leave_one_champion(environment, command, bars):
+    for epochs in ("1", "20", "30"):
+        command("train", "--dataset", str(bars), "--model", "mlp", "--epochs", epochs)
+    command("promote", "--model", "bars-mlp", "--version", "1")
+    processes = [pipeline_process("promote", "--model", "bars-mlp", "--version", version) for version in ("2", "3")]
+    said = [process.communicate(timeout=60) for process in processes]
+    assert sorted(process.returncode for process in processes) == [0, 3], said
+    winner = str(2 + [process.returncode for process in processes].index(0))
+    # Both are right about everything: whoever came second was tied with the first, not better than version 1.
+    assert champions("bars-mlp") == (winner, "1")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--model", "nothing"], "There is no registered model 'nothing'"),
+        (["--version", "2"], "--version 2 needs the --model"),
+        ([], "There is no study"),
+    ],
+)
+def test_what_cannot_be_promoted(environment, mistake, arguments, says):
+    assert says in mistake("promote", *arguments, code=2)
