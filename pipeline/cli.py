@@ -123,7 +123,7 @@ def commands() -> None:
 @recipe_options
 def main_command(dataset: str, names: str, seeds: int, weights: str | None, root: Path, **choices: Any) -> None:
     """Run a study: train every architecture, then compare. Run again, it continues where it stopped."""
-    chosen = models.names() if names == "all" else [name.strip() for name in names.split(",")]
+    chosen = models.names() if names == "all" else split_names(names)
     from pipeline import config, data, study, tracking
     from pipeline.compare import compare
 
@@ -336,6 +336,84 @@ def promote(study: str, model: str, version: int | None, allow_tie: bool, rollba
         raise refusals[0]
 
 
+model_uri_option = options(
+    click.option("--model-uri", required=True, help="A registered model: models:/NAME@ALIAS or models:/NAME/VERSION."),
+    click.option(
+        "--trust",
+        default="configured",
+        show_default=True,
+        help="Registries and folders whose models' code may run, separated by commas.",
+    ),
+)
+
+
+@commands.command()
+@model_uri_option
+@click.option("--input", "source", required=True, help="A PNG or JPEG, a folder of them, or an IDX, .npy or .csv file.")
+@click.option("--output", default="predictions.csv", show_default=True, help="File ending in .csv, .jsonl or .parquet.")
+@switch("--raw", "Take pictures as they are: no inverting, cropping, centring.")
+def predict(model_uri: str, trust: str, source: str, output: str, raw: bool) -> None:
+    """Say what a registered model takes images in files for."""
+    from pipeline import prediction, registry
+
+    catch_signals()
+    path = Path(output).expanduser()
+    prediction.check_ending(path)
+    model = registry.load(model_uri, trusted=split_names(trust))
+    answered, skipped = prediction.predict(model, Path(source).expanduser(), path, raw=raw)
+    click.echo(f"{model.label} answered {answered:,} images: written to {output}.")
+    if skipped:
+        raise PipelineError(f"{skipped:,} files could not be read and were skipped.")
+
+
+@commands.command()
+@model_uri_option
+@click.option("--dataset", default="mnist", show_default=True, help=f"{DATASETS}.")
+@root_option
+def evaluate(model_uri: str, trust: str, dataset: str, root: Path) -> None:
+    """Test a registered model on the test file of a data set and record it in MLflow."""
+    from pipeline import data, evaluation, registry, stats, tracking
+
+    catch_signals()
+    model = registry.load(model_uri, trusted=split_names(trust))
+    images = data.load(dataset, root)
+    found = evaluation.evaluate(model, images)
+    count, scores = len(images.test), found.scores
+    low, high = stats.wilson(round(scores["accuracy"] * count), count)
+    click.echo(
+        f"{model.label} on {images.name}: {scores['accuracy']:.2%} of the {count:,} test images right "
+        f"(95 % interval {low:.2%} to {high:.2%}), F1 {scores['f1']:.2%}, loss {scores['loss']:.4f}."
+    )
+    click.echo(f"Look at it: {tracking.where_to_look(found.run_id)}")
+
+
+@commands.command()
+@model_uri_option
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["onnx", "pt2", "torchscript"]),
+    default="onnx",
+    show_default=True,
+    help="Format of the file.",
+)
+@click.option("--output", default="", help="Where to write it; NAME.onnx, .pt2 or .pt in this folder by default.")
+def export(model_uri: str, trust: str, form: str, output: str) -> None:
+    """Write a registered model in a format that other runtimes read, and check it against the original."""
+    from pipeline import export as exporter
+    from pipeline import registry
+
+    catch_signals()
+    model = registry.load(model_uri, trusted=split_names(trust))
+    ending = {"onnx": ".onnx", "pt2": ".pt2", "torchscript": ".pt"}[form]
+    path = Path(output or f"{model.architecture}{ending}").expanduser()
+    difference = exporter.export(model, path, form)
+    click.echo(
+        f"{model.label} written to {path}: uint8 images (N, {model.shape[0]}, {model.shape[1]}) to probabilities. "
+        f"On {exporter.CHECKED} images it differs from the original by at most {difference:.1e}."
+    )
+
+
 # --- What the commands share ---------------------------------------------------------------------------------------
 
 
@@ -343,6 +421,11 @@ def split_choices(choices: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments for `config.resolve`: what the user set of the recipe goes into `overrides`."""
     others = {name: choices[name] for name in ("limit", "val_size", "device")}
     return {"overrides": {k: v for k, v in choices.items() if k not in others and v is not None}, **others}
+
+
+def split_names(text: str) -> list[str]:
+    """Names separated by commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def find_study(study: str) -> str:

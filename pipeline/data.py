@@ -118,7 +118,7 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
         limit = size * GZIP_LARGEST_RATIO if compressed else size
         with gzip.open(path, "rb") if compressed else path.open("rb") as file:
             content = file.read(4 + 4 * dimensions)
-            expected = len(content) + _payload_size(content, dimensions, path)
+            expected = len(content) + payload_size(content, dimensions, path)
             if expected > limit:
                 raise InputError(
                     f"{path} is truncated: its header promises {expected:,} bytes, the file has {size:,}"
@@ -138,7 +138,12 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
     return np.require(idx2numpy.convert_from_string(content), requirements="W")
 
 
-def _payload_size(header: bytes, dimensions: int, path: Path) -> int:
+def payload_size(header: bytes, dimensions: int, path: Path) -> int:
+    """The number of values that an IDX file's header promises.
+
+    Raises:
+        InputError: it is no header of an IDX file with so many dimensions, or an absurd one.
+    """
     if not header:
         raise InputError(f"{path} is empty; fetch it again.")
     if header.lstrip()[:1] == b"<":

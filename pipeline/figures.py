@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,12 @@ ERRORS = 25
 SCENES = 15
 # Beyond this many classes the numbers in the cells of a confusion matrix cannot be read.
 LARGEST_ANNOTATED = 20
+
+
+def save(pictures: Mapping[str, Figure], folder: Path) -> None:
+    """Write pictures into a folder, by name."""
+    for name, figure in pictures.items():
+        figure.savefig(folder / f"{name}.png", dpi=110)
 
 
 def samples(dataset: Dataset) -> Figure:

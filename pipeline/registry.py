@@ -1,10 +1,10 @@
 """Registered models in MLflow: how they are written, found, described, and loaded from a registry that is trusted."""
 
-import functools
 import getpass
+import json
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version as installed
@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING
 import mlflow
 import numpy as np
 from filelock import FileLock
+from mlflow.entities import LoggedModelInput
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
+from scipy.special import log_softmax
 
 from pipeline.config import short_hash
 from pipeline.errors import InputError, Refusal, first_line
@@ -33,6 +35,7 @@ CONFIGURED = "configured"
 SERVED_PACKAGES = ("mlflow", "torch", "torchvision", "numpy", "pandas", "safetensors")
 # Boxes that a served detector keeps to itself unless asked for them: more likely wrong than right.
 LEAST_SERVED_SCORE = 0.5
+BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,9 @@ class Version:
     @classmethod
     def of(cls, entry: ModelVersion) -> "Version":
         """From MLflow's, whose number is text or not, as the store has it."""
-        return cls(entry.name, str(entry.version), entry.run_id, entry.model_id, entry.description or "")
+        # The logged model is named by where it is: models:/m-...
+        model_id = entry.model_id or entry.source.removeprefix("models:/")
+        return cls(entry.name, str(entry.version), entry.run_id, model_id, entry.description or "")
 
     @property
     def uri(self) -> str:
@@ -70,7 +75,6 @@ class RegisteredModel:
         shape: height and width of its images; None, None where it takes any.
         network: from images (N, H, W) with values 0 to 255 to logits (N, classes), or to boxes (N, K, 6) as
             `models/faster_rcnn.py` describes them.
-        answer: the same for uint8 arrays, in batches and checked, without a gradient.
     """
 
     uri: str
@@ -80,12 +84,29 @@ class RegisteredModel:
     classes: tuple[str, ...]
     shape: tuple[int, int] | tuple[None, None]
     network: "nn.Module"
-    answer: Callable[[np.ndarray], np.ndarray]
 
     @property
     def label(self) -> str:
         """What people call it."""
         return str(self.version or self.uri)
+
+    def answer(self, images: np.ndarray) -> np.ndarray:
+        """What the network gives for uint8 images (N, H, W), in batches."""
+        import torch
+
+        # Its preprocessing has no parameters, but every network has.
+        device = next(self.network.parameters()).device
+        with torch.inference_mode():
+            batches = torch.from_numpy(np.ascontiguousarray(images)).split(BATCH)
+            return torch.cat([self.network(batch.to(device)).cpu() for batch in batches]).numpy()
+
+    def log_probabilities(self, found: np.ndarray) -> np.ndarray:
+        """What images were taken for, from its answers: (N, classes), for a detector with "nothing" as the last."""
+        if self.task == "detection":
+            from pipeline.detection import classify
+
+            return classify(found, len(self.classes))
+        return log_softmax(found, axis=1)
 
 
 # --- Writing -------------------------------------------------------------------------------------------------------
@@ -133,10 +154,15 @@ def describe(name: str, version: str, text: str) -> None:
         client().update_registered_model(name, text)
 
 
-def tag(name: str, version: str, tags: Mapping[str, str]) -> None:
+def tag(version: Version, tags: Mapping[str, str]) -> None:
     """Give a version tags."""
     for key, value in tags.items():
-        client().set_model_version_tag(name, version, key, value)
+        client().set_model_version_tag(version.name, version.number, key, value)
+
+
+def link(version: Version, run_id: str) -> None:
+    """Record that a run used this version: MLflow's pages then lead from one to the other."""
+    client().log_inputs(run_id, models=[LoggedModelInput(version.model_id)])
 
 
 @contextmanager
@@ -286,18 +312,14 @@ def load(uri: str, *, trusted: Sequence[str] = (CONFIGURED,)) -> RegisteredModel
         # Of other kinds of model MLflow would unpickle a file.
         if "model_code_path" not in Model.load(path).flavors.get("python_function", {}):
             raise InputError(f"The registered model {uri} was not made by this project: it has no code of its own.")
-        served = mlflow.pyfunc.load_model(str(path)).unwrap_python_model()
+        about = json.loads(next(path.glob("artifacts/*/model.json")).read_text())
+        network = mlflow.pyfunc.load_model(str(path)).unwrap_python_model().network
     return RegisteredModel(
         uri=uri,
         version=version,
-        architecture=served.about["model"],
-        task=served.about["task"],
-        classes=tuple(served.about["classes"]),
-        shape=served.shape,
-        network=served.network,
-        answer=functools.partial(_answer, served),
+        architecture=about["model"],
+        task=about["task"],
+        classes=tuple(about["classes"]),
+        shape=(about["height"], about["width"]),
+        network=network,
     )
-
-
-def _answer(served: object, images: np.ndarray) -> np.ndarray:
-    return served.found(images).numpy()

@@ -29,7 +29,7 @@ class ImageModel(mlflow.pyfunc.PythonModel):
 
     def load_context(self, context) -> None:
         folder = Path(context.artifacts["bundle"])
-        self.about = about = json.loads((folder / "model.json").read_text())
+        about = json.loads((folder / "model.json").read_text())
         self.shape = (about["height"], about["width"])
         self.classes = np.array(about["classes"])
         self.answer = {"classification": self.probabilities, "detection": self.boxes}[about["task"]]
@@ -40,13 +40,10 @@ class ImageModel(mlflow.pyfunc.PythonModel):
         self.network = torch.nn.Sequential(preprocess, network).eval().to(self.device)
 
     def predict(self, context, model_input: np.ndarray, params=None) -> np.ndarray | pd.DataFrame:
-        return self.answer(self.found(model_input), **(params or {}))
-
-    def found(self, images: np.ndarray) -> torch.Tensor:
-        """What the network says: logits (N, classes) or boxes (N, K, 6)."""
-        batches = torch.from_numpy(checked(images, self.shape)).split(BATCH)
+        images = torch.from_numpy(checked(model_input, self.shape))
         with torch.inference_mode():
-            return torch.cat([self.network(batch.to(self.device)).cpu() for batch in batches])
+            found = torch.cat([self.network(part.to(self.device)).cpu() for part in images.split(BATCH)])
+        return self.answer(found, **(params or {}))
 
     def probabilities(self, logits: torch.Tensor) -> np.ndarray:
         return logits.softmax(1).numpy()

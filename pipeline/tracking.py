@@ -14,6 +14,7 @@ import shlex
 import shutil
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 # Tags, and the kinds of run they tell apart.
 KIND, STUDY, TRAINING, PREPARATION, LAUNCH = "kind", "study", "training", "preparation", "launch"
+EVALUATION = "evaluation"
 STUDY_KEY, CONFIG_KEY, RECIPE_KEY = "study_key", "config_key", "recipe_key"
 OWNER, FAILURE = "owner", "failure"
 PARENT = "mlflow.parentRunId"
@@ -177,10 +179,10 @@ def log_images(images: ImageSet, name: str, *, context: str) -> None:
     mlflow.log_input(entry, context=context, tags={"sha256": images.sha256})
 
 
-def log_epochs(run_id: str, epochs: Sequence["Epoch"], *, time_ms: int) -> None:
+def log_epochs(run_id: str, epochs: Sequence["Epoch"]) -> None:
     """Log all metrics of these epochs and their time, one request for up to a thousand."""
     metrics = [
-        Metric(name, value, time_ms, epoch.index)
+        Metric(name, value, now_ms(), epoch.index)
         for epoch in epochs
         for name, value in {**epoch.metrics, "time/epoch_s": epoch.seconds}.items()
     ]
@@ -189,12 +191,17 @@ def log_epochs(run_id: str, epochs: Sequence["Epoch"], *, time_ms: int) -> None:
 
 
 def log_results(
-    run_id: str, metrics: Mapping[str, float], series: Mapping[str, Mapping[int, float]], *, time_ms: int
+    run_id: str, metrics: Mapping[str, float], series: Mapping[str, Mapping[int, float]] | None = None
 ) -> None:
     """Log final metrics in one request, all at step 0: MLflow draws them as bars, run beside run; series at theirs."""
-    values = {name: {0: value} for name, value in metrics.items()} | series
-    points = [Metric(name, value, time_ms, step) for name, curve in values.items() for step, value in curve.items()]
+    values = {name: {0: value} for name, value in metrics.items()} | (series or {})
+    points = [Metric(name, value, now_ms(), step) for name, curve in values.items() for step, value in curve.items()]
     client().log_batch(run_id, metrics=points)
+
+
+def now_ms() -> int:
+    """MLflow's time stamps are milliseconds."""
+    return int(time.time() * 1000)
 
 
 def mark_failed(run_id: str, reason: str) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor, nn
 
-from pipeline import bundle, card, corruption, cost, data, figures, metrics, protocol, registry, tracking
+from pipeline import answers, bundle, card, corruption, cost, data, figures, metrics, protocol, registry, tracking
 from pipeline.checkpoint import Checkpoint
 from pipeline.config import TrainConfig
 from pipeline.data import Dataset, ImageSet, Splits
@@ -19,9 +19,6 @@ from pipeline.engine import Training, check_finite, fit, predict_images
 from pipeline.errors import PipelineError
 from pipeline.progress import Progress
 from pipeline.task import Predictions
-
-# Wrong answers whose images are kept with the run, for whoever looks at it without the data set.
-MOST_ERRORS = 1000
 
 
 @dataclass(frozen=True)
@@ -90,7 +87,7 @@ def train(
             started -= saved["elapsed"]
             logged = tracking.logged_epochs(run_id)
             missing = [epoch for epoch in training.history if epoch.index not in logged]
-            tracking.log_epochs(run_id, missing, time_ms=now_ms())
+            tracking.log_epochs(run_id, missing)
         else:
             tracking.log_images(dataset.train, f"{dataset.name}-training", context="training")
             for kind, part in training.task.samples(dataset.test).items():
@@ -105,7 +102,7 @@ def train(
                     # The checkpoint first: what it holds is logged on resuming, what only the server had would be lost.
                     elapsed = time.perf_counter() - started
                     checkpoint.save(training=training.state_dict(), config=config.params(), elapsed=elapsed)
-                    tracking.log_epochs(run_id, [epoch], time_ms=now_ms())
+                    tracking.log_epochs(run_id, [epoch])
                     progress.epoch(epoch)
         except PipelineError:
             # It diverged, and would again.
@@ -217,38 +214,26 @@ def record(result: Result, training: Training, dataset: Dataset, splits: Splits,
     )
     registry.describe(registered_name, version, model_card)
     robustness = {f"corruption/{name}": curve for name, curve in result.robustness.items()}
-    tracking.log_results(run_id, final | {"time/total_s": total_s}, robustness, time_ms=now_ms())
+    tracking.log_results(run_id, final | {"time/total_s": total_s}, robustness)
 
 
 def write_report(folder: Path, result: Result, training: Training, dataset: Dataset) -> None:
     """Write pictures, per-class scores and the predictions on the test images into a folder."""
     config, task, best, test_set = training.config, training.task, training.best, dataset.test
     about = f"{config.model} on {dataset.name}, seed {config.seed}"
-    tested = f"{about}: the {len(test_set):,} test images, epoch {best.index}"
-    targets, log_probabilities = test_set.targets, task.log_probabilities(result.predictions)
-    counts = metrics.confusion(log_probabilities, targets)[: len(dataset.classes)]
+    answers.write(
+        folder,
+        test_set,
+        task.log_probabilities(result.predictions),
+        outcomes=task.outcomes,
+        about=f"{about}: the {len(test_set):,} test images, epoch {best.index}",
+    )
     pictures = {
-        "confusion_matrix": figures.confusion(counts, task.outcomes, tested),
         "learning_curves": figures.learning_curves(
             training.history, best, f"{about}: {len(training.val):,} validation images"
         ),
-        "errors": figures.errors(test_set, log_probabilities, task.outcomes, tested),
         **task.pictures(result.predictions, task.samples(test_set), f"{about}, epoch {best.index}"),
     }
-    for name, figure in pictures.items():
-        figure.savefig(folder / f"{name}.png", dpi=110)
-    metrics.per_class(log_probabilities, targets, dataset.classes).to_csv(
-        folder / "per_class.csv", index=False, float_format="%.4f"
-    )
-    metrics.predictions_table(log_probabilities, targets, task.outcomes).to_csv(
-        folder / "predictions.csv", index=False, float_format="%.6g"
-    )
-    wrong = np.flatnonzero(log_probabilities.argmax(1) != targets)[:MOST_ERRORS]
-    np.savez_compressed(folder / "errors.npz", index=wrong, images=test_set.images[wrong])
+    figures.save(pictures, folder)
     chosen = {"epoch": best.index, "chosen_by": "val/accuracy, then val/loss", **best.metrics}
     (folder / "best_epoch.json").write_text(json.dumps(chosen, indent=2))
-
-
-def now_ms() -> int:
-    """MLflow's time stamps are milliseconds."""
-    return int(time.time() * 1000)

@@ -19,6 +19,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import mlflow
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from pipeline import cli, tracking
 from pipeline.files import ROOT_VARIABLE
@@ -59,6 +60,7 @@ def bars(tmp_path_factory) -> Path:
 @pytest.fixture
 def environment(tmp_path, monkeypatch) -> Path:
     """An empty folder with a tracking store and a cache of its own, for this process and those it starts."""
+    mlflow.set_tracking_uri(None)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     monkeypatch.setenv(ROOT_VARIABLE, str(tmp_path / "root"))
@@ -69,6 +71,30 @@ def environment(tmp_path, monkeypatch) -> Path:
     mlflow.set_tracking_uri(None)
     tracking.client.cache_clear()
     tracking.launcher_run.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def champions_store(tmp_path_factory, bars) -> str:
+    """The store of a study of every architecture, each promoted; made once for all tests of a session."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    uri = f"sqlite:///{folder}/champions/mlflow.db"
+    with FileLock(folder / "champions.lock"):
+        if not (folder / "champions").exists():
+            (folder / "champions").mkdir()
+            store = {"MLFLOW_TRACKING_URI": uri, "PYTHONPATH": str(PROJECT), ROOT_VARIABLE: str(folder / "root")}
+            small = ["--limit", "60", "--val-size", "20", "--epochs", "1"]
+            for arguments in (["main", "--dataset", str(bars), *small], ["promote", "--model", "all"]):
+                pipeline(*arguments, env=store, cwd=folder / "champions")
+    return uri
+
+
+@pytest.fixture
+def champions(environment, champions_store, monkeypatch) -> Path:
+    """An empty folder to work in, connected to that store: models such as bars-cnn, version 1, champion."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", champions_store)
+    return environment
 
 
 def pipeline_process(*arguments: str, **options) -> subprocess.Popen:
@@ -152,13 +178,13 @@ def wait_for(url: str, process: subprocess.Popen) -> None:
 
 
 @contextmanager
-def serving(uri: str, store: dict[str, str]) -> Iterator[int]:
+def serving(uri: str) -> Iterator[int]:
     """MLflow's own server for one model; yields its port."""
     port = free_port()
     serve = ["-m", "mlflow", "models", "serve", "-m", uri, "--env-manager", "local"]
     process = subprocess.Popen(
         [sys.executable, *serve, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"],
-        env=os.environ | store | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        env=os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

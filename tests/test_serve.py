@@ -1,5 +1,6 @@
 """The registered model in other hands: a process without this project, and MLflow's own server."""
 
+import functools
 import os
 import re
 import subprocess
@@ -10,7 +11,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ask, pipeline, serving
+from conftest import ask, serving
 
 import models
 from pipeline import data
@@ -31,9 +32,7 @@ assert not loaded, loaded
 """
 
 
-def test_every_architecture_loads_where_this_project_is_not_and_predicts_as_its_run_did(environment, command, bars):
-    size = ["--limit", "60", "--val-size", "20", "--epochs", "1"]
-    command("main", "--dataset", str(bars), *size)
+def test_every_architecture_loads_where_this_project_is_not_and_predicts_as_its_run_did(champions, environment, bars):
     dataset = data.load(str(bars), environment)
     client = mlflow.MlflowClient()
     runs = {run.data.tags["architecture"]: run for run in client.search_runs(["0"], "tags.kind = 'training'")}
@@ -70,17 +69,16 @@ def rows_of(table: pd.DataFrame, images: int) -> np.ndarray:
     return found
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory, bars):
-    """A registered model, and the store it lies in."""
-    folder = tmp_path_factory.mktemp("registry")
-    store = {"MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db", "DIGIT_COMPARISON_ROOT": str(folder / "root")}
-    store["PYTHONPATH"] = str(data.Path(data.__file__).parents[1])
-    options = ["--epochs", "1", "--val-size", "20"]
-    pipeline("train", "--model", "mlp", "--dataset", str(bars), *options, env=store, cwd=folder)
-    mlflow.set_tracking_uri(store["MLFLOW_TRACKING_URI"])
-    yield mlflow.pyfunc.load_model("models:/bars-mlp/1"), store
-    mlflow.set_tracking_uri(None)
+@functools.cache
+def loaded(store: str) -> mlflow.pyfunc.PyFuncModel:
+    """The model, read once: most tests only ask it."""
+    return mlflow.pyfunc.load_model("models:/bars-mlp/1")
+
+
+@pytest.fixture
+def model(champions, champions_store) -> mlflow.pyfunc.PyFuncModel:
+    """A registered model."""
+    return loaded(champions_store)
 
 
 IMAGES = np.zeros((3, 28, 28), np.uint8)
@@ -101,17 +99,17 @@ REFUSED = [
 @pytest.mark.parametrize(("images", "says"), REFUSED)
 def test_wrong_input_is_refused_and_never_rounded(model, images, says):
     with pytest.raises(mlflow.exceptions.MlflowException, match=says):
-        model[0].predict(images)
+        model.predict(images)
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.int64, np.uint16])
 def test_whole_numbers_of_any_width_are_the_same_image(model, kind):
     images = np.random.default_rng(0).integers(0, 256, (3, 28, 28))
-    assert np.array_equal(model[0].predict(images.astype(kind)), model[0].predict(images.astype(np.uint8)))
+    assert np.array_equal(model.predict(images.astype(kind)), model.predict(images.astype(np.uint8)))
 
 
 def test_signature_requirements_and_example_come_along(model):
-    metadata = model[0].metadata
+    metadata = model.metadata
     assert metadata.metadata["input"] == "uint8 (N, 28, 28), 0 black to 255 white"
     assert metadata.get_output_schema().inputs[0].shape == (-1, 10)
     assert metadata.saved_input_example_info
@@ -128,11 +126,10 @@ def test_signature_requirements_and_example_come_along(model):
 
 
 def test_mlflow_serves_it_and_refuses_pixels_in_0_to_1(model):
-    loaded, store = model
-    with serving("models:/bars-mlp/1", store) as port:
+    with serving("models:/bars-mlp/1") as port:
         images = np.random.default_rng(0).integers(0, 256, (256, 28, 28))
         answer = ask(port, images.tolist())
-        assert np.allclose(answer["predictions"], loaded.predict(images), atol=1e-5)
+        assert np.allclose(answer["predictions"], model.predict(images), atol=1e-5)
         with pytest.raises(urllib.error.HTTPError) as refusal:
             ask(port, (images / 255).tolist())
         assert refusal.value.code == 400

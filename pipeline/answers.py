@@ -1,0 +1,38 @@
+"""What a model answered to test images, as pictures and tables that go with its run."""
+
+from pathlib import Path
+
+import numpy as np
+
+from pipeline import figures, metrics
+from pipeline.data import ImageSet
+
+# Wrong answers whose images are kept, for whoever looks at the run without the data set.
+MOST_ERRORS = 1000
+
+
+def write(
+    folder: Path, test: ImageSet, log_probabilities: np.ndarray, *, outcomes: tuple[str, ...], about: str
+) -> None:
+    """Write confusion matrix, the most confident errors, scores by class and every answer into a folder.
+
+    Args:
+        log_probabilities: (N, outcomes).
+        outcomes: what an image can be taken for, the classes first.
+        about: what the pictures are of.
+    """
+    targets, classes = test.targets, test.classes
+    counts = metrics.confusion(log_probabilities, targets)[: len(classes)]
+    pictures = {
+        "confusion_matrix": figures.confusion(counts, outcomes, about),
+        "errors": figures.errors(test, log_probabilities, outcomes, about),
+    }
+    figures.save(pictures, folder)
+    metrics.per_class(log_probabilities, targets, classes).to_csv(
+        folder / "per_class.csv", index=False, float_format="%.4f"
+    )
+    metrics.predictions_table(log_probabilities, targets, outcomes).to_csv(
+        folder / "predictions.csv", index=False, float_format="%.6g"
+    )
+    wrong = np.flatnonzero(log_probabilities.argmax(1) != targets)[:MOST_ERRORS]
+    np.savez_compressed(folder / "errors.npz", index=wrong, images=test.images[wrong])

@@ -1,0 +1,90 @@
+"""A registered model on the test file of any data set, as a run linked to the model's version."""
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pipeline import answers, figures, metrics, registry, task, tracking
+from pipeline.data import Dataset, ImageSet
+from pipeline.errors import InputError
+from pipeline.registry import RegisteredModel
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was found, and the run that holds it."""
+
+    run_id: str
+    scores: Mapping[str, float]
+
+
+def evaluate(model: RegisteredModel, dataset: Dataset) -> Evaluation:
+    """Test a registered model and record it.
+
+    Raises:
+        InputError: the data set has classes that the model does not know.
+    """
+    images = fitted(relabelled(dataset.test, model), model.shape)
+    of_task = task.create(model.task, classes=model.classes, task_args={})
+    samples = of_task.samples(images)
+    predictions = {
+        kind: model.log_probabilities(found) if model.task == "classification" else found
+        for kind, found in ((kind, model.answer(part.images)) for kind, part in samples.items())
+    }
+    log_probabilities = of_task.log_probabilities(predictions)
+    scores = {
+        **of_task.score(predictions, samples),
+        "calibration_error": metrics.calibration_error(log_probabilities, images.targets),
+    }
+    about = f"{model.label} on {dataset.name}: the {len(images):,} test images"
+    tags = {
+        tracking.KIND: tracking.EVALUATION,
+        "model_uri": model.uri,
+        "architecture": model.architecture,
+        "dataset": dataset.name,
+        "dataset_sha256": dataset.sha256,
+    }
+    run_id = tracking.launcher_run()
+    with (
+        tracking.run(f"evaluate {model.label}", tags=tags, run_id=run_id) as run_id,
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        tracking.log_images(dataset.test, f"{dataset.name}-test", context="test")
+        answers.write(Path(folder), images, log_probabilities, outcomes=of_task.outcomes, about=about)
+        figures.save(of_task.pictures(predictions, samples, about), Path(folder))
+        tracking.log_artifacts(run_id, Path(folder))
+        final = {f"test/{name}": value for name, value in scores.items()}
+        tracking.log_results(run_id, final)
+        if model.version:
+            registry.link(model.version, run_id)
+            outcome = f"accuracy {scores['accuracy']:.4f}, run {run_id}"
+            registry.tag(model.version, {f"evaluation.{dataset.name}": outcome})
+    return Evaluation(run_id, scores)
+
+
+def relabelled(images: ImageSet, model: RegisteredModel) -> ImageSet:
+    """The images with the model's numbers for their classes, which are told by name.
+
+    Raises:
+        InputError: the model does not know a class.
+    """
+    if unknown := [name for name in images.classes if name not in model.classes]:
+        raise InputError(
+            f"{model.label} knows the classes {', '.join(model.classes)}, the data set has {', '.join(unknown)} too: "
+            "choose a data set of the same classes."
+        )
+    numbers = np.array([model.classes.index(name) for name in images.classes])
+    return replace(images, targets=numbers[images.targets], classes=model.classes)
+
+
+def fitted(images: ImageSet, shape: tuple[int | None, int | None]) -> ImageSet:
+    """The images in the size that a model takes."""
+    if shape[0] is None or images.images.shape[1:] == shape:
+        return images
+    pixels = torch.from_numpy(images.images)[:, None].float()
+    scaled = torch.nn.functional.interpolate(pixels, shape, mode="bilinear", antialias=True)[:, 0]
+    return replace(images, images=scaled.round().clamp(0, 255).byte().numpy())

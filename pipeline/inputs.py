@@ -1,0 +1,172 @@
+"""Images from files of several kinds, a block at a time: a million need no more memory than a thousand."""
+
+import gzip
+import math
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from pipeline import data, photo
+from pipeline.errors import InputError, first_line
+
+PICTURES = (".png", ".jpg", ".jpeg")
+BLOCK = 1024
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some images of a file.
+
+    Attributes:
+        file: where they are from.
+        first: the position of the first in it.
+        images: uint8 (N, H, W).
+        is_picture: whether it is a photograph or a drawing rather than an array of pixels.
+    """
+
+    file: Path
+    first: int
+    images: np.ndarray
+    is_picture: bool = False
+
+
+def find(path: Path) -> list[Path]:
+    """The file itself, or the pictures in a folder and in those within it, by name.
+
+    Raises:
+        InputError: there is no such file, or no picture in the folder.
+    """
+    if path.is_dir():
+        found = sorted(file for file in path.rglob("*") if file.suffix.lower() in PICTURES)
+        if not found:
+            raise InputError(f"There is no picture in {path}: files ending in {', '.join(PICTURES)} are looked for.")
+        return found
+    if not path.is_file():
+        raise InputError(f"There is no file or folder '{path}'.")
+    return [path]
+
+
+def blocks(file: Path, shape: tuple[int | None, int | None]) -> Iterator[Block]:
+    """Read a PNG or JPEG picture, an IDX file of images, plain or .gz, a .npy array, or a .csv with an image a row.
+
+    Args:
+        shape: height and width that an image in a .csv has if it has so many values; otherwise it is square.
+
+    Raises:
+        InputError: it cannot be read; the text begins with the file's name.
+    """
+    ending = file.suffix.lower()
+    try:
+        if ending in PICTURES:
+            yield Block(file, 0, photo.read(file, name=str(file))[None], is_picture=True)
+        elif ending == ".npy":
+            yield from _of_array(file)
+        elif ending == ".csv":
+            yield from _of_table(file, shape)
+        else:
+            yield from _of_idx(file)
+    except OSError as error:
+        raise InputError(f"{file} cannot be read: {first_line(error)}.") from error
+
+
+def count(file: Path) -> int | None:
+    """How many images a file has, where that can be told without reading it."""
+    try:
+        if file.suffix.lower() in PICTURES:
+            return 1
+        if file.suffix.lower() == ".npy":
+            return len(np.load(file, mmap_mode="r", allow_pickle=False))
+        if file.suffix.lower() == ".csv":
+            return None
+        with _opened(file) as opened:
+            return int.from_bytes(opened.read(8)[4:], "big")
+    except (OSError, ValueError, EOFError, zlib.error):
+        # Reading it will say what is wrong.
+        return None
+
+
+def _opened(file: Path) -> gzip.GzipFile:
+    with file.open("rb") as raw:
+        compressed = raw.read(2) == b"\x1f\x8b"
+    return gzip.open(file, "rb") if compressed else file.open("rb")
+
+
+def _of_idx(file: Path) -> Iterator[Block]:
+    try:
+        with _opened(file) as opened:
+            header = opened.read(16)
+            if header[:2] != b"\0\0":
+                raise InputError(f"{file} is no PNG, JPEG, .npy, .csv or IDX file.")
+            data.payload_size(header, 3, file)
+            total, height, width = (int.from_bytes(header[at : at + 4], "big") for at in (4, 8, 12))
+            for first in range(0, total, BLOCK):
+                wanted = min(BLOCK, total - first)
+                content = opened.read(wanted * height * width)
+                if len(content) < wanted * height * width:
+                    raise InputError(f"{file} is truncated: its header promises {total:,} images; fetch it again.")
+                # Copied, as torch shares memory with arrays, and only with writable ones.
+                yield Block(file, first, np.frombuffer(content, np.uint8).reshape(wanted, height, width).copy())
+            if opened.read(1):
+                raise InputError(f"{file} is longer than its header says: {total:,} images; fetch it again.")
+    except (EOFError, zlib.error) as error:
+        raise InputError(f"{file} cannot be read ({first_line(error)}); fetch it again.") from error
+
+
+def _of_array(file: Path) -> Iterator[Block]:
+    try:
+        # Mapped, not read; objects, which would have to be unpickled, are refused.
+        array = np.load(file, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise InputError(f"{file} is no .npy array of numbers.") from error
+    array = array[None] if array.ndim == 2 else array
+    if array.ndim != 3 or not array.size:
+        raise InputError(f"{file} has the shape {array.shape}: images are (N, height, width).")
+    for first in range(0, len(array), BLOCK):
+        yield Block(file, first, checked(np.array(array[first : first + BLOCK]), file))
+
+
+def _of_table(file: Path, shape: tuple[int | None, int | None]) -> Iterator[Block]:
+    with file.open(errors="replace") as opened:
+        heading = not opened.readline().split(",")[0].strip().isdigit()
+    try:
+        first = 0
+        for table in pd.read_csv(file, header=0 if heading else None, chunksize=BLOCK, dtype=np.int64):
+            size = image_size(table.shape[1], shape)
+            if size is None:
+                raise InputError(
+                    f"{file} has rows of {table.shape[1]} values: a square image, or a label and one, is due."
+                )
+            images = table.to_numpy()[:, -size[0] * size[1] :].reshape(-1, *size)
+            yield Block(file, first, checked(images, file))
+            first += len(images)
+    except (ValueError, pd.errors.ParserError) as error:
+        raise InputError(f"{file} is no table of whole numbers: {first_line(error)}.") from error
+
+
+def image_size(values: int, shape: tuple[int | None, int | None]) -> tuple[int, int] | None:
+    """Height and width of the image in a row of so many values; in Kaggle's archive a label stands before it."""
+    for pixels in (values, values - 1):
+        if shape[0] and pixels == shape[0] * shape[1]:
+            return shape
+    for pixels in (values, values - 1):
+        side = math.isqrt(max(0, pixels))
+        if side > 1 and side**2 == pixels:
+            return side, side
+    return None
+
+
+def checked(images: np.ndarray, file: Path) -> np.ndarray:
+    """Whole numbers from 0 to 255 as uint8.
+
+    Raises:
+        InputError: other values.
+    """
+    if not np.issubdtype(images.dtype, np.integer) or images.min() < 0 or images.max() > 255:
+        raise InputError(
+            f"{file} holds {images.dtype} from {images.min()} to {images.max()}: pixels are whole, 0 to 255."
+        )
+    return images.astype(np.uint8)

@@ -1,0 +1,171 @@
+"""What a registered model says of images in files, written as it comes."""
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from pyarrow import parquet
+from tqdm import tqdm
+
+from pipeline import inputs, photo
+from pipeline.errors import InputError
+from pipeline.files import replacing
+from pipeline.photo import Framed
+from pipeline.registry import BATCH, LEAST_SERVED_SCORE, RegisteredModel
+
+# Of so many classes the probability is given.
+BEST = 3
+ENDINGS = (".csv", ".jsonl", ".parquet")
+
+
+@dataclass(frozen=True)
+class Item:
+    """An image on its way through a model: the file it is from, its position there, and how it was made."""
+
+    file: str
+    position: int
+    framed: Framed
+
+
+def predict(model: RegisteredModel, path: Path, output: Path, *, raw: bool) -> tuple[int, int]:
+    """Answer for every image in a file or a folder, and write the answers.
+
+    A file among several that cannot be read is reported and skipped.
+
+    Args:
+        output: ends in .csv, .jsonl or .parquet; appears when all is done.
+        raw: take pictures as they are.
+
+    Returns:
+        how many images were answered, how many files were skipped.
+
+    Raises:
+        InputError: the only file cannot be read, or the output cannot be written.
+    """
+    check_ending(output)
+    files = inputs.find(path)
+    counts = [inputs.count(file) for file in files] if len(files) < BATCH else [1] * len(files)
+    bar = tqdm(
+        total=None if None in counts else sum(counts),
+        unit="image",
+        unit_scale=True,
+        leave=False,
+        disable=not sys.stderr.isatty(),
+    )
+    skipped = 0
+
+    def items() -> Iterator[Item]:
+        nonlocal skipped
+        for file in files:
+            try:
+                for block in inputs.blocks(file, model.shape):
+                    yield from frames(block, model.shape, raw=raw)
+            except InputError as error:
+                if len(files) == 1:
+                    raise
+                skipped += 1
+                tqdm.write(f"Skipped: {error}", file=sys.stderr)
+
+    answered = 0
+    with bar, _written(output) as write:
+        for batch in batches(items()):
+            write(answers(model, batch))
+            answered += len(batch)
+            bar.update(len(batch))
+    return answered, skipped
+
+
+def frames(block: inputs.Block, shape: tuple[int | None, int | None], *, raw: bool) -> Iterator[Item]:
+    """The images of a block, each as the model takes it."""
+    for position, image in enumerate(block.images, start=block.first):
+        name = str(block.file) if len(block.images) == 1 else f"{block.file}, image {position},"
+        as_it_is = photo.is_framed(image, shape) if block.is_picture else image.shape == shape
+        if raw and shape[0] and image.shape != shape:
+            raise InputError(
+                f"{name} has {image.shape[1]} x {image.shape[0]} px, the model takes {shape[1]} x {shape[0]}: "
+                "leave --raw out, and it is fitted."
+            )
+        whole = raw or as_it_is or (shape[0] is None and not block.is_picture)
+        framed = Framed(image, 1.0, 0.0, 0.0) if whole else photo.frame(image, shape, name=name)
+        yield Item(str(block.file), position, framed)
+
+
+def batches(items: Iterable[Item]) -> Iterator[list[Item]]:
+    """Up to BATCH items of one size at a time."""
+    batch: list[Item] = []
+    for item in items:
+        if len(batch) == BATCH or (batch and batch[0].framed.image.shape != item.framed.image.shape):
+            yield batch
+            batch = []
+        batch.append(item)
+    if batch:
+        yield batch
+
+
+def answers(model: RegisteredModel, batch: Sequence[Item]) -> pd.DataFrame:
+    """A row an image with the most probable classes, or for a detector a row a box, in pixels of the file's image."""
+    found = model.answer(np.stack([item.framed.image for item in batch]))
+    origin = pd.DataFrame({"file": [item.file for item in batch], "image": [item.position for item in batch]})
+    classes = np.array(model.classes, object)
+    if model.task == "detection":
+        image, row = np.nonzero((found[:, :, 5] >= 0) & (found[:, :, 4] >= LEAST_SERVED_SCORE))
+        rows = found[image, row].astype(float)
+        boxes = [batch[at].framed.to_picture(box[None])[0] for at, box in zip(image, rows[:, :4], strict=True)]
+        sides = pd.DataFrame(np.reshape(boxes, (-1, 4)), columns=["x1", "y1", "x2", "y2"]).round(2)
+        table = origin.iloc[image].reset_index(drop=True).join(sides)
+        return table.assign(label=classes[rows[:, 5].astype(int)], probability=rows[:, 4])
+    shares = np.exp(model.log_probabilities(found)).astype(float)
+    best = np.argsort(-shares, axis=1, kind="stable")[:, :BEST]
+    for rank, of in enumerate(best.T, start=1):
+        ending = "" if rank == 1 else f"_{rank}"
+        origin[f"label{ending}"] = classes[of]
+        origin[f"probability{ending}"] = np.take_along_axis(shares, of[:, None], 1)[:, 0]
+    return origin
+
+
+def check_ending(path: Path) -> None:
+    """Refuse an output file of an unknown format.
+
+    Raises:
+        InputError: which there are.
+    """
+    if path.suffix not in ENDINGS:
+        raise InputError(f"'{path}' has no ending that says a format: use one of {', '.join(ENDINGS)}.")
+
+
+@contextmanager
+def _written(path: Path) -> Iterator:
+    """Yield what appends a table to a file that appears whole or not at all."""
+    try:
+        with replacing(path) as temporary:
+            if path.suffix == ".parquet":
+                writers: list[parquet.ParquetWriter] = []
+
+                def write(table: pd.DataFrame) -> None:
+                    part = pa.Table.from_pandas(table, preserve_index=False)
+                    if not writers:
+                        writers.append(parquet.ParquetWriter(temporary, part.schema))
+                    writers[0].write_table(part)
+
+                yield write
+                for writer in writers:
+                    writer.close()
+            else:
+                with temporary.open("w", newline="") as file:
+
+                    def write(table: pd.DataFrame) -> None:
+                        if path.suffix == ".csv":
+                            table.to_csv(file, index=False, header=not file.tell(), float_format="%.6g")
+                        else:
+                            rows = table.round(6).to_dict("records")
+                            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+                    yield write
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror or error}.") from error

@@ -1,0 +1,230 @@
+"""Pictures and files of many kinds through registered models: the same answers, bounded memory, clear refusals."""
+
+import gzip
+import io
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import MNIST, PROJECT, idx_bytes, needs_mnist
+from PIL import Image
+from scipy import ndimage
+
+from pipeline import data, inputs, photo, registry
+from pipeline.errors import InputError, Refusal
+
+READERS = {".csv": pd.read_csv, ".jsonl": lambda path: pd.read_json(path, lines=True), ".parquet": pd.read_parquet}
+
+
+def photograph(
+    image: np.ndarray, *, seed: int = 0, light: bool = True, place: tuple[int, int] = (60, 150)
+) -> np.ndarray:
+    """A digit of MNIST's format as a pen would write it, large, somewhere on unevenly lit, grainy paper."""
+    random = np.random.default_rng(seed)
+    large = np.asarray(Image.fromarray(image).resize((280, 280), Image.Resampling.BICUBIC)) > 128
+    ink = np.zeros((420, 560))
+    ink[place[0] : place[0] + 280, place[1] : place[1] + 280] = ndimage.gaussian_filter(large.astype(float), 1)
+    paper = np.linspace(0.65, 0.95, 560) * (1 - 0.75 * ink) + random.normal(0, 0.02, ink.shape)
+    return (255 * (paper if light else 1 - paper)).clip(0, 255).astype(np.uint8)
+
+
+def encoded(image: np.ndarray, form: str) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, form)
+    return file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def digits() -> data.ImageSet:
+    return data.digits(PROJECT).test
+
+
+@pytest.mark.parametrize("light", [True, False])
+def test_a_photograph_becomes_an_image_in_mnists_format(digits, light):
+    for position in range(20):
+        image = digits.images[position]
+        framed = photo.frame(photograph(image, seed=position, light=light), (28, 28), name="it").image
+        assert framed.max() == 255 and np.median(framed) == 0
+        rows, columns = (np.flatnonzero((framed > 60).any(axis)) for axis in (1, 0))
+        assert 17 <= max(np.ptp(rows), np.ptp(columns)) + 1 <= 22
+        assert np.allclose(ndimage.center_of_mass(framed), 14, atol=1)
+        # The same digit in the same frame, but for the smoothness that a pen does not have.
+        centred = ndimage.shift(image.astype(float), np.array([14, 14]) - ndimage.center_of_mass(image))
+        assert np.corrcoef(framed.ravel(), centred.ravel())[0, 1] > 0.8
+
+
+@needs_mnist
+def test_photographs_of_mnists_own_digits_come_back():
+    images = data.read_folder(MNIST, name="mnist").test.images[:100]
+    framed = [photo.frame(photograph(image), (28, 28), name="it").image for image in images]
+    alike = [np.corrcoef(first.ravel(), second.ravel())[0, 1] for first, second in zip(images, framed, strict=True)]
+    assert np.median(alike) > 0.9 and min(alike) > 0.6
+
+
+def test_dirt_and_the_table_beside_the_paper_are_no_ink(digits):
+    picture = photograph(digits.images[0])
+    clean = photo.frame(picture, (28, 28), name="it").image
+    picture[:, :20] = 30
+    picture[400:404, 300:304] = 30
+    assert np.abs(photo.frame(picture, (28, 28), name="it").image.astype(int) - clean).mean() < 5
+
+
+def test_boxes_come_back_to_where_the_digit_is(digits):
+    framed = photo.frame(photograph(digits.images[0], place=(100, 20)), (None, None), name="it")
+    rows, columns = (np.flatnonzero((framed.image > 60).any(axis)) for axis in (1, 0))
+    box = framed.to_picture(np.array([[columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]], float))[0]
+    ink = np.argwhere(np.asarray(Image.fromarray(digits.images[0]).resize((280, 280), Image.Resampling.BICUBIC)) > 128)
+    (top, left), (bottom, right) = np.add(ink.min(0), (100, 20)), np.add(ink.max(0), (101, 21))
+    assert np.allclose(box, [left, top, right, bottom], atol=14)
+
+
+def test_what_is_no_picture_is_refused():
+    for content in (b"", b"hello", b"\x89PNG\r\n\x1a\nnothing", encoded(np.zeros((9, 9), np.uint8), "GIF")):
+        with pytest.raises(InputError, match=r"it is no PNG or JPEG picture that can be read"):
+            photo.read(content, name="it")
+    with pytest.raises(InputError, match="shows no ink"):
+        photo.frame(np.full((200, 200), 250, np.uint8), (28, 28), name="it")
+    bomb = encoded(np.zeros((9000, 9000), np.uint8), "PNG")
+    with pytest.raises(InputError, match=r"9000 x 9000 px: at most"):
+        photo.read(bomb, name="it")
+
+
+def test_transparent_is_white_and_sixteen_bits_are_read():
+    clear = Image.new("RGBA", (4, 4), (0, 0, 0, 0))
+    clear.putpixel((1, 1), (0, 0, 0, 255))
+    file = io.BytesIO()
+    clear.save(file, "PNG")
+    assert photo.read(file.getvalue(), name="it").tolist()[1] == [255, 0, 255, 255]
+    deep = np.array([[0, 65535], [257, 514]], np.uint16)
+    assert photo.read(encoded(deep, "PNG"), name="it").tolist() == [[0, 255], [1, 2]]
+
+
+def test_every_kind_of_file_gives_the_same_answers(champions, command, bars):
+    images = data.read_folder(bars, name="bars").test.images
+    expected = registry.load("models:/bars-mlp/1").answer(images).argmax(1)
+    pixels = pd.DataFrame(images.reshape(len(images), -1)).add_prefix("pixel")
+    files = {
+        "plain-idx3-ubyte": idx_bytes(images),
+        "small.gz": gzip.compress(idx_bytes(images)),
+        "plain.csv": pixels.to_csv(index=False, header=False).encode(),
+        "kaggle.csv": pd.concat([pd.Series(expected, name="label"), pixels], axis=1).to_csv(index=False).encode(),
+    }
+    for name, content in files.items():
+        (champions / name).write_bytes(content)
+    np.save(champions / "array.npy", images)
+    for name in [*files, "array.npy"]:
+        for ending, read in READERS.items():
+            command("predict", "--model-uri", "models:/bars-mlp/1", "--input", name, "--output", f"out{ending}")
+            table = read(champions / f"out{ending}")
+            assert table["label"].astype(int).tolist() == expected.tolist(), (name, ending)
+            assert table["image"].tolist() == list(range(len(images)))
+            assert (table["probability"] >= table["probability_2"]).all() and {"file", "label_3"} <= set(table.columns)
+
+
+def test_an_unreadable_file_among_many_is_reported_and_skipped(champions, command, digits):
+    folder = champions / "pictures" / "inner"
+    folder.mkdir(parents=True)
+    for position in range(3):
+        (folder / f"{position}.jpg").write_bytes(encoded(photograph(digits.images[position]), "JPEG"))
+    (folder / "broken.png").write_bytes(b"\x89PNG")
+    out, err = command(
+        "predict", "--model-uri", "models:/bars-mlp/1", "--input", "pictures", "--output", "out.csv", code=1
+    )
+    assert "answered 3 images" in out and "Skipped: pictures/inner/broken.png is no PNG" in err
+    assert "Error: 1 files could not be read and were skipped." in err
+    assert len(pd.read_csv(champions / "out.csv")) == 3
+
+
+def test_a_detector_gives_boxes(champions, command, bars):
+    np.save(champions / "images.npy", data.read_folder(bars, name="bars").test.images)
+    command("predict", "--model-uri", "models:/bars-faster_rcnn/1", "--input", "images.npy", "--output", "boxes.csv")
+    assert pd.read_csv(champions / "boxes.csv").columns.tolist() == [
+        *["file", "image", "x1", "y1", "x2", "y2", "label", "probability"]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("half.idx", idx_bytes(np.zeros((3, 28, 28)))[:-1], "is truncated: its header promises 3 images"),
+        ("more.idx", idx_bytes(np.zeros((3, 28, 28))) + b"0", "is longer than its header says"),
+        ("half.gz", gzip.compress(idx_bytes(np.zeros((3, 28, 28))))[:-9], "cannot be read"),
+        ("labels.idx", idx_bytes(np.zeros(3)), "is no IDX file of images"),
+        ("notes.txt", b"hello", "is no PNG, JPEG, .npy, .csv or IDX file"),
+        ("words.csv", b"a,b\nc,d\n", "is no table of whole numbers"),
+        ("odd.csv", b"1,2,3\n", "rows of 3 values"),
+        ("high.csv", b"1,2,3,256\n", "pixels are whole, 0 to 255"),
+        ("bad.npy", b"\x93NUMPY", "is no .npy array of numbers"),
+    ],
+)
+def test_a_broken_file_is_one_sentence_and_writes_nothing(champions, mistake, name, content, says):
+    (champions / name).write_bytes(content)
+    arguments = ["--model-uri", "models:/bars-mlp/1", "--input", name, "--output", "out.csv"]
+    assert says in mistake("predict", *arguments, code=2)
+    assert not (champions / "out.csv").exists()
+
+
+def test_objects_are_not_unpickled(champions, mistake):
+    class Trap:
+        def __reduce__(self):
+            return open, ("trapped", "w")
+
+    np.save(champions / "trap.npy", np.array([Trap()], object), allow_pickle=True)
+    arguments = ["--model-uri", "models:/bars-mlp/1", "--input", "trap.npy", "--output", "out.csv"]
+    assert "is no .npy array of numbers" in mistake("predict", *arguments, code=2)
+    assert not (champions / "trapped").exists()
+
+
+def test_memory_does_not_grow_with_the_number_of_images(champions):
+    for count in (2_000, 60_000):
+        (champions / f"{count}.idx").write_bytes(idx_bytes(np.zeros((count, 28, 28), np.uint8)))
+    peaks = []
+    for count in (2_000, 60_000):
+        script = (
+            "import resource; from pipeline import cli; cli.main(); "
+            "print('peak', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        )
+        arguments = ["predict", "--model-uri", "models:/bars-mlp/1", "--input", f"{count}.idx"]
+        run = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True)
+        assert f"answered {count:,} images" in run.stdout
+        peaks.append(int(re.search(r"peak (\d+)", run.stdout)[1]))
+    # The images alone are 45 MB more.
+    assert peaks[1] < peaks[0] + 25_000
+
+
+def test_only_trusted_registries_run_their_code(champions, mistake):
+    arguments = ["predict", "--input", "x.png", "--output", "o.csv"]
+    copy = champions / "copy"
+    registry.download("models:/bars-mlp/1", copy)
+    (code,) = copy.rglob("serve.py")
+    code.write_text("open('executed', 'w')\n" + code.read_text())
+    model = str(code.parent)
+    assert "is not trusted" in mistake(*arguments, "--model-uri", model, code=3)
+    assert "is not trusted" in mistake(*arguments, "--model-uri", "models:/bars-mlp/1", "--trust", "elsewhere", code=3)
+    assert not (champions / "executed").exists()
+    assert registry.load(model, trusted=[str(copy)]).label == model and (champions / "executed").exists()
+    with pytest.raises(Refusal):
+        registry.check_trust(f"{copy}-of-somebody-else", [str(copy)])
+
+
+def test_a_pickled_model_is_not_unpickled(champions):
+    copy = champions / "copy"
+    registry.download("models:/bars-mlp/1", copy)
+    (description,) = copy.rglob("MLmodel")
+    description.write_text(
+        re.sub(r".*model_code_path.*\n", "    python_model: python_model.pkl\n", description.read_text())
+    )
+    with pytest.raises(InputError, match="was not made by this project"):
+        registry.load(str(description.parent), trusted=[str(copy)])
+
+
+def test_files_of_images_are_read_in_blocks(tmp_path):
+    images = np.arange(2500 * 16, dtype=np.int64).reshape(2500, 4, 4) % 251
+    file = tmp_path / "a.idx"
+    file.write_bytes(idx_bytes(images))
+    found = list(inputs.blocks(file, (28, 28)))
+    assert [block.first for block in found] == [0, 1024, 2048]
+    assert np.array_equal(np.concatenate([block.images for block in found]), images)
