@@ -51,7 +51,7 @@ def main(dataset: str, epochs: int | None, rounds: int) -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         weights = registry.download_weights(f"runs:/{run.info.run_id}/model", Path(folder))
-        state, _ = bundle.read_weights(weights, model="faster_rcnn")
+        state = bundle.read_weights(weights, model="faster_rcnn").state
     print(
         f"\nMedian of {rounds} rounds in turn on {torch.get_num_threads()} threads, single images in batches of "
         f"{BATCH} (torchvision's\nas it comes: of 4), answers in fp32, residual blocks with the weights just tested.\n"

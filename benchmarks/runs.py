@@ -4,12 +4,11 @@ A training finished before is taken as it is, a cut one goes on.
 """
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import click
 from mlflow.entities import Run
-from torch import Tensor
 
 from pipeline import data, tracking, weights
 from pipeline.config import TrainConfig, resolve
@@ -84,19 +83,29 @@ def recorded(model: str, dataset: Dataset, *, seed: int = 0) -> Run | None:
     return next(filter(tracking.is_finished, trainings(config)), None)
 
 
-def finished(model: str, dataset: Dataset, *, seed: int = 0, source: str = "none", **overrides: Any) -> Run:
+def finished(
+    model: str,
+    dataset: Dataset,
+    *,
+    seed: int = 0,
+    source: str = "none",
+    limit: int = 0,
+    val_size: int | None = None,
+    **overrides: Any,
+) -> Run:
     """The finished run of the architecture on a data set, trained now where it has not been.
 
     Args:
         source: where the weights come from, as `--weights` takes it.
+        limit, val_size: how many images train and validate, as the options of these names.
         overrides: recipe fields that differ.
     """
-    config, state = configured(model, dataset, seed=seed, source=source, **overrides)
+    config, start = configured(model, dataset, seed=seed, source=source, limit=limit, val_size=val_size, **overrides)
     found = trainings(config)
     run = next(filter(tracking.is_finished, found), None)
     if run is None:
         cut = resumable(found, default_root())
-        run = tracking.get_run(train(config, dataset, root=default_root(), state=state, run_id=cut).run_id)
+        run = tracking.get_run(train(config, dataset, root=default_root(), start=start, run_id=cut).run_id)
     return run
 
 
@@ -106,12 +115,29 @@ def trainings(config: TrainConfig) -> list[Run]:
 
 
 def configured(
-    model: str, dataset: Dataset, *, seed: int = 0, source: str = "none", **overrides: Any
-) -> tuple[TrainConfig, Mapping[str, Tensor] | None]:
+    model: str,
+    dataset: Dataset,
+    *,
+    seed: int = 0,
+    source: str = "none",
+    limit: int = 0,
+    val_size: int | None = None,
+    **overrides: Any,
+) -> tuple[TrainConfig, weights.Start]:
     """The config of such a training and the weights it starts from."""
-    state, stored = weights.load(source, model, {})
-    config = resolve(model, dataset, weights=source, stored=stored, overrides=overrides, seed=seed, device=DEVICE)
-    return config, state
+    start = weights.load(source, model, {}, classes=dataset.classes)
+    config = resolve(
+        model,
+        dataset,
+        weights=source,
+        stored=start.stored,
+        overrides=overrides,
+        seed=seed,
+        limit=limit,
+        val_size=val_size,
+        device=DEVICE,
+    )
+    return config, start
 
 
 def use_only(store: str) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,18 +41,30 @@ def write(folder: Path, *, config: TrainConfig, model: nn.Module, images: ImageS
     (folder / "model.json").write_text(json.dumps(about, indent=2))
     shutil.copy(models.get(config.model).file, folder / "architecture.py")
     shutil.copy(preprocess.__file__, folder / "preprocess.py")
-    stored = {name: getattr(config, name) for name in STORED}
+    stored = {name: getattr(config, name) for name in STORED} | {"classes": images.classes}
     weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     save_file(
         weights, folder / "weights.safetensors", metadata={"config": json.dumps({"model": config.model, **stored})}
     )
 
 
-def read_weights(path: Path, *, model: str) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
-    """Weights from a file: .safetensors, or a state dict as torch saves it, of which only tensors are read.
+@dataclass(frozen=True)
+class Saved:
+    """Weights from a file.
 
-    Returns:
-        the weights by parameter name, and config values: the file's hash, and those of STORED it was saved with.
+    Attributes:
+        state: the weights by parameter name.
+        stored: config values: the file's hash, and those of STORED it was saved with.
+        classes: what it tells apart, None where the file does not say.
+    """
+
+    state: dict[str, Tensor]
+    stored: Mapping[str, Any]
+    classes: tuple[str, ...] | None
+
+
+def read_weights(path: Path, *, model: str) -> Saved:
+    """Weights from a file: .safetensors, or a state dict as torch saves it, of which only tensors are read.
 
     Raises:
         InputError: no such file, no weights in it, or those of another architecture.
@@ -80,4 +93,4 @@ def read_weights(path: Path, *, model: str) -> tuple[dict[str, Tensor], Mapping[
         raise InputError(f"{path} holds no weights that can be read safely ({reason}).") from error
     if origin != model:
         raise InputError(f"{path} holds the weights of {origin}, not of {model}.")
-    return dict(state), stored
+    return Saved(dict(state), stored, tuple(saved["classes"]) if "classes" in saved else None)

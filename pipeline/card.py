@@ -26,6 +26,7 @@ def write(
     robustness: Mapping[str, Mapping[int, float]],
     protocol: Mapping[str, Any],
     budget: Mapping[str, Any],
+    weights: str,
     best_epoch: int,
     machine: str,
 ) -> str:
@@ -33,6 +34,7 @@ def write(
 
     Args:
         name, version: in the registry.
+        weights: what it started from.
         log_probabilities: (N, outcomes), of the test images.
         results: the run's final metrics by name.
         robustness: accuracy by corruption and severity.
@@ -53,7 +55,7 @@ def write(
         classes=", ".join(test.classes),
         height=test.images.shape[1],
         width=test.images.shape[2],
-        weights=config.weights,
+        weights=weights,
         seed=config.seed,
         protocol=protocol,
         budget=budget,

@@ -207,9 +207,9 @@ def train(
     catch_signals()
     arguments = config.parse_arguments(model_args, option="model_args")
     task_arguments = config.parse_arguments(task_args, option="task_args")
-    source = config.resolve_weights(model, weights, arguments)
+    source = sources.find(model, weights, arguments)
     images = data.load(dataset, root)
-    state, stored = sources.load(source, model, arguments)
+    start = sources.load(source, model, arguments, classes=images.classes)
     resolved = config.resolve(
         model,
         images,
@@ -217,7 +217,7 @@ def train(
         seed=seed,
         model_args=arguments,
         task_args=task_arguments,
-        stored=stored,
+        stored=start.stored,
         **split_choices(choices),
     )
     check_build(resolved, images)
@@ -230,7 +230,9 @@ def train(
         )
     if run_id:
         tracking.file_launcher_run("resumed", under=run_id)
-    result = training.train(resolved, images, root=root, state=state, run_id=run_id or tracking.launcher_run())
+    if start.lineage:
+        click.echo(f"Starting from {start.lineage}.")
+    result = training.train(resolved, images, root=root, start=start, run_id=run_id or tracking.launcher_run())
     click.echo(f"{model} on {images.name}: {result.summary()}.")
     click.echo(f"Look at it: {tracking.where_to_look(result.run_id)}")
 

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from pipeline import tracking, weights
-from pipeline.config import PUBLISHED, TrainConfig, resolve, resolve_weights, short_hash
+from pipeline.config import PUBLISHED, TrainConfig, resolve, short_hash
 from pipeline.data import Dataset
 from pipeline.engine import check_build
 from pipeline.errors import PipelineError
@@ -38,9 +38,9 @@ def plan(
     """
     configs = []
     for name in names:
-        weights_of = resolve_weights(name, source, {})
+        weights_of = weights.find(name, source, {})
         # Published weights bring no config of their own; whether they can be had, their training will tell.
-        stored = {} if weights_of == PUBLISHED else weights.load(weights_of, name, {})[1]
+        stored = {} if weights_of == PUBLISHED else weights.load(weights_of, name, {}, classes=dataset.classes).stored
         configs += [
             resolve(name, dataset, weights=weights_of, stored=stored, seed=seed, **options) for seed in range(seeds)
         ]
@@ -91,7 +91,7 @@ def _run(dataset: Dataset, configs: Sequence[TrainConfig], *, study_key: str, ro
                     config,
                     dataset,
                     root=root,
-                    state=weights.load(config.weights, config.model, config.model_args)[0],
+                    start=weights.load(config.weights, config.model, config.model_args, classes=dataset.classes),
                     run_id=cut,
                 )
             except Exception as error:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from torch import Tensor, nn
+from torch import nn
 
 from pipeline import answers, bundle, card, corruption, cost, data, figures, metrics, protocol, registry, tracking
 from pipeline.checkpoint import Checkpoint
@@ -19,6 +19,7 @@ from pipeline.engine import Training, check_finite, fit, predict_images
 from pipeline.errors import PipelineError
 from pipeline.progress import Progress
 from pipeline.task import Predictions
+from pipeline.weights import FRESH, Start
 
 
 @dataclass(frozen=True)
@@ -52,13 +53,13 @@ def train(
     dataset: Dataset,
     *,
     root: Path,
-    state: Mapping[str, Tensor] | None = None,
+    start: Start = FRESH,
     run_id: str | None = None,
 ) -> Result:
     """Train, test and record one config.
 
     Args:
-        state: weights to start from; not needed when a checkpoint of the run exists.
+        start: the weights to start from; not needed when a checkpoint of the run exists.
         run_id: a run to continue; its checkpoint is used if there is one.
 
     Raises:
@@ -67,11 +68,13 @@ def train(
     """
     started = time.perf_counter()
     splits = data.split(dataset, val_size=config.val_size, limit=config.limit)
-    training = Training(config, splits, state)
+    training = Training(config, splits, start.state)
     name = f"{config.model} seed {config.seed}"
     tags = tracking.training_tags(
         config, protocol_fields=protocol.fields(dataset, splits), budget=protocol.budget(config, splits)
     ) | {"machine": cost.machine(training.device)}
+    if start.lineage:
+        tags["lineage"] = start.lineage
     with ExitStack() as stack:
         # A run to continue is locked before it is opened: if another process trains it, its status must not change.
         if run_id:
@@ -114,7 +117,7 @@ def train(
             # What was used before the training was cut is not known.
             spent.pop("energy_j", None)
         result = test(run_id, training, splits, spent)
-        record(result, training, dataset, splits, total_s=time.perf_counter() - started)
+        record(result, training, dataset, splits, start, total_s=time.perf_counter() - started)
     # Only now that the run has its status: killed before, it is resumed to do the rest.
     checkpoint.remove()
     return result
@@ -170,7 +173,9 @@ def test_corrupted(training: Training, test: ImageSet, clean: np.ndarray) -> dic
     return curves
 
 
-def record(result: Result, training: Training, dataset: Dataset, splits: Splits, *, total_s: float) -> None:
+def record(
+    result: Result, training: Training, dataset: Dataset, splits: Splits, start: Start, *, total_s: float
+) -> None:
     """Log a result with its pictures and tables and register the model, unless this run has registered it before."""
     config, run_id = training.config, result.run_id
     final = {
@@ -209,6 +214,7 @@ def record(result: Result, training: Training, dataset: Dataset, splits: Splits,
         robustness=result.robustness,
         protocol=protocol.fields(dataset, splits),
         budget=protocol.budget(config, splits),
+        weights=start.lineage or config.weights,
         best_epoch=training.best.index,
         machine=cost.machine(training.device),
     )

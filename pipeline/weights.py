@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,35 +10,67 @@ from torch import Tensor
 
 import models
 from pipeline import bundle, registry
-from pipeline.config import PUBLISHED
+from pipeline.config import PUBLISHED, resolve_weights
 from pipeline.errors import WITHOUT_NETWORK, InputError, first_line
 from pipeline.network import impatient_sockets
 
 
-def load(
-    source: str, model: str, model_args: Mapping[str, Any]
-) -> tuple[Mapping[str, Tensor] | None, Mapping[str, Any]]:
+@dataclass(frozen=True)
+class Start:
+    """What a training starts from.
+
+    Attributes:
+        state: weights by parameter name, None for fresh ones.
+        stored: config values that come with them: the hash of a file, and what its weights only fit with, where they
+            came from this project.
+        lineage: the registered model and run that they came from, and what became of its head; empty if from none.
+    """
+
+    state: Mapping[str, Tensor] | None
+    stored: Mapping[str, Any]
+    lineage: str = ""
+
+
+FRESH = Start(None, {})
+
+
+def find(model: str, source: str | None, model_args: Mapping[str, Any]) -> str:
+    """Where the weights come from, as `config.resolve_weights`; an alias becomes the version it stands for now.
+
+    Raises:
+        InputError: there is no such model, or no published weights.
+    """
+    source = resolve_weights(model, source, model_args)
+    return registry.find(source).uri if source.startswith("models:/") else source
+
+
+def load(source: str, model: str, model_args: Mapping[str, Any], *, classes: tuple[str, ...]) -> Start:
     """Fetch starting weights for an architecture.
 
     Args:
-        source: imagenet, none, a file, or a registered model `models:/NAME@ALIAS`.
+        source: imagenet, none, a file, or a registered model `models:/NAME/VERSION`, of which only weights are read.
         model_args: the user's, which may ask for other published weights.
-
-    Returns:
-        the weights by parameter name, None for fresh ones, and the config values that come with them: the hash of
-        a file, and what its weights only fit with, where they came from this project.
+        classes: what is to be told apart; a head for others is left out.
 
     Raises:
         InputError: they cannot be fetched or read, or belong to another architecture.
     """
     if source == "none":
-        return None, {}
+        return FRESH
     if source == PUBLISHED:
-        return _published(model, model_args), {}
+        return Start(_published(model, model_args), {})
+    lineage = ""
     if source.startswith("models:/"):
         with tempfile.TemporaryDirectory() as folder:
-            return bundle.read_weights(registry.download_weights(source, Path(folder)), model=model)
-    return bundle.read_weights(Path(source).expanduser(), model=model)
+            saved = bundle.read_weights(registry.download_weights(source, Path(folder)), model=model)
+        lineage = f"{source} of run {registry.find(source).run_id}"
+    else:
+        saved = bundle.read_weights(Path(source).expanduser(), model=model)
+    if saved.classes in (None, classes):
+        return Start(saved.state, saved.stored, lineage)
+    head = models.get(model).head
+    features = {name: value for name, value in saved.state.items() if not name.startswith(f"{head}.")}
+    return Start(features, saved.stored, lineage and f"{lineage}, with a fresh head for other classes")
 
 
 def _published(model: str, model_args: Mapping[str, Any]) -> Mapping[str, Tensor]:

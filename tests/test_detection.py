@@ -248,7 +248,7 @@ def test_mlflow_serves_boxes_as_a_table_for_images_of_any_one_size(environment, 
         mlflow.exceptions.MlflowException, match=r"of shape \(N, height, width\), not of shape \(50, 70\)"
     ):
         loaded.predict(images[0])
-    with serving("models:/bars-faster_rcnn/1", {}) as port:
+    with serving("models:/bars-faster_rcnn/1") as port:
         answer = ask(port, images.tolist(), params=every_box)
     pd.testing.assert_frame_equal(pd.DataFrame(answer["predictions"]), table, atol=1e-4)
 
