@@ -9,6 +9,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import datetime
 from functools import reduce
 from pathlib import Path
@@ -338,14 +339,15 @@ def promote(study: str, model: str, version: int | None, allow_tie: bool, rollba
         raise refusals[0]
 
 
+trust_option = click.option(
+    "--trust",
+    default="configured",
+    show_default=True,
+    help="Registries and folders whose models' code may run, separated by commas.",
+)
 model_uri_option = options(
     click.option("--model-uri", required=True, help="A registered model: models:/NAME@ALIAS or models:/NAME/VERSION."),
-    click.option(
-        "--trust",
-        default="configured",
-        show_default=True,
-        help="Registries and folders whose models' code may run, separated by commas.",
-    ),
+    trust_option,
 )
 
 
@@ -414,6 +416,42 @@ def export(model_uri: str, trust: str, form: str, output: str) -> None:
         f"{model.label} written to {path}: uint8 images (N, {model.shape[0]}, {model.shape[1]}) to probabilities. "
         f"On {exporter.CHECKED} images it differs from the original by at most {difference:.1e}."
     )
+
+
+@commands.command()
+@click.option("--models", "names", default="all", show_default=True, help="Registered models with a champion, or URIs.")
+@click.option("--dataset", default="digits", show_default=True, help="What corrected digits are added to a copy of.")
+@click.option(
+    "--corrections", default="corrected-digits", show_default=True, help="Folder of that copy, made with the first."
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at; 0.0.0.0: every one.")
+@click.option(
+    "--port", type=click.IntRange(0, 65_535), default=8765, show_default=True, help="Port to listen at; 0: a free one."
+)
+@click.option("--browser", type=bool, default=True, show_default=True, help="Open the page in the browser.")
+@trust_option
+@root_option
+def playground(
+    names: str, dataset: str, corrections: str, host: str, port: int, browser: bool, trust: str, root: Path
+) -> None:
+    """Draw digits on a local web page and see what every champion says."""
+    from pipeline import data, registry
+    from pipeline.playground import server
+    from pipeline.playground.corrections import Corrections
+
+    catch_signals()
+    uris = [version.uri for version in registry.champions()] if names == "all" else split_names(names)
+    if not uris:
+        raise InputError("No registered model has a champion yet: run `mlflow run . -e promote -P model=all` first.")
+    folder = Corrections(Path(corrections).expanduser(), lambda: data.load(dataset, root))
+    loaded = []
+    for uri in uris:
+        uri = uri if ":/" in uri else f"models:/{uri}@{registry.CHAMPION}"
+        loaded.append(registry.load(uri, trusted=split_names(trust)))
+        click.echo(f"Loaded {loaded[-1].label}")
+    with suppress(Interrupted):
+        server.serve(loaded, folder, host=host, port=port, browser=browser)
+    click.echo("Ended.")
 
 
 # --- What the commands share ---------------------------------------------------------------------------------------

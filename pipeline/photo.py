@@ -34,6 +34,21 @@ INSIDE = 0.1
 
 
 @dataclass(frozen=True)
+class Ink:
+    """The ink on a picture.
+
+    Attributes:
+        amount: how much there is at each place, float32 (H, W) from 0 to 1.
+        mask: where its strokes are, bool (H, W).
+        shrink: the size of these to that of the picture.
+    """
+
+    amount: np.ndarray
+    mask: np.ndarray
+    shrink: float
+
+
+@dataclass(frozen=True)
 class Framed:
     """An image made from a picture, and where its pixels come from.
 
@@ -91,20 +106,39 @@ def is_light(picture: np.ndarray) -> bool:
     return bool(np.median(picture) > 127)
 
 
-def frame(picture: np.ndarray, shape: tuple[int | None, int | None], *, name: str) -> Framed:
-    """Find the ink and set it into a frame as MNIST's digits are.
+def find_ink(picture: np.ndarray, *, name: str) -> Ink:
+    """Tell ink from paper, whatever the light.
 
     Args:
         picture: uint8 (H, W), dark on light or light on dark.
-        shape: height and width of the frame; None, None: several digits stay where they are to each other.
 
     Raises:
-        InputError: there is no ink on it.
+        InputError: there is no ink on it; the text begins with its name.
     """
     shrink = min(1.0, WORKING_SIDE / max(picture.shape))
-    ink, mask = find_ink(_resized(picture / np.float32(255), shrink))
-    if not mask.any():
+    picture = _resized(picture / np.float32(255), shrink)
+    picture = ndimage.gaussian_filter(1 - picture if is_light(255 * picture) else picture, max(picture.shape) / 600)
+    # Shadows and uneven light are wider than strokes: the white top-hat transform removes them.
+    ground = ndimage.grey_opening(picture, size=max(3, max(picture.shape) // 3))
+    raised = picture - ndimage.uniform_filter(ground, size=max(3, max(picture.shape) // 10))
+    threshold = otsu(raised)
+    mask = raised > threshold
+    if mask.all() or not mask.any() or raised[mask].mean() - raised[~mask].mean() < LEAST_CONTRAST:
         raise InputError(f"{name} shows no ink: dark strokes on light paper, or the reverse, are looked for.")
+    mask = without_dirt(mask)
+    level, ground = np.median(raised[mask]), np.median(raised[~mask])
+    near = ndimage.binary_dilation(mask, iterations=2)
+    amount = np.where(near, np.clip((raised - ground) / (level - ground), 0, 1), 0)
+    return Ink(amount.astype(np.float32), mask, shrink)
+
+
+def frame(ink: Ink, shape: tuple[int | None, int | None]) -> Framed:
+    """Set ink into a frame as MNIST's digits are.
+
+    Args:
+        shape: height and width of the frame; None, None: several digits stay where they are to each other.
+    """
+    amount, mask = ink.amount, ink.mask
     (top, bottom), (left, right) = (_ends(mask.any(axis)) for axis in (1, 0))
     height, width = bottom - top, right - left
     if shape[0] is None:
@@ -115,8 +149,8 @@ def frame(picture: np.ndarray, shape: tuple[int | None, int | None], *, name: st
         stroke = STROKE * min(shape)
     # A margin for what thickening adds.
     border = max(1, round(stroke / scale))
-    ink, mask = (np.pad(part[top:bottom, left:right], border) for part in (ink, mask))
-    digit = _resized(thicken(ink, mask, stroke / scale), scale)
+    amount, mask = (np.pad(part[top:bottom, left:right], border) for part in (amount, mask))
+    digit = _resized(thicken(amount, mask, stroke / scale), scale)
     digit = digit / digit.max()
     if shape[0] is None:
         shape = tuple(max(28, side + 2 * MARGIN) for side in digit.shape)
@@ -127,26 +161,10 @@ def frame(picture: np.ndarray, shape: tuple[int | None, int | None], *, name: st
     image = _placed(digit, offset, shape)
     return Framed(
         image=np.rint(255 * image).astype(np.uint8),
-        scale=shrink * scale,
+        scale=ink.shrink * scale,
         left=offset[1] - (left - border) * scale,
         top=offset[0] - (top - border) * scale,
     )
-
-
-def find_ink(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How much ink there is at each place, float32 (H, W) from 0 to 1, and where its strokes are, bool (H, W)."""
-    picture = ndimage.gaussian_filter(1 - picture if is_light(255 * picture) else picture, max(picture.shape) / 600)
-    # Shadows and uneven light are wider than strokes: the white top-hat transform removes them.
-    ground = ndimage.grey_opening(picture, size=max(3, max(picture.shape) // 3))
-    raised = picture - ndimage.uniform_filter(ground, size=max(3, max(picture.shape) // 10))
-    threshold = otsu(raised)
-    mask = raised > threshold
-    if mask.all() or not mask.any() or raised[mask].mean() - raised[~mask].mean() < LEAST_CONTRAST:
-        return raised, np.zeros_like(mask)
-    mask = without_dirt(mask)
-    level, ground = np.median(raised[mask]), np.median(raised[~mask])
-    near = ndimage.binary_dilation(mask, iterations=2)
-    return np.where(near, np.clip((raised - ground) / (level - ground), 0, 1), 0).astype(np.float32), mask
 
 
 def otsu(values: np.ndarray) -> float:
@@ -185,14 +203,14 @@ def typical_height(mask: np.ndarray) -> float:
     return float(np.average(heights, weights=np.bincount(labels.ravel())[1:]))
 
 
-def thicken(ink: np.ndarray, mask: np.ndarray, width: float) -> np.ndarray:
+def thicken(amount: np.ndarray, mask: np.ndarray, width: float) -> np.ndarray:
     """Widen strokes to a width in pixels, if they are narrower."""
     # In a band of width w the mean distance to its edge is w / 4.
     radius = round((width - 4 * ndimage.distance_transform_edt(mask)[mask].mean()) / 2)
     if radius < 1:
-        return ink
+        return amount
     y, x = np.ogrid[-radius : radius + 1, -radius : radius + 1]
-    return ndimage.grey_dilation(ink, footprint=x**2 + y**2 <= radius**2)
+    return ndimage.grey_dilation(amount, footprint=x**2 + y**2 <= radius**2)
 
 
 def _ends(line: np.ndarray) -> tuple[int, int]:

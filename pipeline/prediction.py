@@ -92,7 +92,7 @@ def frames(block: inputs.Block, shape: tuple[int | None, int | None], *, raw: bo
                 "leave --raw out, and it is fitted."
             )
         whole = raw or as_it_is or (shape[0] is None and not block.is_picture)
-        framed = Framed(image, 1.0, 0.0, 0.0) if whole else photo.frame(image, shape, name=name)
+        framed = Framed(image, 1.0, 0.0, 0.0) if whole else photo.frame(photo.find_ink(image, name=name), shape)
         yield Item(str(block.file), position, framed)
 
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,6 +20,7 @@ import mlflow
 import numpy as np
 import pytest
 from filelock import FileLock
+from playwright.sync_api import Browser, sync_playwright
 
 from pipeline import cli, tracking
 from pipeline.files import ROOT_VARIABLE
@@ -27,6 +28,11 @@ from pipeline.files import ROOT_VARIABLE
 PROJECT = Path(__file__).parents[1]
 MNIST = PROJECT.parent / "shared" / "mnist"
 
+CHROMIUM = Path("/usr/bin/chromium")
+# A browser that asks nobody for updates.
+SILENT = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
+
+needs_browser = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"Debian's Chromium is not at {CHROMIUM}")
 needs_mnist = pytest.mark.skipif(not MNIST.is_dir(), reason=f"real MNIST is not at {MNIST}")
 
 
@@ -73,21 +79,42 @@ def environment(tmp_path, monkeypatch) -> Path:
     tracking.launcher_run.cache_clear()
 
 
+def made_once(tmp_path_factory, name: str, fill: Callable[[Path, dict[str, str]], None]) -> dict[str, str]:
+    """The environment of a store that one of the processes that run the tests fills for all of them.
+
+    Args:
+        fill: given the folder of the store and the environment that leads to it.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    store = {
+        "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
+        ROOT_VARIABLE: str(folder / "root"),
+        "PYTHONPATH": str(PROJECT),
+    }
+    with FileLock(folder.with_suffix(".lock")):
+        if not (folder / "filled").exists():
+            folder.mkdir()
+            fill(folder, store)
+            (folder / "filled").touch()
+    return store
+
+
+def folder_of(store: dict[str, str]) -> Path:
+    """The folder in which a store was made."""
+    return Path(store["MLFLOW_TRACKING_URI"].removeprefix("sqlite:///")).parent
+
+
 @pytest.fixture(scope="session")
 def champions_store(tmp_path_factory, bars) -> str:
-    """The store of a study of every architecture, each promoted; made once for all tests of a session."""
-    folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent
-    uri = f"sqlite:///{folder}/champions/mlflow.db"
-    with FileLock(folder / "champions.lock"):
-        if not (folder / "champions").exists():
-            (folder / "champions").mkdir()
-            store = {"MLFLOW_TRACKING_URI": uri, "PYTHONPATH": str(PROJECT), ROOT_VARIABLE: str(folder / "root")}
-            small = ["--limit", "60", "--val-size", "20", "--epochs", "1"]
-            for arguments in (["main", "--dataset", str(bars), *small], ["promote", "--model", "all"]):
-                pipeline(*arguments, env=store, cwd=folder / "champions")
-    return uri
+    """The store of a study of every architecture, each promoted."""
+
+    def fill(folder: Path, store: dict[str, str]) -> None:
+        small = ["--limit", "60", "--val-size", "20", "--epochs", "1"]
+        pipeline("main", "--dataset", str(bars), *small, env=store, cwd=folder)
+        pipeline("promote", "--model", "all", env=store, cwd=folder)
+
+    return made_once(tmp_path_factory, "champions", fill)["MLFLOW_TRACKING_URI"]
 
 
 @pytest.fixture
@@ -175,6 +202,15 @@ def wait_for(url: str, process: subprocess.Popen) -> None:
         except OSError:
             time.sleep(0.3)
     raise AssertionError(f"{url} did not come up")
+
+
+@contextmanager
+def open_browser() -> Iterator[Browser]:
+    """A headless browser."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=list(SILENT))
+        yield browser
+        browser.close()
 
 
 @contextmanager

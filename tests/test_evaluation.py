@@ -9,41 +9,42 @@ import models
 from pipeline import export, registry
 
 
-def test_every_architecture_is_evaluated_and_exported(environment, champions, command, mistake, bars):
+@pytest.mark.parametrize("name", models.names())
+def test_every_architecture_is_evaluated_and_exported(champions, command, mistake, bars, name):
     client = mlflow.MlflowClient()
-    other_size = write_idx_folder(environment / "small", side=20, test=30)
-    assert (
-        "of the 30 test images"
-        in command("evaluate", "--model-uri", "models:/bars-mlp/1", "--dataset", str(other_size))[0]
-    )
-    for name in models.names():
-        uri = f"models:/bars-{name}/1"
-        out, _ = command("evaluate", "--model-uri", uri, "--dataset", str(bars))
-        version = client.get_model_version(f"bars-{name}", "1")
-        run = client.get_run(version.tags["evaluation.bars"].split()[-1])
-        trained = client.get_run(version.run_id).data.metrics
-        for score in ("test/accuracy", "test/f1", "test/loss"):
-            assert run.data.metrics[score] == pytest.approx(trained[score], abs=1e-5), (name, score)
-        assert f"{trained['test/accuracy']:.2%} of the 20 test images right" in out
-        # MLflow's page of the model leads to the run, and back.
-        assert [f"models:/{used.model_id}" for used in run.inputs.model_inputs] == [version.source]
-        files = {file.path for file in client.list_artifacts(run.info.run_id)}
-        assert {"confusion_matrix.png", "predictions.csv", "per_class.csv"} <= files
+    uri = f"models:/bars-{name}/1"
+    out, _ = command("evaluate", "--model-uri", uri, "--dataset", str(bars))
+    version = client.get_model_version(f"bars-{name}", "1")
+    run = client.get_run(version.tags["evaluation.bars"].split()[-1])
+    trained = client.get_run(version.run_id).data.metrics
+    for score in ("test/accuracy", "test/f1", "test/loss"):
+        assert run.data.metrics[score] == pytest.approx(trained[score], abs=1e-5), (name, score)
+    assert f"{trained['test/accuracy']:.2%} of the 20 test images right" in out
+    # MLflow's page of the model leads to the run, and back.
+    assert [f"models:/{used.model_id}" for used in run.inputs.model_inputs] == [version.source]
+    files = {file.path for file in client.list_artifacts(run.info.run_id)}
+    assert {"confusion_matrix.png", "predictions.csv", "per_class.csv"} <= files
 
-        original = registry.load(uri)
-        for form in export.FORMATS:
-            arguments = ["export", "--model-uri", uri, "--format", form, "--output", f"{name}.{form}"]
-            if name == "faster_rcnn":
-                assert f"cannot be exported as {form}: how many regions" in mistake(*arguments, code=2)
-                assert not (environment / f"{name}.{form}").exists()
-            else:
-                assert "differs from the original by at most" in command(*arguments)[0]
-                # One image, and more than those it was traced with: their number is no constant of the file.
-                answer = export.FORMATS[form][1](environment / f"{name}.{form}")
-                for count in (1, 5):
-                    images = np.random.default_rng(0).integers(0, 256, (count, 28, 28), np.uint8)
-                    expected = original.log_probabilities(original.answer(images))
-                    assert np.allclose(answer(images), np.exp(expected), atol=1e-4)
+    original = registry.load(uri)
+    for form in export.FORMATS:
+        arguments = ["export", "--model-uri", uri, "--format", form, "--output", f"{name}.{form}"]
+        if name == "faster_rcnn":
+            assert f"cannot be exported as {form}: how many regions" in mistake(*arguments, code=2)
+            assert not (champions / f"{name}.{form}").exists()
+        else:
+            assert "differs from the original by at most" in command(*arguments)[0]
+            # One image, and more than those it was traced with: their number is no constant of the file.
+            answer = export.FORMATS[form][1](champions / f"{name}.{form}")
+            for count in (1, 5):
+                images = np.random.default_rng(0).integers(0, 256, (count, 28, 28), np.uint8)
+                expected = original.log_probabilities(original.answer(images))
+                assert np.allclose(answer(images), np.exp(expected), atol=1e-4)
+
+
+def test_images_of_another_size_are_fitted(champions, command):
+    other_size = write_idx_folder(champions / "small", side=20, test=30)
+    out, _ = command("evaluate", "--model-uri", "models:/bars-mlp/1", "--dataset", str(other_size))
+    assert "small: " in out and "of the 30 test images" in out
 
 
 def test_a_file_that_answers_otherwise_is_not_written(environment, command, bars, mistake, monkeypatch):

@@ -46,7 +46,7 @@ def digits() -> data.ImageSet:
 def test_a_photograph_becomes_an_image_in_mnists_format(digits, light):
     for position in range(20):
         image = digits.images[position]
-        framed = photo.frame(photograph(image, seed=position, light=light), (28, 28), name="it").image
+        framed = photo.frame(photo.find_ink(photograph(image, seed=position, light=light), name="it"), (28, 28)).image
         assert framed.max() == 255 and np.median(framed) == 0
         rows, columns = (np.flatnonzero((framed > 60).any(axis)) for axis in (1, 0))
         assert 17 <= max(np.ptp(rows), np.ptp(columns)) + 1 <= 22
@@ -59,21 +59,21 @@ def test_a_photograph_becomes_an_image_in_mnists_format(digits, light):
 @needs_mnist
 def test_photographs_of_mnists_own_digits_come_back():
     images = data.read_folder(MNIST, name="mnist").test.images[:100]
-    framed = [photo.frame(photograph(image), (28, 28), name="it").image for image in images]
+    framed = [photo.frame(photo.find_ink(photograph(image), name="it"), (28, 28)).image for image in images]
     alike = [np.corrcoef(first.ravel(), second.ravel())[0, 1] for first, second in zip(images, framed, strict=True)]
     assert np.median(alike) > 0.9 and min(alike) > 0.6
 
 
 def test_dirt_and_the_table_beside_the_paper_are_no_ink(digits):
     picture = photograph(digits.images[0])
-    clean = photo.frame(picture, (28, 28), name="it").image
+    clean = photo.frame(photo.find_ink(picture, name="it"), (28, 28)).image
     picture[:, :20] = 30
     picture[400:404, 300:304] = 30
-    assert np.abs(photo.frame(picture, (28, 28), name="it").image.astype(int) - clean).mean() < 5
+    assert np.abs(photo.frame(photo.find_ink(picture, name="it"), (28, 28)).image.astype(int) - clean).mean() < 5
 
 
 def test_boxes_come_back_to_where_the_digit_is(digits):
-    framed = photo.frame(photograph(digits.images[0], place=(100, 20)), (None, None), name="it")
+    framed = photo.frame(photo.find_ink(photograph(digits.images[0], place=(100, 20)), name="it"), (None, None))
     rows, columns = (np.flatnonzero((framed.image > 60).any(axis)) for axis in (1, 0))
     box = framed.to_picture(np.array([[columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]], float))[0]
     ink = np.argwhere(np.asarray(Image.fromarray(digits.images[0]).resize((280, 280), Image.Resampling.BICUBIC)) > 128)
@@ -86,7 +86,7 @@ def test_what_is_no_picture_is_refused():
         with pytest.raises(InputError, match=r"it is no PNG or JPEG picture that can be read"):
             photo.read(content, name="it")
     with pytest.raises(InputError, match="shows no ink"):
-        photo.frame(np.full((200, 200), 250, np.uint8), (28, 28), name="it")
+        photo.find_ink(np.full((200, 200), 250, np.uint8), name="it")
     bomb = encoded(np.zeros((9000, 9000), np.uint8), "PNG")
     with pytest.raises(InputError, match=r"9000 x 9000 px: at most"):
         photo.read(bomb, name="it")

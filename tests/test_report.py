@@ -8,18 +8,13 @@ from pathlib import Path
 import mlflow
 import pandas as pd
 import pytest
-from conftest import PROJECT, only_run, pipeline
-from playwright.sync_api import Page, sync_playwright
+from conftest import made_once, needs_browser, only_run, open_browser, pipeline
+from playwright.sync_api import Page
 
 from benchmarks.comparison import multiply
 from pipeline.compare import METRICS
 from pipeline.cost import THREADS
-from pipeline.files import ROOT_VARIABLE
 
-CHROMIUM = Path("/usr/bin/chromium")
-needs_browser = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"Debian's Chromium is not at {CHROMIUM}")
-# A browser that asks nobody for updates.
-SILENT = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
 SECTIONS = [
     "verdict",
     "table",
@@ -58,18 +53,15 @@ class Cells(HTMLParser):
             self.rows.setdefault(self.label, {})[self.column] = (self.value, text)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def recorded(tmp_path_factory, bars) -> str:
     """The store of a study of two architectures with two seeds, too short to get everything right."""
-    folder = tmp_path_factory.mktemp("study")
-    store = {
-        "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
-        ROOT_VARIABLE: str(folder / "root"),
-        "PYTHONPATH": str(PROJECT),
-    }
-    options = ["--dataset", str(bars), "--models", "mlp,cnn", "--seeds", "2", *SHORT]
-    pipeline("main", *options, env=store, cwd=folder)
-    return store["MLFLOW_TRACKING_URI"]
+
+    def fill(folder: Path, store: dict[str, str]) -> None:
+        options = ["--dataset", str(bars), "--models", "mlp,cnn", "--seeds", "2", *SHORT]
+        pipeline("main", *options, env=store, cwd=folder)
+
+    return made_once(tmp_path_factory, "recorded", fill)["MLFLOW_TRACKING_URI"]
 
 
 @pytest.fixture
@@ -133,12 +125,10 @@ def test_a_registered_model_is_described_by_a_card(study):
 @needs_browser
 def test_the_page_in_a_browser(study, command):
     command("report")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=list(SILENT))
+    with open_browser() as browser:
         for width, scheme in ((1280, "light"), (360, "dark")):
             page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
             check_page(page, width=width, dark=scheme == "dark")
-        browser.close()
 
 
 def check_page(page: Page, *, width: int, dark: bool) -> None:

@@ -1,0 +1,227 @@
+"""The web server behind the page: pictures in, answers out; for this machine alone unless told otherwise."""
+
+import base64
+import io
+import socket
+import threading
+import time
+import webbrowser
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import uvicorn
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse
+from fastapi.staticfiles import StaticFiles
+from PIL import Image
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from pipeline import photo
+from pipeline.errors import InputError, PipelineError
+from pipeline.playground.corrections import Corrections
+from pipeline.registry import LEAST_SERVED_SCORE, RegisteredModel
+
+PAGE = Path(__file__).with_name("page")
+TYPES = ("image/png", "image/jpeg")
+MOST_BYTES = 20_000_000
+MOST_CONNECTIONS = 32
+ANYWHERE = ("0.0.0.0", "::")
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src 'self' data: blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
+
+
+def create(models: Sequence[RegisteredModel], corrections: Corrections, *, hosts: Sequence[str]) -> FastAPI:
+    """The page and what it asks.
+
+    Args:
+        models: answer in this order.
+        corrections: where corrected digits are added.
+        hosts: names by which this server may be called; others are refused, so that no page from elsewhere can have
+            its own name lead here.
+    """
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
+    # One answer at a time: more would only share the cores.
+    busy = threading.Lock()
+
+    @app.middleware("http")
+    async def add_headers(request: Request, call_next: Any) -> Any:
+        response = await call_next(request)
+        response.headers.update(HEADERS)
+        return response
+
+    @app.exception_handler(HTTPException)
+    async def explain(request: Request, error: HTTPException) -> JSONResponse:
+        return JSONResponse({"error": error.detail}, error.status_code)
+
+    @app.get("/api/models")
+    def about() -> dict[str, Any]:
+        return {
+            "models": [describe(model) for model in models],
+            "classes": corrections.classes,
+            "folder": str(corrections.folder),
+        }
+
+    @app.post("/api/answer")
+    async def answer(request: Request) -> dict[str, Any]:
+        content = await read_picture(request)
+
+        def work() -> dict[str, Any]:
+            with busy:
+                return answer_all(models, content)
+
+        return await in_threadpool(work)
+
+    @app.post("/api/corrections")
+    async def correct(request: Request, label: str) -> dict[str, Any]:
+        if label not in corrections.classes:
+            raise HTTPException(422, f"There is no class '{label}': choose one of {', '.join(corrections.classes)}.")
+        content = await read_picture(request)
+
+        def work() -> dict[str, Any]:
+            image = photo.frame(ink_of(content), corrections.shape).image
+            with busy:
+                images = corrections.add(image, label)
+            return {"images": images, "folder": str(corrections.folder), "seen": data_uri(image)}
+
+        return await in_threadpool(work)
+
+    app.mount("/", StaticFiles(directory=PAGE, html=True))
+    return app
+
+
+async def read_picture(request: Request) -> bytes:
+    """The body of a request, if it is a picture of a bounded size."""
+    if request.headers.get("content-type", "").split(";")[0] not in TYPES:
+        raise HTTPException(415, "This is no PNG or JPEG picture.")
+    content = b""
+    async for part in request.stream():
+        content += part
+        if len(content) > MOST_BYTES:
+            raise HTTPException(413, f"This picture has more than {MOST_BYTES // 1_000_000} MB: shrink it first.")
+    return content
+
+
+async def in_threadpool(work: Any) -> Any:
+    """Run something that takes a while, and answer a picture's faults as such."""
+    try:
+        return await run_in_threadpool(work)
+    except InputError as error:
+        raise HTTPException(422, str(error)) from error
+
+
+def ink_of(content: bytes) -> photo.Ink:
+    """The ink on a picture."""
+    return photo.find_ink(photo.read(content, name="This file"), name="This picture")
+
+
+def describe(model: RegisteredModel) -> dict[str, Any]:
+    """What the page shows of a model."""
+    return {"name": model.label, "architecture": model.architecture, "task": model.task, "classes": model.classes}
+
+
+def answer_all(models: Sequence[RegisteredModel], content: bytes) -> dict[str, Any]:
+    """What every model says of a picture, and in what time.
+
+    Raises:
+        InputError: it is no picture, or shows no ink.
+    """
+    started = time.perf_counter()
+    ink = ink_of(content)
+    framed: dict[tuple, photo.Framed] = {}
+    found = []
+    for model in models:
+        if model.shape not in framed:
+            framed[model.shape] = photo.frame(ink, model.shape)
+        found.append(answer_one(model, framed[model.shape]))
+    return {"answers": found, "milliseconds": 1000 * (time.perf_counter() - started)}
+
+
+def answer_one(model: RegisteredModel, framed: photo.Framed) -> dict[str, Any]:
+    """What one model says of an image: label, share of each class, time in ms, what it saw, and a detector's boxes."""
+    started = time.perf_counter()
+    found = model.answer(framed.image[None])
+    milliseconds = 1000 * (time.perf_counter() - started)
+    shares = np.exp(model.log_probabilities(found))[0]
+    result = {
+        **describe(model),
+        "label": (*model.classes, "nothing")[shares.argmax()],
+        "shares": shares[: len(model.classes)].astype(float).tolist(),
+        "milliseconds": milliseconds,
+        "seen": data_uri(framed.image),
+    }
+    if model.task == "detection":
+        rows = found[0]
+        rows = rows[(rows[:, 5] >= 0) & (rows[:, 4] >= LEAST_SERVED_SCORE)].astype(float)
+        # As they are read.
+        rows = rows[np.argsort(rows[:, 0])]
+        labels = [model.classes[int(label)] for label in rows[:, 5]]
+        boxes = framed.to_picture(rows[:, :4]).tolist()
+        result["boxes"] = [
+            {"box": box, "label": label, "score": score}
+            for box, label, score in zip(boxes, labels, rows[:, 4].tolist(), strict=True)
+        ]
+        result["label"] = " ".join(labels) or "nothing"
+    return result
+
+
+def data_uri(image: np.ndarray) -> str:
+    """An image as the address of a picture that contains it."""
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def warm_up(models: Sequence[RegisteredModel]) -> None:
+    """Let every model answer once: the first answer takes longer than all others."""
+    for model in models:
+        height, width = model.shape if model.shape[0] else (28, 28)
+        model.answer(np.zeros((1, height, width), np.uint8))
+
+
+def own_names(host: str) -> list[str]:
+    """The names by which a server that listens at `host` may be called."""
+    names = ["127.0.0.1", "localhost", "[::1]", host]
+    if host in ANYWHERE:
+        addresses = [address for found in psutil.net_if_addrs().values() for address in found]
+        names += [socket.gethostname(), *(entry.address for entry in addresses if entry.family == socket.AF_INET)]
+    return names
+
+
+def serve(models: Sequence[RegisteredModel], corrections: Corrections, *, host: str, port: int, browser: bool) -> None:
+    """Serve the page until interrupted.
+
+    Raises:
+        InputError: the port is taken, or the host is none of this machine.
+    """
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        raise InputError(
+            f"Nothing can listen at {host} port {port} ({error.strerror}): choose another --port or --host."
+        ) from error
+    warm_up(models)
+    app = create(models, corrections, hosts=own_names(host))
+    shown = "127.0.0.1" if host in ANYWHERE else host
+    url = f"http://{f'[{shown}]' if ':' in shown else shown}:{listener.getsockname()[1]}"
+    print(f"Playground: {url} (Ctrl-C ends it)", flush=True)
+    if browser:
+        webbrowser.open(url)
+    config = uvicorn.Config(
+        app, log_level="warning", limit_concurrency=MOST_CONNECTIONS, server_header=False, timeout_keep_alive=5
+    )
+    server = uvicorn.Server(config)
+    server.run(sockets=[listener])
+    if not server.started:
+        raise PipelineError(f"The playground could not start at {url}.")

@@ -1,0 +1,253 @@
+"""The page in a real browser, and the server behind it against what is sent by hand."""
+
+import http.client
+import io
+import re
+import signal
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import (
+    folder_of,
+    idx_bytes,
+    made_once,
+    needs_browser,
+    open_browser,
+    pipeline,
+    pipeline_process,
+    write_idx_folder,
+)
+from PIL import Image, ImageDraw
+from playwright.sync_api import Page, expect
+
+from pipeline import data, photo
+from pipeline.errors import InputError
+from pipeline.playground import corrections, server
+from pipeline.playground.corrections import Corrections
+
+# On a drawing area of 448 px.
+STROKES = {"1": [[(224, 90), (224, 360)]], "7": [[(110, 120), (320, 120), (200, 360)]]}
+
+
+def drawn(digit: str, *, seed: int | None = None) -> np.ndarray:
+    """A digit's strokes on white paper, uint8 (448, 448), wobbling with the seed."""
+    picture = Image.new("L", (448, 448), 255)
+    wobble = np.zeros((3, 2)) if seed is None else np.random.default_rng(seed).normal(0, 18, (3, 2))
+    for stroke in STROKES[digit]:
+        points = [tuple(point + shift) for point, shift in zip(np.array(stroke, float), wobble, strict=False)]
+        ImageDraw.Draw(picture).line(points, fill=0, width=32, joint="curve")
+    return np.asarray(picture)
+
+
+def png(image: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory) -> dict[str, str]:
+    """A registry with two champions that tell drawn ones from sevens, and the folder of such drawings beside it."""
+
+    def fill(folder: Path, environment: dict[str, str]) -> None:
+        (folder / "strokes").mkdir()
+        for part, count in (("train", 160), ("t10k", 40)):
+            digits = ["17"[position % 2] for position in range(count)]
+            inks = [
+                photo.find_ink(drawn(digit, seed=seed), name="it") for seed, digit in enumerate(digits, start=count)
+            ]
+            images = np.array([photo.frame(ink, (28, 28)).image for ink in inks])
+            (folder / "strokes" / f"{part}-images-idx3-ubyte").write_bytes(idx_bytes(images))
+            (folder / "strokes" / f"{part}-labels-idx1-ubyte").write_bytes(idx_bytes(np.array(digits, np.uint8)))
+        options = ["--dataset", "strokes", "--models", "mlp,cnn", "--epochs", "20"]
+        pipeline("main", *options, env=environment, cwd=folder)
+        pipeline("promote", "--model", "all", env=environment, cwd=folder)
+
+    return made_once(tmp_path_factory, "drawings", fill)
+
+
+@pytest.fixture(scope="module")
+def playground(store) -> str:
+    """The address of a playground that corrects into `corrected` beside the drawings."""
+    options = ["--port", "0", "--browser", "false", "--dataset", "strokes", "--corrections", "corrected"]
+    process = pipeline_process("playground", *options, env=store, cwd=folder_of(store))
+    killer = threading.Timer(90, process.kill)
+    killer.start()
+    lines = iter(process.stdout.readline, "")
+    address = next((found[1] for line in lines if (found := re.search(r"Playground: (http://\S+)", line))), None)
+    killer.cancel()
+    assert address, process.stderr.read()
+    yield address
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 0 and "Ended." in out, err
+
+
+def draw(page: Page, digit: str) -> None:
+    """Draw with the mouse, stroke by stroke."""
+    box = page.locator("#canvas").bounding_box()
+    scale = box["width"] / 448
+    for stroke in STROKES[digit]:
+        (x, y), *others = [(box["x"] + x * scale, box["y"] + y * scale) for x, y in stroke]
+        page.mouse.move(x, y)
+        page.mouse.down()
+        for x, y in others:
+            page.mouse.move(x, y, steps=10)
+        page.mouse.up()
+
+
+def answers(page: Page, title: str) -> dict[str, str]:
+    """By architecture what it says, once the title says this."""
+    expect(page.locator("#answers-title")).to_have_text(title)
+    return {
+        card.get_attribute("data-architecture"): card.get_attribute("data-label")
+        for card in page.locator("#answers li").all()
+    }
+
+
+def drop(page: Page, name: str, kind: str, content: bytes) -> None:
+    """Drop a file on the page."""
+    files = page.evaluate_handle(
+        """([name, type, bytes]) => {
+            const transfer = new DataTransfer();
+            transfer.items.add(new File([new Uint8Array(bytes)], name, { type }));
+            return transfer;
+        }""",
+        [name, kind, list(content)],
+    )
+    page.dispatch_event("#canvas", "drop", {"dataTransfer": files})
+
+
+@needs_browser
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (360, "dark")])
+def test_drawing_dropping_and_correcting(playground, store, width, scheme):
+    with open_browser() as browser:
+        page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme, has_touch=width < 400)
+        asked, errors = [], []
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(playground)
+        for digit in STROKES:
+            draw(page, digit)
+            assert answers(page, f"All 2 take it for {digit}") == {"cnn": digit, "mlp": digit}
+            assert page.locator("#answers .time").first.inner_text().endswith(" ms")
+            assert page.locator("#answers li").first.locator(".bars div").count() == 8
+            assert page.locator("#seen").evaluate("image => image.naturalWidth") == 28
+            page.get_by_role("button", name="Clear").click()
+            assert answers(page, "Nothing drawn yet") == {}
+
+        # A picture: drawn light on dark, the other way round than the page's own.
+        drop(page, "seven.png", "image/png", png(255 - drawn("7")))
+        assert answers(page, "All 2 take it for 7") == {"cnn": "7", "mlp": "7"}
+        drop(page, "notes.txt", "text/plain", b"hello")
+        expect(page.locator("#status")).to_contain_text("no PNG or JPEG picture")
+        assert answers(page, "Nothing drawn yet") == {}
+        drop(page, "broken.png", "image/png", b"\x89PNG nonsense")
+        expect(page.locator("#status")).to_contain_text("can be read")
+
+        # By keyboard alone: a stroke downwards.
+        page.locator("#canvas").focus()
+        for key in ["Space", *["Shift+ArrowDown"] * 6, "Space"]:
+            page.keyboard.press(key)
+        answers(page, "All 2 take it for 1")
+        page.keyboard.press("Backspace")
+        answers(page, "Nothing drawn yet")
+
+        # A seven that shall be a one.
+        draw(page, "7")
+        answers(page, "All 2 take it for 7")
+        page.get_by_label("Right label").select_option("1")
+        page.get_by_role("button", name="Save").click()
+        expect(page.locator("#status")).to_contain_text("Saved as 1")
+
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert not errors and {url.split("/")[2] for url in asked if url.startswith("http")} == {
+            playground.split("/")[2]
+        }
+    corrected = data.read_folder(folder_of(store) / "corrected", name="corrected")
+    image, label = corrected.train.images[-1], corrected.train.targets[-1]
+    assert label == 1 and len(corrected.train) > 160 and len(corrected.test) == 40
+    expected = photo.frame(photo.find_ink(drawn("7"), name="it"), (28, 28)).image
+    assert np.corrcoef(image.ravel(), expected.ravel())[0, 1] > 0.9
+    out, _ = pipeline("prepare", "--dataset", "corrected", env=store, cwd=folder_of(store))
+    assert f"corrected train: {len(corrected.train)} images of 28 x 28 px" in out
+
+
+def request(address: str, method: str, path: str, body: object = None, **headers: str) -> tuple[int, str]:
+    """What the server answers, whatever is sent."""
+    connection = http.client.HTTPConnection(address.split("/")[2], timeout=30)
+    connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
+    answer = connection.getresponse()
+    return answer.status, answer.read().decode()
+
+
+def test_the_server_refuses_what_it_should(playground, store):
+    picture = png(drawn("1"))
+    kind = {"Content_Type": "image/png"}
+    before = sorted(folder_of(store).rglob("*idx*"))
+    refused = [
+        (request(playground, "GET", "/", Host="evil.example"), 400, "Invalid host"),
+        (request(playground, "POST", "/api/answer", picture, Host="evil.example", **kind), 400, "Invalid host"),
+        (request(playground, "POST", "/api/answer", picture, Content_Type="text/plain"), 415, "no PNG or JPEG"),
+        (request(playground, "POST", "/api/answer", picture), 415, "no PNG or JPEG"),
+        (request(playground, "POST", "/api/answer", b"", **kind), 422, "can be read"),
+        (request(playground, "POST", "/api/answer", picture[:-40], **kind), 422, "can be read"),
+        (request(playground, "POST", "/api/answer", png(np.zeros((9000, 9000), np.uint8)), **kind), 422, "at most"),
+        (request(playground, "POST", "/api/answer", png(np.full((99, 99), 255, np.uint8)), **kind), 422, "no ink"),
+        (request(playground, "POST", "/api/answer", bytes(server.MOST_BYTES + 1), **kind), 413, "shrink it"),
+        (request(playground, "POST", "/api/corrections?label=42", picture, **kind), 422, "There is no class '42'"),
+        (request(playground, "POST", "/api/corrections", picture, **kind), 422, "label"),
+        (request(playground, "GET", "/../server.py"), 404, ""),
+        (request(playground, "GET", "/%2e%2e/server.py"), 404, ""),
+    ]
+    for (status, text), expected, says in refused:
+        assert status == expected and says in text, (status, text, says)
+        assert "Traceback" not in text
+    assert request(playground, "POST", "/api/answer", picture, **kind)[0] == 200
+    assert sorted(folder_of(store).rglob("*idx*")) == before
+
+
+def test_it_listens_on_this_machine_alone(playground):
+    assert playground.startswith("http://127.0.0.1:")
+    assert "evil" not in server.own_names("127.0.0.1") and "127.0.0.1" in server.own_names("0.0.0.0")
+
+
+def test_the_number_of_corrections_is_bounded(tmp_path, bars, monkeypatch):
+    monkeypatch.setattr(corrections, "MOST", 2)
+    base = data.read_folder(bars, name="bars")
+    folder = Corrections(tmp_path / "corrected", lambda: base)
+    assert [folder.add(base.test.images[0], "3") for _ in range(2)] == [121, 122]
+    with pytest.raises(InputError, match="start the playground again"):
+        folder.add(base.test.images[0], "3")
+    assert len(data.read_folder(folder.folder, name="corrected").train) == 122
+
+
+def test_a_folder_cut_while_it_was_written_is_mended(tmp_path):
+    base = data.read_folder(write_idx_folder(tmp_path / "base"), name="base")
+    folder = Corrections(tmp_path / "corrected", lambda: base)
+    assert folder.add(base.test.images[0], "3") == 121
+    # Killed after the labels were replaced and before the images were.
+    labels = tmp_path / "corrected" / "train-labels-idx1-ubyte"
+    labels.write_bytes(idx_bytes(np.append(base.train.targets, [3, 4])))
+    again = Corrections(tmp_path / "corrected", lambda: base)
+    assert again.add(base.test.images[1], "5") == 122
+    found = data.read_folder(tmp_path / "corrected", name="corrected")
+    assert found.train.targets[-2:].tolist() == [3, 5] and np.array_equal(found.train.images[-1], base.test.images[1])
+    assert np.array_equal(found.test.images, base.test.images)
+
+
+def test_mistakes(environment, mistake, bars, command, playground):
+    assert "No registered model has a champion yet" in mistake("playground", code=2)
+    command("train", "--model", "mlp", "--dataset", str(bars), "--epochs", "1")
+    command("promote", "--model", "bars-mlp")
+    port = playground.rsplit(":")[-1]
+    says = mistake("playground", "--dataset", str(bars), "--port", port, "--browser", "false", code=2)
+    assert f"Nothing can listen at 127.0.0.1 port {port}" in says
+
+
+def test_nothing_of_the_page_is_elsewhere():
+    for file in server.PAGE.iterdir():
+        addresses = set(re.findall(r"https?://[^\s\"')]+", file.read_text()))
+        assert addresses <= {"http://www.w3.org/2000/svg"}, file
