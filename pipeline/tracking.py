@@ -68,8 +68,12 @@ def client() -> mlflow.MlflowClient:
         with FileLock(Path(tempfile.gettempdir(), lock)):
             connection.search_experiments(max_results=1)
     except (MlflowException, SQLAlchemyError, ImportError, requests.RequestException, OSError) as error:
-        reason = str(error).splitlines()[0][:200]
-        raise PipelineError(f"The tracking server at {mlflow.get_tracking_uri()} does not answer: {reason}") from error
+        place = f"The tracking server at {mlflow.get_tracking_uri()}"
+        if "error code 401" in str(error):
+            raise PipelineError(
+                f"{place} asks for a name and a password: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."
+            ) from error
+        raise PipelineError(f"{place} does not answer: {str(error).splitlines()[0][:200]}") from error
     return connection
 
 

@@ -205,6 +205,28 @@ def wait_for(url: str, process: subprocess.Popen) -> None:
 
 
 @contextmanager
+def tracking_server(folder: Path, *options: str, **environment: str) -> Iterator[str]:
+    """A real MLflow server over HTTP with a database and an artifact store of its own; yields its address."""
+    port = free_port()
+    command = ["-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1", *options]
+    stores = ["--backend-store-uri", f"sqlite:///{folder}/server.db", "--artifacts-destination", "artifacts"]
+    quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    process = subprocess.Popen(
+        [sys.executable, *command, *stores],
+        env=os.environ | quiet | environment,
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_for(f"http://127.0.0.1:{port}/health", process)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+@contextmanager
 def open_browser() -> Iterator[Browser]:
     """A headless browser."""
     with sync_playwright() as playwright:

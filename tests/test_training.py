@@ -1,17 +1,15 @@
 """One training from the command line to the registry, against a tracking server with its own database."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
-import sys
 
 import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import PROJECT, free_port, only_run, pipeline, wait_for
+from conftest import PROJECT, only_run, pipeline, tracking_server
 
 from pipeline import config, data
 
@@ -19,24 +17,9 @@ from pipeline import config, data
 @pytest.fixture
 def server(environment, monkeypatch):
     """A real MLflow server over HTTP with a database and an artifact store of its own."""
-    port = free_port()
-    command = ["-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    stores = ["--backend-store-uri", f"sqlite:///{environment}/server.db", "--artifacts-destination", "artifacts"]
-    process = subprocess.Popen(
-        [sys.executable, *command, *stores],
-        env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    uri = f"http://127.0.0.1:{port}"
-    try:
-        wait_for(f"{uri}/health", process)
+    with tracking_server(environment) as uri:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-        mlflow.set_tracking_uri(None)
         yield uri
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
 
 
 def test_everything_a_training_promises_over_http(server, bars):
