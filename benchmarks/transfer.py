@@ -12,9 +12,6 @@ from benchmarks import runs
 from pipeline import cli, data, registry
 from pipeline.files import default_root
 
-SIZES = (100, 1_000, 10_000)
-# As many whatever the size: to choose an epoch by 5,000 images would help a training of 100 too much.
-VALIDATION = 1_000
 WAYS = {"from scratch": {}, "fine-tuned": {"freeze": "none"}, "frozen features": {"freeze": "features"}}
 
 
@@ -23,14 +20,19 @@ WAYS = {"from scratch": {}, "fine-tuned": {"freeze": "none"}, "frozen features":
 @click.option("--source", default="digits", show_default=True, help="The data set of the models to start from.")
 @click.option("--models", "names", default="mlp,cnn", show_default=True, help="Architectures, separated by commas.")
 @click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="Trainings of each.")
-def main(dataset: str, source: str, names: str, seeds: int) -> None:
+@click.option("--sizes", default="100,1000,10000", show_default=True, help="Numbers of training images.")
+# To choose an epoch by as many images as a whole training has would help one of 100 too much.
+@click.option("--val-size", type=click.IntRange(2), default=1000, show_default=True, help="Images to choose the epoch.")
+@click.option("--epochs", type=click.IntRange(1), help="Fewer than the recipes have, for a quick look.")
+def main(dataset: str, source: str, names: str, seeds: int, sizes: str, val_size: int, epochs: int | None) -> None:
     """Print accuracy on the test images by architecture, number of training images and start."""
     cli.catch_signals()
     images, others = data.load(dataset, default_root()), data.load(source, default_root())
+    quick = {"epochs": epochs} if epochs else {}
     rows = []
     for name in cli.split_names(names):
-        origin = registry.version_of(runs.finished(name, others).info.run_id).uri
-        for size in SIZES:
+        origin = registry.version_of(runs.finished(name, others, **quick).info.run_id).uri
+        for size in map(int, cli.split_names(sizes)):
             row = {"architecture": name, "training images": f"{size:,}"}
             for way, options in WAYS.items():
                 found = pd.Series(
@@ -40,8 +42,9 @@ def main(dataset: str, source: str, names: str, seeds: int) -> None:
                         seed=seed,
                         source=origin if options else "none",
                         limit=size,
-                        val_size=VALIDATION,
+                        val_size=val_size,
                         **options,
+                        **quick,
                     ).data.metrics["test/accuracy"]
                     for seed in range(seeds)
                 )
@@ -50,7 +53,7 @@ def main(dataset: str, source: str, names: str, seeds: int) -> None:
     print(
         f"\nAccuracy on the {len(images.test):,} test images of {images.name}, mean and standard deviation over "
         f"{seeds} seeds.\nFine-tuned and frozen start from the registered model of {source}, seed 0; "
-        f"{VALIDATION:,} images choose the epoch.\n"
+        f"{val_size:,} images choose the epoch.\n"
     )
     print(pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True))
 

@@ -397,9 +397,9 @@ def evaluate(model_uri: str, trust: str, dataset: str, root: Path) -> None:
     "--format",
     "form",
     type=click.Choice(["onnx", "pt2", "torchscript"]),
-    default="onnx",
+    default="pt2",
     show_default=True,
-    help="Format of the file.",
+    help="Format of the file; onnx needs requirements-onnx.txt.",
 )
 @click.option("--output", default="", help="Where to write it; NAME.onnx, .pt2 or .pt in this folder by default.")
 def export(model_uri: str, trust: str, form: str, output: str) -> None:

@@ -192,9 +192,9 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def wait_for(url: str, process: subprocess.Popen) -> None:
+def wait_for(url: str, process: subprocess.Popen, *, seconds: float = 90) -> None:
     """Wait until a server answers."""
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and process.poll() is None:
         try:
             urllib.request.urlopen(url, timeout=2)
@@ -236,18 +236,19 @@ def open_browser() -> Iterator[Browser]:
 
 
 @contextmanager
-def serving(uri: str) -> Iterator[int]:
-    """MLflow's own server for one model; yields its port."""
+def serving(uri: str, *, env_manager: str = "local", folder: Path | None = None, **environment: str) -> Iterator[int]:
+    """MLflow's own server for one model, started in a folder; yields its port."""
     port = free_port()
-    serve = ["-m", "mlflow", "models", "serve", "-m", uri, "--env-manager", "local"]
+    serve = ["-m", "mlflow", "models", "serve", "-m", uri, "--env-manager", env_manager]
     process = subprocess.Popen(
         [sys.executable, *serve, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"],
-        env=os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        env=os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"} | environment,
+        cwd=folder,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
     try:
-        wait_for(f"http://127.0.0.1:{port}/ping", process)
+        wait_for(f"http://127.0.0.1:{port}/ping", process, seconds=90 if env_manager == "local" else 300)
         yield port
     finally:
         process.terminate()

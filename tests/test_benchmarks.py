@@ -83,6 +83,26 @@ def test_ablation_names_what_is_taken_away(environment, bars):
     assert "accuracy on 10 validation images" in out
 
 
+def test_transfer_lays_three_starts_beside_each_other(environment, bars, tmp_path):
+    other = write_idx_folder(tmp_path / "other", seed=1)
+    quick = ["--models", "mlp", "--seeds", 1, "--sizes", "20,40", "--val-size", 20, "--epochs", 2]
+    out, _ = benchmark("transfer", "--dataset", bars, "--source", other, *quick)
+    assert [row[1] for row in rows(out)] == ["20", "40"] and "the 20 test images of bars" in out
+    found = tracking.client().search_runs(["0"], "tags.kind = 'training' and tags.dataset = 'bars'")
+    starts = [(run.data.params["weights"], run.data.params["freeze"]) for run in found]
+    assert sorted(set(starts)) == [
+        ("models:/other-mlp/1", "features"),
+        ("models:/other-mlp/1", "none"),
+        ("none", "none"),
+    ]
+
+
+def test_serving_measures_every_way_to_a_model(champions, bars):
+    out, _ = benchmark("serving", "--dataset", bars, "--models", "bars-mlp", "--rounds", 1)
+    bare, text, times = (float(cell) for cell in rows(out)[-1][1:4])
+    assert times == pytest.approx(text / bare, rel=0.2) and "1 champions answer a drawing" in out
+
+
 def test_the_plain_loop_learns(environment, bars):
     out, _ = benchmark("reference", "--dataset", bars, "--model", "mlp", "--epochs", 8)
     assert float(re.search(r"epoch 8: ([\d.]+)%", out)[1]) >= 90

@@ -40,11 +40,12 @@ def test_mlproject_matches_the_command_line():
     for entry, specification in project["entry_points"].items():
         words = shlex.split(specification["command"])
         assert words[:4] == ["python", "-m", "pipeline", entry]
-        options = {option.opts[0]: option for option in cli.commands.commands[entry].params}
-        given = dict(zip(words[4::2], words[5::2], strict=True))
-        assert given == {f"--{name}": f"{{{name}}}" for name in specification["parameters"]}
+        options = {option.opts[0].replace("-", "_"): option for option in cli.commands.commands[entry].params}
+        given = {name.replace("-", "_"): value for name, value in zip(words[4::2], words[5::2], strict=True)}
+        assert given == {f"__{name}": f"{{{name}}}" for name in specification["parameters"]}
         for name, parameter in specification["parameters"].items():
-            assert str(options[f"--{name}"].default) == str(parameter["default"]), f"{entry} {name}"
+            option = options[f"__{name}"]
+            assert option.required if parameter == "string" else str(option.default) == str(parameter["default"]), name
 
 
 def test_versions_are_pinned_and_the_launcher_has_the_same_mlflow():

@@ -7,8 +7,11 @@ import sys
 from pathlib import Path
 
 import mlflow
+import pandas as pd
 import pytest
-from conftest import PROJECT
+from conftest import PROJECT, ask, serving
+
+from pipeline import data
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +56,21 @@ def mlflow_run(project: Path, *arguments: str, code: int = 0, env_manager: str =
     return run.stdout + run.stderr
 
 
+def serves_the_same_labels(project: Path, uri: str, labels: list[str]) -> None:
+    """Ask MLflow's server, in an environment made for the model and a folder without this project, over HTTP."""
+    elsewhere = project.parent / "elsewhere"
+    elsewhere.mkdir()
+    environment = {
+        "MLFLOW_TRACKING_URI": f"sqlite:///{project}/mlflow.db",
+        "MLFLOW_ENV_ROOT": str(project.parent / "environments"),
+        "PYTHONPATH": "",
+    }
+    images = data.digits(elsewhere).test.images[:100]
+    with serving(uri, env_manager="uv", folder=elsewhere, **environment) as port:
+        answers = ask(port, images.tolist())["predictions"]
+    assert [str(shares.index(max(shares))) for shares in answers] == labels
+
+
 @pytest.mark.timeout(600)
 def test_main_and_train(project):
     small = ["-P", "models=mlp,cnn", "-P", "epochs=2", "-P", "limit=300"]
@@ -93,6 +111,12 @@ def test_main_and_train(project):
 
     out = mlflow_run(project, "-e", "compare", "-P", f"output={project.parent}/table.md", env_manager="local")
     assert "| mlp" in (project.parent / "table.md").read_text()
+
+    out = mlflow_run(project, "-e", "promote", "-P", "model=cnn", env_manager="local")
+    assert "Promoted digits-cnn version 1" in out
+    (trained,) = (run for run in children if run.info.run_name == "cnn seed 0")
+    predictions = pd.read_csv(trained.info.artifact_uri.removeprefix("file://") + "/predictions.csv", dtype=str)
+    serves_the_same_labels(project, "models:/digits-cnn@champion", predictions["prediction"][:100].tolist())
 
     out = mlflow_run(project, "-e", "train", "-P", "model=alexnt", env_manager="local", code=1)
     assert "Error: There is no architecture 'alexnt': did you mean 'alexnet'?" in out

@@ -1,21 +1,28 @@
 """The README is true: its commands run, its examples work, its tables are those of the entry points."""
 
+import json
+import os
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 from itertools import pairwise
 
 import pytest
 import torch
 import torchvision
-from conftest import PROJECT, pipeline
+from conftest import PROJECT, pipeline, serving
+from PIL import Image
 
 import models
-from pipeline import cli
+from pipeline import cli, data
 
 README = (PROJECT / "README.md").read_text()
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, flags=re.DOTALL)
 COMMANDS = [line for language, block in BLOCKS if language == "sh" for line in block.strip().splitlines()]
+(SERVE,) = (line for line in COMMANDS if line.startswith("mlflow models serve"))
+(CURL,) = (line for line in COMMANDS if line.startswith("curl"))
 LAUNCHES = [line for line in COMMANDS if line.startswith("mlflow run")]
 
 
@@ -27,10 +34,13 @@ def test_continuous_integration_runs_the_two_commands():
 
 def test_every_command_is_run_somewhere():
     others = [line for line in COMMANDS[2:] if line not in LAUNCHES]
-    assert others == ["mlflow ui"], "run by hand before each picture; test_training.py runs the same server"
+    assert others == ["mlflow ui", SERVE, CURL], (
+        "mlflow ui: by hand before each picture; test_training.py runs its server"
+    )
+    assert "mlflow run . -e playground --env-manager uv" in LAUNCHES, "test_playground.py runs it"
 
 
-@pytest.mark.parametrize("launch", LAUNCHES)
+@pytest.mark.parametrize("launch", [launch for launch in LAUNCHES if "playground" not in launch])
 def test_launches(environment, bars, monkeypatch, command, launch):
     # mnist from the cache, published weights from torchvision's: neither needs the network.
     shutil.copytree(bars, environment / "root" / "datasets" / "mnist")
@@ -43,12 +53,37 @@ def test_launches(environment, bars, monkeypatch, command, launch):
     entry = words[words.index("-e") + 1] if "-e" in words else "main"
     given = [word.split("=", 1) for flag, word in pairwise(words) if flag == "-P"]
     arguments = [part for name, value in given for part in (f"--{name}", value)]
-    if entry in ("compare", "report"):
-        command("main", "--dataset", str(bars), "--models", "mlp", "--val-size", "20", "--epochs", "1")
-    small = {"main": ["--models", "mlp"], "train": []}.get(entry)
-    if small is not None:
-        arguments += [*small, "--limit", "60", "--val-size", "20", "--epochs", "1"]
+    small = ["--limit", "60", "--val-size", "20", "--epochs", "1"]
+    if entry in ("compare", "report", "promote"):
+        command("main", "--dataset", str(bars), "--models", "mlp", *small)
+    for dataset, model in re.findall(r"models:/(\w+)-(\w+)@champion", launch):
+        command("train", "--model", model, "--dataset", dataset, "--weights", "none", *small)
+        command("promote", "--model", f"{dataset}-{model}")
+    Image.fromarray(data.digits(environment).test.images[0]).save(environment / "digit.png")
+    if entry in ("main", "train"):
+        arguments += [*(["--models", "mlp"] if entry == "main" else []), *small]
     command(entry, *arguments)
+
+
+def test_a_champion_is_served_and_loaded_as_shown(champions, champions_store):
+    Image.fromarray(data.digits(champions).test.images[0]).save(champions / "digit.png")
+    uri, shown_port = re.search(r"-m (\S+) .* --port (\d+)", SERVE).groups()
+    assert f"127.0.0.1:{shown_port}/invocations" in CURL
+    with serving(uri.replace("mnist", "bars")) as port:
+        line = CURL.replace(shown_port, str(port))
+        answer = subprocess.run(["bash", "-c", line], cwd=champions, check=True, capture_output=True, text=True)
+    (shares,) = json.loads(answer.stdout)["predictions"]
+
+    (code,) = (block for language, block in BLOCKS if language == "python" and "load_model" in block)
+    digit = "import numpy, torch\nfrom PIL import Image\nimages = numpy.array(Image.open('digit.png'))[None]\n"
+    check = "print(probabilities[0].tolist(), network(torch.from_numpy(images)).softmax(1)[0].tolist(), sep='\\n')"
+    script = digit + code.replace("mnist", "bars") + check
+    bare = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    said = subprocess.run(
+        [sys.executable, "-I", "-c", script], cwd=champions, env=bare, check=True, capture_output=True, text=True
+    )
+    for line in said.stdout.splitlines():
+        assert json.loads(line) == pytest.approx(shares, abs=1e-5)
 
 
 def test_every_entry_point_and_parameter_is_explained():
@@ -59,7 +94,9 @@ def test_every_entry_point_and_parameter_is_explained():
 
 
 def test_the_examples_work_as_shown(environment):
-    architecture, dataset = (block for language, block in BLOCKS if language == "python")
+    architecture, dataset = (
+        block for language, block in BLOCKS if language == "python" and re.search(r"^(RECIPE|def)", block, re.MULTILINE)
+    )
     for folder in ("models", "pipeline"):
         shutil.copytree(PROJECT / folder, environment / "project" / folder)
     project = environment / "project"
