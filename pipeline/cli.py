@@ -322,6 +322,7 @@ def promote(study: str, model: str, version: int | None, allow_tie: bool, rollba
     catch_signals()
     refusals = []
     versions = find_versions(study, model, version)
+    file_launcher_run("promote", versions[0])
     for candidate in versions:
         try:
             if rollback:
@@ -364,6 +365,7 @@ def predict(model_uri: str, trust: str, source: str, output: str, raw: bool) -> 
     path = Path(output).expanduser()
     prediction.check_ending(path)
     model = registry.load(model_uri, trusted=split_names(trust))
+    file_launcher_run("predict", model.version)
     answered, skipped = prediction.predict(model, Path(source).expanduser(), path, raw=raw)
     click.echo(f"{model.label} answered {answered:,} images: written to {output}.")
     if skipped:
@@ -409,6 +411,7 @@ def export(model_uri: str, trust: str, form: str, output: str) -> None:
 
     catch_signals()
     model = registry.load(model_uri, trusted=split_names(trust))
+    file_launcher_run("export", model.version)
     ending = {"onnx": ".onnx", "pt2": ".pt2", "torchscript": ".pt"}[form]
     path = Path(output or f"{model.architecture}{ending}").expanduser()
     difference = exporter.export(model, path, form)
@@ -449,6 +452,7 @@ def playground(
         uri = uri if ":/" in uri else f"models:/{uri}@{registry.CHAMPION}"
         loaded.append(registry.load(uri, trusted=split_names(trust)))
         click.echo(f"Loaded {loaded[-1].label}")
+    file_launcher_run("playground", loaded[0].version)
     with suppress(Interrupted):
         server.serve(loaded, folder, host=host, port=port, browser=browser)
     click.echo("Ended.")
@@ -466,6 +470,14 @@ def split_choices(choices: Mapping[str, Any]) -> dict[str, Any]:
 def split_names(text: str) -> list[str]:
     """Names separated by commas."""
     return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def file_launcher_run(name: str, version: Any) -> None:
+    """Nest the launcher's run under the training of the registered version that it is about, if it is in a registry."""
+    from pipeline import tracking
+
+    if version:
+        tracking.file_launcher_run(name, under=version.run_id)
 
 
 def find_study(study: str) -> str:

@@ -15,7 +15,7 @@ from scipy import ndimage
 from pipeline.errors import InputError
 
 FORMATS = ("PNG", "JPEG")
-MOST_PIXELS = 64_000_000
+MOST_PIXELS = 32_000_000
 # A larger picture is shrunk first: what is left is more than enough for 28 px.
 WORKING_SIDE = 480
 # The share of the frame that the digit's longer side takes, and the digit's height in an image of several.
@@ -76,12 +76,12 @@ def read(source: Path | bytes, *, name: str) -> np.ndarray:
     try:
         # Only the readers of these formats: the fewer, the less can be tried on them.
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as picture:
+            # A JPEG can be read at a fraction of its size.
+            picture.draft("RGB", (2 * WORKING_SIDE, 2 * WORKING_SIDE))
             if picture.width * picture.height > MOST_PIXELS:
                 raise InputError(
                     f"{name} has {picture.width} x {picture.height} px: at most {MOST_PIXELS:,} are read; shrink it."
                 )
-            # A JPEG can be read at a fraction of its size.
-            picture.draft("RGB", (2 * WORKING_SIDE, 2 * WORKING_SIDE))
             picture = ImageOps.exif_transpose(picture)
             if picture.mode.startswith("I"):
                 return (np.asarray(picture).astype(np.uint32) // 257).astype(np.uint8)

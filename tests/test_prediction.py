@@ -146,9 +146,9 @@ def test_a_detector_gives_boxes(champions, command, bars):
     ]
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "says"),
-    [
+BROKEN = {
+    name: (content, says)
+    for name, content, says in [
         ("half.idx", idx_bytes(np.zeros((3, 28, 28)))[:-1], "is truncated: its header promises 3 images"),
         ("more.idx", idx_bytes(np.zeros((3, 28, 28))) + b"0", "is longer than its header says"),
         ("half.gz", gzip.compress(idx_bytes(np.zeros((3, 28, 28))))[:-9], "cannot be read"),
@@ -158,9 +158,13 @@ def test_a_detector_gives_boxes(champions, command, bars):
         ("odd.csv", b"1,2,3\n", "rows of 3 values"),
         ("high.csv", b"1,2,3,256\n", "pixels are whole, 0 to 255"),
         ("bad.npy", b"\x93NUMPY", "is no .npy array of numbers"),
-    ],
-)
-def test_a_broken_file_is_one_sentence_and_writes_nothing(champions, mistake, name, content, says):
+    ]
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_file_is_one_sentence_and_writes_nothing(champions, mistake, name):
+    content, says = BROKEN[name]
     (champions / name).write_bytes(content)
     arguments = ["--model-uri", "models:/bars-mlp/1", "--input", name, "--output", "out.csv"]
     assert says in mistake("predict", *arguments, code=2)

@@ -44,6 +44,8 @@ def test_everything_works_behind_a_password(environment, command, mistake, bars,
         command("predict", "--model-uri", champion, "--input", "images.npy", "--output", "out.csv")
         command("evaluate", "--model-uri", champion, "--dataset", str(bars))
         command("export", "--model-uri", champion, "--format", "torchscript", "--output", "model.pt")
+        assert [version.uri for version in registry.champions()] == ["models:/bars-mlp/1"]
+        assert "no previous champion" in mistake("promote", "--model", "bars-mlp", "--rollback", code=3)
         out, _ = command(*train, "--weights", champion)
         assert "Starting from models:/bars-mlp/1" in out
         with serving(champion) as port:

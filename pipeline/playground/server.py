@@ -103,12 +103,12 @@ async def read_picture(request: Request) -> bytes:
     """The body of a request, if it is a picture of a bounded size."""
     if request.headers.get("content-type", "").split(";")[0] not in TYPES:
         raise HTTPException(415, "This is no PNG or JPEG picture.")
-    content = b""
+    content = bytearray()
     async for part in request.stream():
         content += part
         if len(content) > MOST_BYTES:
             raise HTTPException(413, f"This picture has more than {MOST_BYTES // 1_000_000} MB: shrink it first.")
-    return content
+    return bytes(content)
 
 
 async def in_threadpool(work: Any) -> Any:
