@@ -66,7 +66,7 @@ def write(
         high=high,
         percent=lambda share: f"{share:.2%}",
         failures=failures(log_probabilities, test.targets, outcomes),
-        weakest=f"{weakest.replace('_', ' ')}: {worst[weakest]:.1%} at severity {max(robustness[weakest])}.",
+        weakest=f"{weakest.replace('_', ' ')}: {worst[weakest]:.1%} at severity {max(robustness[weakest])}",
     )
 
 

@@ -61,8 +61,8 @@ def evaluate(model: RegisteredModel, dataset: Dataset) -> Evaluation:
         tracking.log_results(run_id, final)
         if model.version:
             registry.link(model.version, run_id)
-            outcome = f"accuracy {scores['accuracy']:.4f}, run {run_id}"
-            registry.tag(model.version, {f"evaluation.{dataset.name}": outcome})
+            outcome = {"accuracy": f"{scores['accuracy']:.4f}", "run": run_id}
+            registry.tag(model.version, f"evaluation.{dataset.name}.", outcome)
     return Evaluation(run_id, scores)
 
 

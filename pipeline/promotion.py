@@ -165,7 +165,7 @@ def record(version: registry.Version, decision: Decision, *, former: str | None)
         "former_champion": former or "",
         **decision.figures,
     }
-    registry.tag(version, {f"promotion.{key}": str(value) for key, value in facts.items()})
+    registry.tag(version, "promotion.", {key: str(value) for key, value in facts.items()})
     place = f" It took the place of version {former}." if former else ""
     card = version.description.split(HEADING)[0].rstrip()
     registry.describe(version.name, version.number, f"{card}\n\n{HEADING}\n\n{decision.sentence}{place}\n")

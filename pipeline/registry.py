@@ -154,10 +154,13 @@ def describe(name: str, version: str, text: str) -> None:
         client().update_registered_model(name, text)
 
 
-def tag(version: Version, tags: Mapping[str, str]) -> None:
-    """Give a version tags."""
+def tag(version: Version, prefix: str, tags: Mapping[str, str]) -> None:
+    """Give a version tags whose names begin with a prefix, in place of all others that do."""
+    for key in client().get_model_version(version.name, version.number).tags:
+        if key.startswith(prefix) and key.removeprefix(prefix) not in tags:
+            client().delete_model_version_tag(version.name, version.number, key)
     for key, value in tags.items():
-        client().set_model_version_tag(version.name, version.number, key, value)
+        client().set_model_version_tag(version.name, version.number, prefix + key, value)
 
 
 def link(version: Version, run_id: str) -> None:

@@ -15,7 +15,7 @@ def test_every_architecture_is_evaluated_and_exported(champions, command, mistak
     uri = f"models:/bars-{name}/1"
     out, _ = command("evaluate", "--model-uri", uri, "--dataset", str(bars))
     version = client.get_model_version(f"bars-{name}", "1")
-    run = client.get_run(version.tags["evaluation.bars"].split()[-1])
+    run = client.get_run(version.tags["evaluation.bars.run"])
     trained = client.get_run(version.run_id).data.metrics
     for score in ("test/accuracy", "test/f1", "test/loss"):
         assert run.data.metrics[score] == pytest.approx(trained[score], abs=1e-5), (name, score)

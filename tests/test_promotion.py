@@ -110,6 +110,9 @@ def test_from_a_study_to_its_champions_and_back(environment, command, mistake, b
     assert champions("bars-mlp") == (first, "3")
     command("promote", "--model", "bars-mlp", "--rollback")
     assert champions("bars-mlp") == ("3", first)
+    tags = mlflow.MlflowClient().get_model_version("bars-mlp", "3").tags
+    # What it was promoted for before is no evidence for this.
+    assert "rollback" in tags["promotion.decision"] and "promotion.p_value" not in tags
 
 
 def test_two_promotions_at_once_leave_one_champion(environment, command, bars):
