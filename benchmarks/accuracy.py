@@ -160,7 +160,7 @@ def trainings(name: str, images: data.Dataset, seeds: int, epochs: int | None) -
     source = "none"
     if name == FROZEN:
         features = runs.finished("mobilenet_v2", data.load(FEATURES_FROM, default_root()))
-        source = registry.version_of(features.info.run_id).uri
+        source = registry.version_of(features.info.run_id, f"{FEATURES_FROM}-mobilenet_v2").uri
     for seed in range(seeds):
         yield runs.finished(name.split()[0], images, seed=seed, source=source, **overrides)
 

@@ -31,7 +31,7 @@ def main(dataset: str, source: str, names: str, seeds: int, sizes: str, val_size
     quick = {"epochs": epochs} if epochs else {}
     rows = []
     for name in cli.split_names(names):
-        origin = registry.version_of(runs.finished(name, others, **quick).info.run_id).uri
+        origin = registry.version_of(runs.finished(name, others, **quick).info.run_id, f"{others.name}-{name}").uri
         for size in map(int, cli.split_names(sizes)):
             row = {"architecture": name, "training images": f"{size:,}"}
             for way, options in WAYS.items():

@@ -31,6 +31,7 @@ def write(folder: Path, *, config: TrainConfig, model: nn.Module, images: ImageS
     about = {
         "model": config.model,
         "task": config.task,
+        "task_args": config.task_args,
         "dataset": config.dataset,
         "classes": images.classes,
         "height": height,

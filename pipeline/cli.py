@@ -125,7 +125,7 @@ def commands() -> None:
 def main_command(dataset: str, names: str, seeds: int, weights: str | None, root: Path, **choices: Any) -> None:
     """Run a study: train every architecture, then compare. Run again, it continues where it stopped."""
     chosen = models.names() if names == "all" else split_names(names)
-    from pipeline import config, data, study, tracking
+    from pipeline import config, data, registry, study, tracking
     from pipeline.compare import compare
 
     catch_signals()
@@ -133,6 +133,9 @@ def main_command(dataset: str, names: str, seeds: int, weights: str | None, root
         config.architecture(name)
     images = data.load(dataset, root)
     settings = split_choices(choices)
+    if weights and weights.startswith("models:/"):
+        # An alias may stand for another version tomorrow, and the study would be another.
+        weights = registry.find(weights).uri
     configs = study.plan(chosen, seeds, images, source=weights, options=settings)
     study_key = study.key(images, source=weights, options=settings)
     outcome = study.run(images, configs, study_key=study_key, root=root)
@@ -369,7 +372,7 @@ def predict(model_uri: str, trust: str, source: str, output: str, raw: bool) -> 
     answered, skipped = prediction.predict(model, Path(source).expanduser(), path, raw=raw)
     click.echo(f"{model.label} answered {answered:,} images: written to {output}.")
     if skipped:
-        raise PipelineError(f"{skipped:,} files could not be read and were skipped.")
+        raise PipelineError(f"{skipped:,} files or images could not be read and were skipped.")
 
 
 @commands.command()
@@ -449,7 +452,7 @@ def playground(
     folder = Corrections(Path(corrections).expanduser(), lambda: data.load(dataset, root))
     loaded = []
     for uri in uris:
-        uri = uri if ":/" in uri else f"models:/{uri}@{registry.CHAMPION}"
+        uri = uri if ":" in uri or "/" in uri else f"models:/{uri}@{registry.CHAMPION}"
         loaded.append(registry.load(uri, trusted=split_names(trust)))
         click.echo(f"Loaded {loaded[-1].label}")
     file_launcher_run("playground", loaded[0].version)
@@ -597,7 +600,12 @@ def run(command: click.Command, module: str) -> None:
     except OSError as error:
         fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}.", PipelineError.exit_code)
     except Interrupted as error:
-        fail("Interrupted; the same command goes on, that of a single training with --resume.", error.exit_code)
+        fail("Interrupted; a study goes on when it is run again, a training with --resume.", error.exit_code)
+    except Exception as error:
+        # What MLflow refuses is no fault of this program's; its class cannot be named without importing it.
+        if not type(error).__module__.startswith("mlflow."):
+            raise
+        fail(f"MLflow refused: {str(error).strip().splitlines()[0]}", PipelineError.exit_code)
 
 
 def catch_signals() -> None:

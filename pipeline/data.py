@@ -138,6 +138,14 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
     return np.require(idx2numpy.convert_from_string(content), requirements="W")
 
 
+def write_idx(path: Path, array: np.ndarray) -> None:
+    """Write a uint8 array as an IDX file; idx2numpy would take a second for ten thousand images."""
+    header = bytes([0, 0, 8, array.ndim]) + b"".join(size.to_bytes(4, "big") for size in array.shape)
+    with path.open("wb") as file:
+        file.write(header)
+        file.write(np.ascontiguousarray(array, np.uint8))
+
+
 def payload_size(header: bytes, dimensions: int, path: Path) -> int:
     """The number of values that an IDX file's header promises.
 

@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def evaluate(model: RegisteredModel, dataset: Dataset) -> Evaluation:
         InputError: the data set has classes that the model does not know.
     """
     images = fitted(relabelled(dataset.test, model), model.shape)
-    of_task = task.create(model.task, classes=model.classes, task_args={})
+    of_task = task.create(model.task, classes=model.classes, task_args=model.task_args)
     samples = of_task.samples(images)
     predictions = {
         kind: model.log_probabilities(found) if model.task == "classification" else found
@@ -62,7 +63,9 @@ def evaluate(model: RegisteredModel, dataset: Dataset) -> Evaluation:
         if model.version:
             registry.link(model.version, run_id)
             outcome = {"accuracy": f"{scores['accuracy']:.4f}", "run": run_id}
-            registry.tag(model.version, f"evaluation.{dataset.name}.", outcome)
+            # Who may not write to the model still has the run.
+            with suppress(registry.MlflowException):
+                registry.tag(model.version, f"evaluation.{dataset.name}.", outcome)
     return Evaluation(run_id, scores)
 
 

@@ -14,7 +14,9 @@ from pipeline import data, photo
 from pipeline.errors import InputError, first_line
 
 PICTURES = (".png", ".jpg", ".jpeg")
+# Of large images fewer make a block.
 BLOCK = 1024
+BLOCK_BYTES = 32_000_000
 
 
 @dataclass(frozen=True)
@@ -79,12 +81,13 @@ def count(file: Path) -> int | None:
         if file.suffix.lower() in PICTURES:
             return 1
         if file.suffix.lower() == ".npy":
-            return len(np.load(file, mmap_mode="r", allow_pickle=False))
+            array = np.load(file, mmap_mode="r", allow_pickle=False)
+            return len(array) if array.ndim == 3 else 1
         if file.suffix.lower() == ".csv":
             return None
         with _opened(file) as opened:
             return int.from_bytes(opened.read(8)[4:], "big")
-    except (OSError, ValueError, EOFError, zlib.error):
+    except (OSError, ValueError, EOFError, AttributeError, zlib.error):
         # Reading it will say what is wrong.
         return None
 
@@ -103,8 +106,9 @@ def _of_idx(file: Path) -> Iterator[Block]:
                 raise InputError(f"{file} is no PNG, JPEG, .npy, .csv or IDX file.")
             data.payload_size(header, 3, file)
             total, height, width = (int.from_bytes(header[at : at + 4], "big") for at in (4, 8, 12))
-            for first in range(0, total, BLOCK):
-                wanted = min(BLOCK, total - first)
+            block = block_size(height, width)
+            for first in range(0, total, block):
+                wanted = min(block, total - first)
                 content = opened.read(wanted * height * width)
                 if len(content) < wanted * height * width:
                     raise InputError(f"{file} is truncated: its header promises {total:,} images; fetch it again.")
@@ -122,29 +126,49 @@ def _of_array(file: Path) -> Iterator[Block]:
         array = np.load(file, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise InputError(f"{file} is no .npy array of numbers.") from error
+    if not isinstance(array, np.ndarray) or array.ndim not in (2, 3) or not array.size:
+        raise InputError(f"{file} is no .npy array of images (N, height, width).")
     array = array[None] if array.ndim == 2 else array
-    if array.ndim != 3 or not array.size:
-        raise InputError(f"{file} has the shape {array.shape}: images are (N, height, width).")
-    for first in range(0, len(array), BLOCK):
-        yield Block(file, first, checked(np.array(array[first : first + BLOCK]), file))
+    block = block_size(*array.shape[1:])
+    for first in range(0, len(array), block):
+        yield Block(file, first, checked(np.array(array[first : first + block]), file))
 
 
 def _of_table(file: Path, shape: tuple[int | None, int | None]) -> Iterator[Block]:
-    with file.open(errors="replace") as opened:
-        heading = not opened.readline().split(",")[0].strip().isdigit()
+    # Excel begins a file with a mark of the encoding.
+    with file.open(encoding="utf-8-sig", errors="replace") as opened:
+        heading = not is_number(opened.readline().split(",")[0])
     try:
         first = 0
-        for table in pd.read_csv(file, header=0 if heading else None, chunksize=BLOCK, dtype=np.int64):
+        options = {"header": 0 if heading else None, "index_col": False, "encoding": "utf-8-sig"}
+        for table in pd.read_csv(file, chunksize=BLOCK, dtype=np.float64, **options):
             size = image_size(table.shape[1], shape)
             if size is None:
                 raise InputError(
                     f"{file} has rows of {table.shape[1]} values: a square image, or a label and one, is due."
                 )
             images = table.to_numpy()[:, -size[0] * size[1] :].reshape(-1, *size)
+            if not (images == np.rint(images)).all():
+                raise InputError(f"{file} holds fractions: pixels are whole, 0 to 255.")
+            images = images.astype(np.int64)
             yield Block(file, first, checked(images, file))
             first += len(images)
-    except (ValueError, pd.errors.ParserError) as error:
+    except (ValueError, OverflowError, pd.errors.ParserError) as error:
         raise InputError(f"{file} is no table of whole numbers: {first_line(error)}.") from error
+
+
+def is_number(text: str) -> bool:
+    """Whether a field of a table is a number, quoted or not."""
+    try:
+        float(text.strip().strip('"'))
+    except ValueError:
+        return False
+    return True
+
+
+def block_size(height: int, width: int) -> int:
+    """How many images of this size are read at once."""
+    return max(1, min(BLOCK, BLOCK_BYTES // (height * width)))
 
 
 def image_size(values: int, shape: tuple[int | None, int | None]) -> tuple[int, int] | None:
@@ -165,8 +189,8 @@ def checked(images: np.ndarray, file: Path) -> np.ndarray:
     Raises:
         InputError: other values.
     """
-    if not np.issubdtype(images.dtype, np.integer) or images.min() < 0 or images.max() > 255:
-        raise InputError(
-            f"{file} holds {images.dtype} from {images.min()} to {images.max()}: pixels are whole, 0 to 255."
-        )
+    if not np.issubdtype(images.dtype, np.integer):
+        raise InputError(f"{file} holds {images.dtype}: pixels are whole, 0 to 255.")
+    if images.min() < 0 or images.max() > 255:
+        raise InputError(f"{file} holds values from {images.min()} to {images.max()}: pixels are whole, 0 to 255.")
     return images.astype(np.uint8)

@@ -15,7 +15,7 @@ from scipy import ndimage
 from pipeline.errors import InputError
 
 FORMATS = ("PNG", "JPEG")
-MOST_PIXELS = 32_000_000
+MOST_PIXELS = 50_000_000
 # A larger picture is shrunk first: what is left is more than enough for 28 px.
 WORKING_SIDE = 480
 # The share of the frame that the digit's longer side takes, and the digit's height in an image of several.
@@ -76,19 +76,19 @@ def read(source: Path | bytes, *, name: str) -> np.ndarray:
     try:
         # Only the readers of these formats: the fewer, the less can be tried on them.
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as picture:
-            # A JPEG can be read at a fraction of its size.
-            picture.draft("RGB", (2 * WORKING_SIDE, 2 * WORKING_SIDE))
             if picture.width * picture.height > MOST_PIXELS:
                 raise InputError(
                     f"{name} has {picture.width} x {picture.height} px: at most {MOST_PIXELS:,} are read; shrink it."
                 )
+            # A JPEG then gives its brightness alone, in a third of the memory.
+            picture.draft("L", picture.size)
             picture = ImageOps.exif_transpose(picture)
             if picture.mode.startswith("I"):
                 return (np.asarray(picture).astype(np.uint32) // 257).astype(np.uint8)
+            grey = picture.convert("L")
             if picture.has_transparency_data:
-                picture = picture.convert("RGBA")
-                picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-            return np.array(picture.convert("L"))
+                grey = Image.composite(grey, Image.new("L", grey.size, 255), picture.convert("RGBA").getchannel("A"))
+            return np.array(grey)
     except InputError:
         raise
     except Exception as error:
@@ -102,8 +102,9 @@ def is_framed(picture: np.ndarray, shape: tuple[int | None, int | None]) -> bool
 
 
 def is_light(picture: np.ndarray) -> bool:
-    """Whether it is dark ink on light paper."""
-    return bool(np.median(picture) > 127)
+    """Whether it is dark ink on light paper: most of it is nearer to its brightest than to its darkest."""
+    darkest, median, brightest = np.percentile(picture, [0.2, 50, 99.8])
+    return bool(median > (darkest + brightest) / 2)
 
 
 def find_ink(picture: np.ndarray, *, name: str) -> Ink:
@@ -117,7 +118,7 @@ def find_ink(picture: np.ndarray, *, name: str) -> Ink:
     """
     shrink = min(1.0, WORKING_SIDE / max(picture.shape))
     picture = _resized(picture / np.float32(255), shrink)
-    picture = ndimage.gaussian_filter(1 - picture if is_light(255 * picture) else picture, max(picture.shape) / 600)
+    picture = ndimage.gaussian_filter(1 - picture if is_light(picture) else picture, max(picture.shape) / 600)
     # Shadows and uneven light are wider than strokes: the white top-hat transform removes them.
     ground = ndimage.grey_opening(picture, size=max(3, max(picture.shape) // 3))
     raised = picture - ndimage.uniform_filter(ground, size=max(3, max(picture.shape) // 10))
@@ -142,8 +143,10 @@ def frame(ink: Ink, shape: tuple[int | None, int | None]) -> Framed:
     (top, bottom), (left, right) = (_ends(mask.any(axis)) for axis in (1, 0))
     height, width = bottom - top, right - left
     if shape[0] is None:
-        scale = min(DIGIT_HEIGHT / typical_height(mask), (LARGEST_SCENE - 2 * MARGIN) / max(height, width))
         stroke = STROKE * 28
+        # Thickening and rounding take a few more pixels.
+        largest = LARGEST_SCENE - 2 * MARGIN - 2 * stroke - 2
+        scale = min(DIGIT_HEIGHT / typical_height(mask), largest / max(height, width))
     else:
         scale = DIGIT_SHARE * min(shape) / max(height, width)
         stroke = STROKE * min(shape)

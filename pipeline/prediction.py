@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,20 +36,22 @@ class Item:
 def predict(model: RegisteredModel, path: Path, output: Path, *, raw: bool) -> tuple[int, int]:
     """Answer for every image in a file or a folder, and write the answers.
 
-    A file among several that cannot be read is reported and skipped.
+    A file among several that cannot be read is reported and skipped, as is an image among several that shows nothing.
 
     Args:
         output: ends in .csv, .jsonl or .parquet; appears when all is done.
         raw: take pictures as they are.
 
     Returns:
-        how many images were answered, how many files were skipped.
+        how many images were answered, how many files or images among several were skipped.
 
     Raises:
-        InputError: the only file cannot be read, or the output cannot be written.
+        InputError: the only file cannot be read.
     """
     check_ending(output)
     files = inputs.find(path)
+    if output.resolve() in [file.resolve() for file in files]:
+        raise InputError(f"{output} is the input: write the answers to another file.")
     counts = [inputs.count(file) for file in files] if len(files) < BATCH else [1] * len(files)
     bar = tqdm(
         total=None if None in counts else sum(counts),
@@ -60,20 +62,23 @@ def predict(model: RegisteredModel, path: Path, output: Path, *, raw: bool) -> t
     )
     skipped = 0
 
-    def items() -> Iterator[Item]:
+    def skip(error: InputError) -> None:
         nonlocal skipped
+        skipped += 1
+        tqdm.write(f"Skipped: {error}", file=sys.stderr)
+
+    def items() -> Iterator[Item]:
         for file in files:
             try:
                 for block in inputs.blocks(file, model.shape):
-                    yield from frames(block, model.shape, raw=raw)
+                    yield from frames(block, model.shape, raw=raw, skip=skip)
             except InputError as error:
                 if len(files) == 1:
                     raise
-                skipped += 1
-                tqdm.write(f"Skipped: {error}", file=sys.stderr)
+                skip(error)
 
     answered = 0
-    with bar, _written(output) as write:
+    with bar, _written(output, schema(model)) as write:
         for batch in batches(items()):
             write(answers(model, batch))
             answered += len(batch)
@@ -81,19 +86,35 @@ def predict(model: RegisteredModel, path: Path, output: Path, *, raw: bool) -> t
     return answered, skipped
 
 
-def frames(block: inputs.Block, shape: tuple[int | None, int | None], *, raw: bool) -> Iterator[Item]:
-    """The images of a block, each as the model takes it."""
+def frames(
+    block: inputs.Block, shape: tuple[int | None, int | None], *, raw: bool, skip: Callable[[InputError], None]
+) -> Iterator[Item]:
+    """The images of a block, each as the model takes it.
+
+    Args:
+        skip: told of an image among several that shows nothing.
+
+    Raises:
+        InputError: the only image shows nothing, or the size is not the model's and it must not be changed.
+    """
+    height, width = block.images.shape[1:]
+    fits = shape in ((None, None), (height, width))
+    if raw and not fits:
+        raise InputError(
+            f"{block.file} has images of {width} x {height} px, the model takes {shape[1]} x {shape[0]}: "
+            "leave --raw out, and they are fitted."
+        )
     for position, image in enumerate(block.images, start=block.first):
-        name = str(block.file) if len(block.images) == 1 else f"{block.file}, image {position},"
-        as_it_is = photo.is_framed(image, shape) if block.is_picture else image.shape == shape
-        if raw and shape[0] and image.shape != shape:
-            raise InputError(
-                f"{name} has {image.shape[1]} x {image.shape[0]} px, the model takes {shape[1]} x {shape[0]}: "
-                "leave --raw out, and it is fitted."
-            )
-        whole = raw or as_it_is or (shape[0] is None and not block.is_picture)
-        framed = Framed(image, 1.0, 0.0, 0.0) if whole else photo.frame(photo.find_ink(image, name=name), shape)
-        yield Item(str(block.file), position, framed)
+        if raw or (photo.is_framed(image, shape) if block.is_picture else fits):
+            yield Item(str(block.file), position, Framed(image, 1.0, 0.0, 0.0))
+            continue
+        name = str(block.file) if block.is_picture else f"{block.file}, image {position},"
+        try:
+            yield Item(str(block.file), position, photo.frame(photo.find_ink(image, name=name), shape))
+        except InputError as error:
+            if block.is_picture:
+                raise
+            skip(error)
 
 
 def batches(items: Iterable[Item]) -> Iterator[list[Item]]:
@@ -123,9 +144,8 @@ def answers(model: RegisteredModel, batch: Sequence[Item]) -> pd.DataFrame:
     shares = np.exp(model.log_probabilities(found)).astype(float)
     best = np.argsort(-shares, axis=1, kind="stable")[:, :BEST]
     for rank, of in enumerate(best.T, start=1):
-        ending = "" if rank == 1 else f"_{rank}"
-        origin[f"label{ending}"] = classes[of]
-        origin[f"probability{ending}"] = np.take_along_axis(shares, of[:, None], 1)[:, 0]
+        origin[f"label{ending(rank)}"] = classes[of]
+        origin[f"probability{ending(rank)}"] = np.take_along_axis(shares, of[:, None], 1)[:, 0]
     return origin
 
 
@@ -139,33 +159,38 @@ def check_ending(path: Path) -> None:
         raise InputError(f"'{path}' has no ending that says a format: use one of {', '.join(ENDINGS)}.")
 
 
+def schema(model: RegisteredModel) -> pa.Schema:
+    """The columns of the answers and their types."""
+    origin = [("file", pa.string()), ("image", pa.int64())]
+    if model.task == "detection":
+        sides = [(side, pa.float64()) for side in ("x1", "y1", "x2", "y2")]
+        return pa.schema([*origin, *sides, ("label", pa.string()), ("probability", pa.float64())])
+    best = [
+        (f"{name}{ending(rank)}", kind)
+        for rank in range(1, min(BEST, len(model.classes)) + 1)
+        for name, kind in (("label", pa.string()), ("probability", pa.float64()))
+    ]
+    return pa.schema([*origin, *best])
+
+
+def ending(rank: int) -> str:
+    """What the columns of the best class but one, but two, ... end in."""
+    return "" if rank == 1 else f"_{rank}"
+
+
 @contextmanager
-def _written(path: Path) -> Iterator:
+def _written(path: Path, columns: pa.Schema) -> Iterator[Callable[[pd.DataFrame], object]]:
     """Yield what appends a table to a file that appears whole or not at all."""
-    try:
-        with replacing(path) as temporary:
-            if path.suffix == ".parquet":
-                writers: list[parquet.ParquetWriter] = []
-
-                def write(table: pd.DataFrame) -> None:
-                    part = pa.Table.from_pandas(table, preserve_index=False)
-                    if not writers:
-                        writers.append(parquet.ParquetWriter(temporary, part.schema))
-                    writers[0].write_table(part)
-
-                yield write
-                for writer in writers:
-                    writer.close()
+    with replacing(path) as temporary:
+        if path.suffix == ".parquet":
+            with parquet.ParquetWriter(temporary, columns) as writer:
+                yield lambda table: writer.write_table(pa.Table.from_pandas(table, columns, preserve_index=False))
+            return
+        with temporary.open("w", newline="") as file:
+            if path.suffix == ".csv":
+                file.write(",".join(columns.names) + "\n")
+                yield lambda table: table.to_csv(file, index=False, header=False, float_format="%.6g")
             else:
-                with temporary.open("w", newline="") as file:
-
-                    def write(table: pd.DataFrame) -> None:
-                        if path.suffix == ".csv":
-                            table.to_csv(file, index=False, header=not file.tell(), float_format="%.6g")
-                        else:
-                            rows = table.round(6).to_dict("records")
-                            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-
-                    yield write
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror or error}.") from error
+                yield lambda table: file.writelines(
+                    json.dumps(row, ensure_ascii=False) + "\n" for row in table.round(6).to_dict("records")
+                )

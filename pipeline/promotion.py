@@ -113,7 +113,8 @@ def promote(candidate: registry.Version, *, allow_tie: bool = False, dry_run: bo
     """Make a version the champion of its registered model if the evidence says so.
 
     The decision and its figures are written into the version's tags and description; the former champion becomes the
-    previous one. Of two promotions at once the second judges against the first's champion.
+    previous one. Of two promotions at once the second judges against the first's champion, or, from another machine,
+    is told that there is another now.
 
     Returns:
         the decision in words.
@@ -126,7 +127,7 @@ def promote(candidate: registry.Version, *, allow_tie: bool = False, dry_run: bo
         champion = registry.aliased(name, registry.CHAMPION)
         if champion and champion.number == version:
             return f"{name} version {version} is the champion already."
-        trainings = [tracking.training(entry.run_id) if entry else None for entry in (candidate, champion)]
+        trainings = [training_of(entry) if entry else None for entry in (candidate, champion)]
         decision = decide(*trainings, tracking.read_answers, allow_tie=allow_tie)
         former = champion.number if champion else None
         if dry_run:
@@ -134,9 +135,28 @@ def promote(candidate: registry.Version, *, allow_tie: bool = False, dry_run: bo
         now = registry.aliased(name, registry.CHAMPION)
         if (now.number if now else None) != former:
             raise Refusal(f"Not promoted: another champion of {name} was chosen meanwhile; run it again.")
-        registry.crown(name, version, former=former)
+        # First the evidence: no champion shall be without it.
         record(candidate, decision, former=former)
+        registry.crown(name, version, former=former)
+        now = registry.aliased(name, registry.CHAMPION)
+        if now is None or now.number != version:
+            raise Refusal(f"Not promoted: another machine made {now} champion at the same time; run it again.")
     return f"Promoted {name} version {version}. {decision.sentence}"
+
+
+def training_of(version: registry.Version) -> dict[str, Any]:
+    """The training that made a version.
+
+    Raises:
+        Refusal: it is gone, and with it what it could be judged by.
+    """
+    try:
+        return tracking.training(version.run_id)
+    except InputError as error:
+        raise Refusal(
+            f"Not promoted: the training of {version} is gone, and with it all evidence. If it is the champion, take "
+            "the alias from it in MLflow's pages first."
+        ) from error
 
 
 def roll_back(name: str, *, dry_run: bool = False) -> str:
@@ -151,8 +171,8 @@ def roll_back(name: str, *, dry_run: bool = False) -> str:
             raise Refusal(f"Not rolled back: {name} has no previous champion.")
         if dry_run:
             return f"Would make version {previous.number} of {name} champion again, in place of {champion.number}."
-        registry.crown(name, previous.number, former=champion.number)
         record(previous, Decision("Champion again, by a rollback.", {}), former=champion.number)
+        registry.crown(name, previous.number, former=champion.number)
     return f"Version {previous.number} of {name} is champion again, in place of version {champion.number}."
 
 
@@ -177,9 +197,10 @@ def find_candidate(training: Mapping[str, Any]) -> registry.Version:
     Raises:
         InputError: it registered none, or it was deleted.
     """
-    version = registry.version_of(training["run_id"])
+    name = registry.registered_name(training["dataset"], training["architecture"])
+    version = registry.version_of(training["run_id"], name)
     if version is None:
-        raise InputError(f"The training {training['name']} ({training['run_id']}) has no registered model.")
+        raise InputError(f"The training {training['name']} ({training['run_id']}) has no registered version of {name}.")
     return version
 
 

@@ -4,12 +4,14 @@ import getpass
 import json
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version as installed
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import mlflow
 import numpy as np
@@ -71,7 +73,7 @@ class RegisteredModel:
     Attributes:
         uri: `models:/NAME/VERSION`, or where else it was loaded from.
         version: its entry in the registry, None where it is not in one.
-        architecture, task, classes: as it was trained.
+        architecture, task, task_args, classes: as it was trained.
         shape: height and width of its images; None, None where it takes any.
         network: from images (N, H, W) with values 0 to 255 to logits (N, classes), or to boxes (N, K, 6) as
             `models/faster_rcnn.py` describes them.
@@ -81,6 +83,7 @@ class RegisteredModel:
     version: Version | None
     architecture: str
     task: str
+    task_args: Mapping[str, Any]
     classes: tuple[str, ...]
     shape: tuple[int, int] | tuple[None, None]
     network: "nn.Module"
@@ -147,10 +150,9 @@ def log_model(bundle: Path, *, registered_name: str, example: np.ndarray, task: 
 
 
 def describe(name: str, version: str, text: str) -> None:
-    """Give a version its description; the model as a whole has that of its champion, or of its newest version."""
+    """Give a version its description; as long as there is no champion, the model as a whole has it, too."""
     client().update_model_version(name, version, text)
-    champion = aliased(name, CHAMPION)
-    if champion is None or champion.number == version:
+    if aliased(name, CHAMPION) is None:
         client().update_registered_model(name, text)
 
 
@@ -170,28 +172,36 @@ def link(version: Version, run_id: str) -> None:
 
 @contextmanager
 def locked(name: str) -> Iterator[None]:
-    """Keep other processes of this machine from changing a model's aliases within the block."""
+    """Keep this user's other processes on this machine from changing a model's aliases within the block."""
     key = short_hash({"uri": mlflow.get_registry_uri(), "name": name})
     with FileLock(Path(tempfile.gettempdir(), f"mlflow-{getpass.getuser()}-{key}.lock")):
         yield
 
 
 def crown(name: str, version: str, *, former: str | None) -> None:
-    """Make a version the champion and the former one, if any, the previous champion.
+    """Make a version the champion, whose description the model as a whole then has, and the former one, if any, the
+    previous champion.
 
-    In this order: whoever is cut in between leaves the former champion in its place.
+    In this order: whoever is cut in between leaves the former champion in its place, though as its own predecessor.
     """
     if former:
         client().set_registered_model_alias(name, PREVIOUS, former)
     client().set_registered_model_alias(name, CHAMPION, version)
+    client().update_registered_model(name, client().get_model_version(name, version).description)
 
 
 # --- Finding -------------------------------------------------------------------------------------------------------
 
 
-def version_of(run_id: str) -> Version | None:
-    """The version registered from this run, if any."""
-    return next(map(Version.of, client().search_model_versions(f"run_id = '{run_id}'")), None)
+def version_of(run_id: str, name: str) -> Version | None:
+    """The version of this name registered from a run, if any; the run's model may have other names, too."""
+    found = map(Version.of, client().search_model_versions(f"run_id = '{run_id}'"))
+    return next((version for version in found if version.name == name), None)
+
+
+def registered_name(dataset: str, architecture: str) -> str:
+    """What the models of an architecture trained on a data set are called."""
+    return f"{dataset}-{architecture}"
 
 
 def names() -> list[str]:
@@ -211,16 +221,23 @@ def versions(name: str) -> list[Version]:
 
 def aliased(name: str, alias: str) -> Version | None:
     """The version of a registered model that has this alias."""
-    try:
-        return Version.of(client().get_model_version_by_alias(name, alias))
-    except MlflowException:
-        return None
+    return found_or_none(lambda: client().get_model_version_by_alias(name, alias))
 
 
 def champions() -> list[Version]:
     """Every registered model's champion."""
     found = (aliased(name, CHAMPION) for name in names())
     return [version for version in found if version]
+
+
+def found_or_none(look_up: Callable[[], ModelVersion]) -> Version | None:
+    """What a look-up finds; a registry that does not answer is not one that has nothing."""
+    try:
+        return Version.of(look_up())
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
 
 
 def find(uri: str) -> Version:
@@ -233,13 +250,12 @@ def find(uri: str) -> Version:
     if not match:
         raise InputError(f"'{uri}' names no registered model: write models:/NAME@ALIAS or models:/NAME/VERSION.")
     name, alias, number = match.groups()
-    try:
-        if number == "latest":
-            found = max(versions(name), key=lambda version: int(version.number), default=None)
-        else:
-            found = Version.of(client().get_model_version(name, number)) if number else aliased(name, alias)
-    except MlflowException:
-        found = None
+    if number == "latest":
+        found = max(versions(name), key=lambda version: int(version.number), default=None)
+    elif number:
+        found = found_or_none(lambda: client().get_model_version(name, number))
+    else:
+        found = aliased(name, alias)
     if found:
         return found
     there = names()
@@ -263,15 +279,23 @@ def check_trust(uri: str, trusted: Sequence[str]) -> None:
         Refusal: it is not trusted.
     """
     configured = mlflow.get_registry_uri()
-    registered = re.match(r"(models|runs):/(?!/)", uri)
-    home = configured if registered else uri if "://" in uri else str(Path(uri).expanduser().resolve())
-    allowed = [configured if place == CONFIGURED else place for place in trusted]
-    allowed = [place if "://" in place else str(Path(place).expanduser().resolve()) for place in allowed]
-    if not any(home == place or home.startswith(f"{place.rstrip('/')}/") for place in allowed):
+    home = configured if re.match(r"(models|runs):/(?!/)", uri) else normal(uri)
+    allowed = [configured if place == CONFIGURED else normal(place) for place in trusted]
+    if ".." in home.split("/") or not any(
+        home == place or home.startswith(f"{place.rstrip('/')}/") for place in allowed
+    ):
         raise Refusal(
             f"Loading {uri} would run code that came with it, and {home} is not trusted: "
-            f"add it with --trust if it is (trusted: {', '.join(allowed)})."
+            f"if it is, say --trust {','.join([*trusted, home])}."
         )
+
+
+def normal(place: str) -> str:
+    """A registry's or folder's address, written in one way."""
+    if place.startswith("file:"):
+        place = url2pathname(urlsplit(place).path)
+    # A scheme has at least two letters: one is a drive.
+    return place if re.match(r"[A-Za-z][\w+.-]+:", place) else str(Path(place).expanduser().resolve())
 
 
 def download(uri: str, folder: Path) -> Path:
@@ -286,8 +310,9 @@ def download(uri: str, folder: Path) -> Path:
         raise InputError(
             f"The registered model {uri} cannot be loaded from {mlflow.get_tracking_uri()}: {first_line(error)}."
         ) from error
-    if not list(model.glob("artifacts/*/weights.safetensors")):
-        raise InputError(f"The registered model {uri} was not made by this project: it has no weights.safetensors.")
+    for name in ("weights.safetensors", "model.json"):
+        if not list(model.glob(f"artifacts/*/{name}")):
+            raise InputError(f"The registered model {uri} was not made by this project: it has no {name}.")
     return model
 
 
@@ -312,8 +337,12 @@ def load(uri: str, *, trusted: Sequence[str] = (CONFIGURED,)) -> RegisteredModel
     uri = version.uri if version else uri
     with tempfile.TemporaryDirectory() as folder:
         path = download(uri, Path(folder))
+        try:
+            flavor = Model.load(path).flavors.get("python_function", {})
+        except MlflowException:
+            flavor = {}
         # Of other kinds of model MLflow would unpickle a file.
-        if "model_code_path" not in Model.load(path).flavors.get("python_function", {}):
+        if "model_code_path" not in flavor:
             raise InputError(f"The registered model {uri} was not made by this project: it has no code of its own.")
         about = json.loads(next(path.glob("artifacts/*/model.json")).read_text())
         network = mlflow.pyfunc.load_model(str(path)).unwrap_python_model().network
@@ -322,6 +351,8 @@ def load(uri: str, *, trusted: Sequence[str] = (CONFIGURED,)) -> RegisteredModel
         version=version,
         architecture=about["model"],
         task=about["task"],
+        # Models of before it was kept were made with the defaults, or cannot tell.
+        task_args=about.get("task_args", {}),
         classes=tuple(about["classes"]),
         shape=(about["height"], about["width"]),
         network=network,

@@ -20,7 +20,9 @@ from torchvision.io import ImageReadMode, decode_png
 
 BATCH = 256
 PNG = b"\x89PNG\r\n\x1a\n"
-LARGEST_SIDE = 4096
+# Bits of a colour, and its kind: grey, RGB, palette.
+OPAQUE = [bytes([bits, kind]) for bits in (1, 2, 4, 8) for kind in (0, 2, 3)]
+MOST_PIXELS = 64_000_000
 
 
 class ImageModel(mlflow.pyfunc.PythonModel):
@@ -100,19 +102,22 @@ def decoded(texts, shape: tuple[int | None, int | None], expected: str) -> np.nd
 
     MLflow's server reads text much faster than lists of numbers.
     """
-    images = []
+    images, pixels = [], 0
     for number, text in enumerate(texts):
         try:
             content = base64.b64decode(text, validate=True)
             size = tuple(int.from_bytes(content[at : at + 4], "big") for at in (20, 16))
             # Before anything is unpacked: a small file can promise a picture that fills the memory.
-            fits = size == shape if None not in shape else min(size) > 0 and max(size) <= LARGEST_SIDE
-            if not content.startswith(PNG) or not fits:
+            pixels += size[0] * size[1]
+            fits = size == shape if None not in shape else min(size) > 0 and pixels <= MOST_PIXELS
+            # What is transparent has no one colour.
+            opaque = content[24:26] in OPAQUE and b"tRNS" not in content.split(b"IDAT", 1)[0]
+            if not content.startswith(PNG) or not fits or not opaque:
                 raise ValueError("no such PNG file")
             images.append(decode_png(torch.frombuffer(bytearray(content), dtype=torch.uint8), ImageReadMode.GRAY)[0])
         except (ValueError, RuntimeError) as error:
             raise MlflowException.invalid_parameter_value(
-                f"{expected}, or PNG files of that size as base64 text; number {number} is none."
+                f"{expected}, or opaque PNG files of that size as base64 text; number {number} is none."
             ) from error
     if len({image.shape for image in images}) > 1:
         raise MlflowException.invalid_parameter_value(f"{expected}; the images differ in size.")

@@ -184,8 +184,8 @@ def record(
         **{f"time/{name}": value for name, value in cost.seconds_to_goals(training.history).items()},
         **{f"cost/{name}": value for name, value in result.cost.items()},
     }
-    registered_name = f"{config.dataset}-{config.model}"
-    registered = registry.version_of(run_id)
+    registered_name = registry.registered_name(config.dataset, config.model)
+    registered = registry.version_of(run_id, registered_name)
     version = registered.number if registered else None
     with tempfile.TemporaryDirectory() as temporary:
         report = Path(temporary, "report")

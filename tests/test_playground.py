@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from conftest import (
     folder_of,
@@ -155,6 +156,24 @@ def test_drawing_dropping_and_correcting(playground, store, width, scheme):
         page.keyboard.press("Backspace")
         answers(page, "Nothing drawn yet")
 
+        # A finger, while the palm rests beside it.
+        page.get_by_role("button", name="Clear").click()
+        box = page.locator("#canvas").bounding_box()
+        touches = page.context.new_cdp_session(page)
+
+        def touch(kind: str, *places: tuple[int, float, float]) -> None:
+            points = [
+                {"id": id, "x": box["x"] + x * box["width"], "y": box["y"] + y * box["width"]} for id, x, y in places
+            ]
+            touches.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+        touch("touchStart", (1, 0.5, 0.2))
+        for step in range(1, 8):
+            touch("touchMove", (1, 0.5, 0.2 + 0.08 * step), (2, 0.9, 0.9 - 0.05 * (step % 2)))
+        touch("touchEnd")
+        answers(page, "All 2 take it for 1")
+        page.get_by_role("button", name="Clear").click()
+
         # A seven that shall be a one.
         draw(page, "7")
         answers(page, "All 2 take it for 7")
@@ -192,6 +211,7 @@ def test_the_server_refuses_what_it_should(playground, store):
         (request(playground, "POST", "/api/answer", picture, Host="evil.example", **kind), 400, "Invalid host"),
         (request(playground, "POST", "/api/answer", picture, Content_Type="text/plain"), 415, "no PNG or JPEG"),
         (request(playground, "POST", "/api/answer", picture), 415, "no PNG or JPEG"),
+        (request(playground, "POST", "/api/answer", picture, Origin="https://evil.example", **kind), 403, "own page"),
         (request(playground, "POST", "/api/answer", b"", **kind), 422, "can be read"),
         (request(playground, "POST", "/api/answer", picture[:-40], **kind), 422, "can be read"),
         (request(playground, "POST", "/api/answer", png(np.zeros((9000, 9000), np.uint8)), **kind), 422, "at most"),
@@ -210,7 +230,11 @@ def test_the_server_refuses_what_it_should(playground, store):
 
 
 def test_it_listens_on_this_machine_alone(playground):
-    assert playground.startswith("http://127.0.0.1:")
+    port = int(playground.rsplit(":")[-1])
+    listening = {
+        entry.laddr.ip for entry in psutil.net_connections("tcp") if entry.laddr.port == port and not entry.raddr
+    }
+    assert listening == {"127.0.0.1"}
     assert "evil" not in server.own_names("127.0.0.1") and "127.0.0.1" in server.own_names("0.0.0.0")
 
 
@@ -222,6 +246,21 @@ def test_the_number_of_corrections_is_bounded(tmp_path, bars, monkeypatch):
     with pytest.raises(InputError, match="start the playground again"):
         folder.add(base.test.images[0], "3")
     assert len(data.read_folder(folder.folder, name="corrected").train) == 122
+
+
+def test_a_folder_that_was_not_begun_here_is_left_alone(tmp_path, bars):
+    before = {path: path.read_bytes() for path in bars.iterdir()}
+    with pytest.raises(InputError, match="is no folder that the playground began"):
+        Corrections(bars, lambda: None)
+    assert {path: path.read_bytes() for path in bars.iterdir()} == before
+
+
+def test_names_of_classes_are_kept(tmp_path, bars):
+    base = data.read_folder(bars, name="bars", classes=tuple("abcdefghij"))
+    Corrections(tmp_path / "new", lambda: base).add(base.test.images[0], "c")
+    again = Corrections(tmp_path / "new", lambda: None)
+    assert again.classes == base.classes and again.add(base.test.images[0], "j") == 122
+    assert data.read_folder(again.folder, name="new").train.targets[-2:].tolist() == [2, 9]
 
 
 def test_a_folder_cut_while_it_was_written_is_mended(tmp_path):

@@ -1,5 +1,6 @@
 """Pictures and files of many kinds through registered models: the same answers, bounded memory, clear refusals."""
 
+import csv
 import gzip
 import io
 import re
@@ -20,7 +21,7 @@ READERS = {".csv": pd.read_csv, ".jsonl": lambda path: pd.read_json(path, lines=
 
 
 def photograph(
-    image: np.ndarray, *, seed: int = 0, light: bool = True, place: tuple[int, int] = (60, 150)
+    image: np.ndarray, *, seed: int = 0, light: bool = True, dim: float = 1, place: tuple[int, int] = (60, 150)
 ) -> np.ndarray:
     """A digit of MNIST's format as a pen would write it, large, somewhere on unevenly lit, grainy paper."""
     random = np.random.default_rng(seed)
@@ -28,7 +29,7 @@ def photograph(
     ink = np.zeros((420, 560))
     ink[place[0] : place[0] + 280, place[1] : place[1] + 280] = ndimage.gaussian_filter(large.astype(float), 1)
     paper = np.linspace(0.65, 0.95, 560) * (1 - 0.75 * ink) + random.normal(0, 0.02, ink.shape)
-    return (255 * (paper if light else 1 - paper)).clip(0, 255).astype(np.uint8)
+    return (255 * dim * (paper if light else 1 - paper)).clip(0, 255).astype(np.uint8)
 
 
 def encoded(image: np.ndarray, form: str) -> bytes:
@@ -42,11 +43,12 @@ def digits() -> data.ImageSet:
     return data.digits(PROJECT).test
 
 
-@pytest.mark.parametrize("light", [True, False])
-def test_a_photograph_becomes_an_image_in_mnists_format(digits, light):
+@pytest.mark.parametrize(("light", "dim"), [(True, 1), (False, 1), (True, 0.55)])
+def test_a_photograph_becomes_an_image_in_mnists_format(digits, light, dim):
     for position in range(20):
         image = digits.images[position]
-        framed = photo.frame(photo.find_ink(photograph(image, seed=position, light=light), name="it"), (28, 28)).image
+        picture = photograph(image, seed=position, light=light, dim=dim)
+        framed = photo.frame(photo.find_ink(picture, name="it"), (28, 28)).image
         assert framed.max() == 255 and np.median(framed) == 0
         rows, columns = (np.flatnonzero((framed > 60).any(axis)) for axis in (1, 0))
         assert 17 <= max(np.ptp(rows), np.ptp(columns)) + 1 <= 22
@@ -81,6 +83,22 @@ def test_boxes_come_back_to_where_the_digit_is(digits):
     assert np.allclose(box, [left, top, right, bottom], atol=14)
 
 
+def test_a_large_jpeg_is_read_in_its_own_pixels(digits):
+    large = np.asarray(Image.fromarray(photograph(digits.images[0])).resize((2800, 2100)))
+    boxes = []
+    for form in ("PNG", "JPEG"):
+        framed = photo.frame(photo.find_ink(photo.read(encoded(large, form), name="it"), name="it"), (None, None))
+        boxes.append(framed.to_picture(np.array([[0, 0, *framed.image.shape[::-1]]], float))[0])
+    assert np.allclose(*boxes, atol=20) and boxes[0][3] - boxes[0][1] > 1000
+
+
+def test_a_dim_picture_of_the_right_size_is_inverted():
+    dim = np.full((28, 28), 100, np.uint8)
+    dim[6:22, 13:15] = 10
+    assert photo.is_light(dim) and not photo.is_framed(dim, (28, 28))
+    assert photo.is_framed(100 - dim, (28, 28))
+
+
 def test_what_is_no_picture_is_refused():
     for content in (b"", b"hello", b"\x89PNG\r\n\x1a\nnothing", encoded(np.zeros((9, 9), np.uint8), "GIF")):
         with pytest.raises(InputError, match=r"it is no PNG or JPEG picture that can be read"):
@@ -109,6 +127,9 @@ def test_every_kind_of_file_gives_the_same_answers(champions, command, bars):
     files = {
         "plain-idx3-ubyte": idx_bytes(images),
         "small.gz": gzip.compress(idx_bytes(images)),
+        "numpy.csv": "\n".join(",".join(f"{value:.3e}" for value in row) for row in pixels.to_numpy()).encode(),
+        "excel.csv": b"\xef\xbb\xbf" + pixels.to_csv(index=False, header=False).encode(),
+        "quoted.csv": pixels.astype(str).to_csv(index=False, header=False, quoting=csv.QUOTE_ALL).encode(),
         "plain.csv": pixels.to_csv(index=False, header=False).encode(),
         "kaggle.csv": pd.concat([pd.Series(expected, name="label"), pixels], axis=1).to_csv(index=False).encode(),
     }
@@ -134,16 +155,48 @@ def test_an_unreadable_file_among_many_is_reported_and_skipped(champions, comman
         "predict", "--model-uri", "models:/bars-mlp/1", "--input", "pictures", "--output", "out.csv", code=1
     )
     assert "answered 3 images" in out and "Skipped: pictures/inner/broken.png is no PNG" in err
-    assert "Error: 1 files could not be read and were skipped." in err
+    assert "Error: 1 files or images could not be read and were skipped." in err
     assert len(pd.read_csv(champions / "out.csv")) == 3
 
 
-def test_a_detector_gives_boxes(champions, command, bars):
-    np.save(champions / "images.npy", data.read_folder(bars, name="bars").test.images)
-    command("predict", "--model-uri", "models:/bars-faster_rcnn/1", "--input", "images.npy", "--output", "boxes.csv")
-    assert pd.read_csv(champions / "boxes.csv").columns.tolist() == [
-        *["file", "image", "x1", "y1", "x2", "y2", "label", "probability"]
-    ]
+def test_a_blank_image_among_many_is_reported_and_skipped(champions, command):
+    images = np.zeros((3, 20, 20), np.uint8)
+    images[::2, 4:16, 9:11] = 255
+    np.save(champions / "images.npy", images)
+    out, err = command("predict", "--model-uri", "models:/bars-mlp/1", "--input", "images.npy", code=1)
+    assert "answered 2 images" in out and "Skipped: images.npy, image 1, shows no ink" in err
+    assert pd.read_csv(champions / "predictions.csv")["image"].tolist() == [0, 2]
+
+
+@pytest.mark.parametrize("ending", READERS)
+def test_a_detector_gives_boxes_also_where_there_are_none_at_first(champions, command, bars, ending):
+    images = np.concatenate([np.zeros((300, 28, 28), np.uint8), data.read_folder(bars, name="bars").test.images])
+    np.save(champions / "images.npy", images)
+    output = f"boxes{ending}"
+    command("predict", "--model-uri", "models:/bars-faster_rcnn/1", "--input", "images.npy", "--output", output)
+    columns = ["file", "image", "x1", "y1", "x2", "y2", "label", "probability"]
+    table = READERS[ending](champions / output)
+    assert ending == ".jsonl" or table.columns.tolist() == columns
+    assert ending != ".parquet" or table["label"].dtype == object or str(table["label"].dtype) == "str"
+
+
+def test_the_input_is_not_replaced_by_the_answers(champions, mistake):
+    (champions / "x.csv").write_text("1,2,3,4\n")
+    arguments = ["--model-uri", "models:/bars-mlp/1", "--input", "x.csv", "--output", "x.csv"]
+    assert "x.csv is the input" in mistake("predict", *arguments, code=2)
+    assert (champions / "x.csv").read_text() == "1,2,3,4\n"
+
+
+def saved(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def archive() -> bytes:
+    file = io.BytesIO()
+    np.savez(file, np.zeros(3))
+    return file.getvalue()
 
 
 BROKEN = {
@@ -158,6 +211,12 @@ BROKEN = {
         ("odd.csv", b"1,2,3\n", "rows of 3 values"),
         ("high.csv", b"1,2,3,256\n", "pixels are whole, 0 to 255"),
         ("bad.npy", b"\x93NUMPY", "is no .npy array of numbers"),
+        ("zip.npy", archive(), "is no .npy array of images"),
+        ("text.npy", saved(np.array([["a"]])), "pixels are whole, 0 to 255"),
+        ("point.npy", saved(np.array(3)), "is no .npy array of images"),
+        ("fractions.csv", b"0.5,1,2,3\n", "holds fractions"),
+        ("endless.csv", b"1,2,3," + b"9" * 400 + b"\n", "endless.csv"),
+        ("bomb.idx", bytes([0, 0, 8, 3]) + (1024).to_bytes(4, "big") + 2 * (4096).to_bytes(4, "big"), "is truncated"),
     ]
 }
 
@@ -210,8 +269,12 @@ def test_only_trusted_registries_run_their_code(champions, mistake):
     assert "is not trusted" in mistake(*arguments, "--model-uri", "models:/bars-mlp/1", "--trust", "elsewhere", code=3)
     assert not (champions / "executed").exists()
     assert registry.load(model, trusted=[str(copy)]).label == model and (champions / "executed").exists()
+    for elsewhere in (f"{copy}-of-somebody-else", "file:/tmp/evil", "file:///trusted/../evil", "https://a/b/../evil"):
+        with pytest.raises(Refusal):
+            registry.check_trust(elsewhere, [str(copy), "/trusted", "https://a/b"])
     with pytest.raises(Refusal):
-        registry.check_trust(f"{copy}-of-somebody-else", [str(copy)])
+        registry.check_trust("file:/tmp/evil", ["."])
+    registry.check_trust(f"file://{copy}/model", [str(copy)])
 
 
 def test_a_pickled_model_is_not_unpickled(champions):

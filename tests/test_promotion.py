@@ -115,6 +115,35 @@ def test_from_a_study_to_its_champions_and_back(environment, command, mistake, b
     assert "rollback" in tags["promotion.decision"] and "promotion.p_value" not in tags
 
 
+def test_a_champion_whose_training_is_gone_is_a_refusal(environment, command, mistake, bars):
+    for seed in ("0", "1"):
+        command("train", "--dataset", str(bars), "--model", "mlp", "--epochs", "1", "--seed", seed)
+    client = mlflow.MlflowClient()
+    version = client.get_model_version("bars-mlp", "1")
+    client.create_registered_model("other")
+    client.create_model_version("other", version.source, run_id=version.run_id)
+    command("promote", "--model", "bars-mlp", "--version", "1")
+    assert champions("other") == (None, None)
+    client.create_model_version("bars-mlp", str(environment / "elsewhere"))
+    client.set_registered_model_alias("bars-mlp", "champion", "3")
+    says = mistake("promote", "--model", "bars-mlp", "--version", "2", code=3)
+    assert "the training of bars-mlp version 3 is gone" in says
+
+
+def test_a_registry_that_does_not_answer_is_not_one_without_a_champion(
+    environment, command, mistake, bars, monkeypatch
+):
+    command("train", "--dataset", str(bars), "--model", "mlp", "--epochs", "1")
+
+    def broken(*arguments):
+        raise mlflow.exceptions.MlflowException("database is locked")
+
+    monkeypatch.setattr(registry.client(), "get_model_version_by_alias", broken)
+    assert "MLflow refused: database is locked" in mistake("promote", "--model", "bars-mlp", code=1)
+    monkeypatch.undo()
+    assert champions("bars-mlp") == (None, None)
+
+
 def test_two_promotions_at_once_leave_one_champion(environment, command, bars):
     for epochs in ("1", "20", "30"):
         command("train", "--dataset", str(bars), "--model", "mlp", "--epochs", epochs)

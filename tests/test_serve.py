@@ -1,6 +1,8 @@
 """The registered model in other hands: a process without this project, and MLflow's own server."""
 
+import base64
 import functools
+import io
 import os
 import re
 import subprocess
@@ -12,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import ask, serving
+from PIL import Image
 
 import models
 from pipeline import data
@@ -123,6 +126,25 @@ def test_signature_requirements_and_example_come_along(model):
     pins = [line.strip() for line in data.Path(packages).read_text().splitlines()]
     assert all("==" in pin and "+" not in pin for pin in pins)
     assert {"torch", "torchvision"} <= imported - {"itertools"} <= {pin.split("==")[0] for pin in pins}
+
+
+def test_png_files_as_text_are_the_same_images(model):
+    images = np.random.default_rng(0).integers(0, 256, (3, 28, 28), np.uint8)
+    assert np.array_equal(model.predict(np.array([png(image) for image in images], object)), model.predict(images))
+
+
+def test_other_text_is_refused(model):
+    clear, deep = np.zeros((28, 28, 4), np.uint8), np.zeros((28, 28), np.uint16)
+    large = png(np.zeros((29, 28), np.uint8))
+    for text in ("hello", "", png(clear), png(deep), large, png(np.zeros((28, 28), np.uint8))[:60]):
+        with pytest.raises(mlflow.exceptions.MlflowException, match="number 1 is none"):
+            model.predict(np.array([png(np.zeros((28, 28), np.uint8)), text], object))
+
+
+def png(image: np.ndarray) -> str:
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
 
 
 def test_mlflow_serves_it_and_refuses_pixels_in_0_to_1(model):

@@ -1,10 +1,10 @@
 """Digits that were answered wrong, with their right labels, added to the training file of a data set."""
 
+import json
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
-import idx2numpy
 import numpy as np
 from filelock import FileLock
 
@@ -15,12 +15,8 @@ from pipeline.files import replacing
 
 # Added since the playground was started.
 MOST = 1_000
-NAMES = {
-    "train-images": "train-images-idx3-ubyte",
-    "train-labels": "train-labels-idx1-ubyte",
-    "test-images": "t10k-images-idx3-ubyte",
-    "test-labels": "t10k-labels-idx1-ubyte",
-}
+# Tells a folder that was begun here, and keeps the names of the classes.
+MARK = "corrections.json"
 
 
 class Corrections:
@@ -29,25 +25,27 @@ class Corrections:
     Its test file stays as it is, so that what is trained on the folder is tested on the same images.
 
     Args:
-        folder: made with the first correction; one that exists is continued.
+        folder: made with the first correction; one that was begun before is continued.
         base: gives the data set that it begins as.
+
+    Raises:
+        InputError: the folder holds something else.
     """
 
     def __init__(self, folder: Path, base: Callable[[], Dataset]) -> None:
         self.folder = folder
-        self.base = base() if not folder.exists() else data.read_folder(self._mended(), name=folder.name)
         self.added = 0
-        self.lock = threading.Lock()
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The labels there are."""
-        return self.base.classes
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Height and width of an image."""
-        return self.base.train.images.shape[1:]
+        self.between_threads = threading.Lock()
+        self.between_processes = FileLock(folder.with_name(f".{folder.name}.lock"))
+        if (folder / MARK).is_file():
+            self.base = None
+            mark = json.loads((folder / MARK).read_text())
+            self.classes, self.shape = tuple(mark["classes"]), tuple(mark["shape"])
+        elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise InputError(f"'{folder}' is no folder that the playground began: name another one for corrections.")
+        else:
+            self.base = base()
+            self.classes, self.shape = self.base.classes, self.base.train.images.shape[1:]
 
     def add(self, image: np.ndarray, label: str) -> int:
         """Append an image, uint8 of `shape`, with one of `classes`, and return how many training images there are.
@@ -55,44 +53,35 @@ class Corrections:
         Raises:
             InputError: as many as are allowed were added.
         """
-        if self.added >= MOST:
-            raise InputError(f"{MOST:,} digits were added: start the playground again to add more.")
         self.folder.parent.mkdir(parents=True, exist_ok=True)
-        with self.lock, FileLock(self.folder.with_name(f".{self.folder.name}.lock")):
-            if not self.folder.exists():
-                self._begin()
-            self._mended()
-            found = data.find_idx(self.folder)
-            images = data.read_idx(found["train-images"], 3)
-            labels = data.read_idx(found["train-labels"], 1)
-            images = np.concatenate([images, image[None]])
-            labels = np.append(labels, np.uint8(self.classes.index(label)))
-            self._write(images, labels)
+        with self.between_threads, self.between_processes:
+            if self.added >= MOST:
+                raise InputError(f"{MOST:,} digits were added: start the playground again to add more.")
+            if not (self.folder / MARK).is_file():
+                self._begin(self.base)
+            images = data.read_idx(self._path("train", "images"), 3)
+            labels = data.read_idx(self._path("train", "labels"), 1)
+            # A process that was killed between the two files leaves them unequal.
+            count = min(len(images), len(labels))
+            images = np.concatenate([images[:count], image[None]])
+            labels = np.append(labels[:count], np.uint8(self.classes.index(label)))
+            with (
+                replacing(self._path("train", "images")) as new_images,
+                replacing(self._path("train", "labels")) as new_labels,
+            ):
+                data.write_idx(new_images, images)
+                data.write_idx(new_labels, labels)
             self.added += 1
             return len(labels)
 
-    def _begin(self) -> None:
-        # Whole or not at all: made beside, then renamed.
-        beside = self.folder.with_name(f".{self.folder.name}.new")
-        beside.mkdir(exist_ok=True)
-        for part, images in (("train", self.base.train), ("test", self.base.test)):
-            idx2numpy.convert_to_file(str(beside / NAMES[f"{part}-images"]), images.images)
-            idx2numpy.convert_to_file(str(beside / NAMES[f"{part}-labels"]), images.targets.astype(np.uint8))
-        beside.rename(self.folder)
+    def _begin(self, base: Dataset) -> None:
+        self.folder.mkdir(exist_ok=True)
+        for part, images in (("train", base.train), ("t10k", base.test)):
+            data.write_idx(self._path(part, "images"), images.images)
+            data.write_idx(self._path(part, "labels"), images.targets.astype(np.uint8))
+        # Last: without it the folder counts as empty, and is begun again.
+        mark = {"begun_as": base.name, "classes": base.classes, "shape": base.train.images.shape[1:]}
+        (self.folder / MARK).write_text(json.dumps(mark))
 
-    def _write(self, images: np.ndarray, labels: np.ndarray) -> None:
-        with (
-            replacing(self.folder / NAMES["train-images"]) as new_images,
-            replacing(self.folder / NAMES["train-labels"]) as new_labels,
-        ):
-            idx2numpy.convert_to_file(str(new_images), images)
-            idx2numpy.convert_to_file(str(new_labels), labels)
-
-    def _mended(self) -> Path:
-        """The folder, whose two training files are of one length: a process killed between them leaves them unequal."""
-        files = data.find_idx(self.folder)
-        images, labels = (data.read_idx(files[f"train-{kind}"], axes) for kind, axes in (("images", 3), ("labels", 1)))
-        if len(images) != len(labels):
-            count = min(len(images), len(labels))
-            self._write(images[:count], labels[:count])
-        return self.folder
+    def _path(self, part: str, kind: str) -> Path:
+        return self.folder / f"{part}-{kind}-idx{3 if kind == 'images' else 1}-ubyte"

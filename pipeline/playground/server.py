@@ -9,6 +9,7 @@ import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import psutil
@@ -50,7 +51,7 @@ def create(models: Sequence[RegisteredModel], corrections: Corrections, *, hosts
     """
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
-    # One answer at a time: more would only share the cores.
+    # One picture at a time: more would only share the cores, and each takes memory.
     busy = threading.Lock()
 
     @app.middleware("http")
@@ -62,6 +63,10 @@ def create(models: Sequence[RegisteredModel], corrections: Corrections, *, hosts
     @app.exception_handler(HTTPException)
     async def explain(request: Request, error: HTTPException) -> JSONResponse:
         return JSONResponse({"error": error.detail}, error.status_code)
+
+    @app.exception_handler(OSError)
+    async def explain_files(request: Request, error: OSError) -> JSONResponse:
+        return JSONResponse({"error": f"{error.strerror or error}: {error.filename or corrections.folder}."}, 500)
 
     @app.get("/api/models")
     def about() -> dict[str, Any]:
@@ -88,9 +93,9 @@ def create(models: Sequence[RegisteredModel], corrections: Corrections, *, hosts
         content = await read_picture(request)
 
         def work() -> dict[str, Any]:
-            image = photo.frame(ink_of(content), corrections.shape).image
             with busy:
-                images = corrections.add(image, label)
+                image = photo.frame(ink_of(content), corrections.shape).image
+            images = corrections.add(image, label)
             return {"images": images, "folder": str(corrections.folder), "seen": data_uri(image)}
 
         return await in_threadpool(work)
@@ -100,7 +105,10 @@ def create(models: Sequence[RegisteredModel], corrections: Corrections, *, hosts
 
 
 async def read_picture(request: Request) -> bytes:
-    """The body of a request, if it is a picture of a bounded size."""
+    """The body of a request of this page's own, if it is a picture of a bounded size."""
+    origin = request.headers.get("origin")
+    if origin and urlsplit(origin).netloc != request.headers["host"]:
+        raise HTTPException(403, "This playground answers its own page only.")
     if request.headers.get("content-type", "").split(";")[0] not in TYPES:
         raise HTTPException(415, "This is no PNG or JPEG picture.")
     content = bytearray()
@@ -206,7 +214,10 @@ def serve(models: Sequence[RegisteredModel], corrections: Corrections, *, host: 
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
+        if not host:
+            raise OSError(0, "no address")
         listener.bind((host, port))
+        listener.listen()
     except OSError as error:
         raise InputError(
             f"Nothing can listen at {host} port {port} ({error.strerror}): choose another --port or --host."

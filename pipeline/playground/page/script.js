@@ -19,6 +19,8 @@ let current = null;
 let picture = null;
 let boxes = [];
 let keyboardPen = null;
+// The finger, pen or mouse that draws: a second finger or the palm does not.
+let pointer = null;
 let asking = false;
 let askAgain = false;
 let version = 0;
@@ -90,20 +92,23 @@ function undo() {
 }
 
 canvas.addEventListener("pointerdown", (event) => {
-  if (event.button !== 0) return;
+  if (event.button !== 0 || pointer !== null) return;
   keyboardPen = null;
+  pointer = event.pointerId;
   canvas.setPointerCapture(event.pointerId);
   begin(position(event));
 });
 canvas.addEventListener("pointermove", (event) => {
-  if (!current || keyboardPen) return;
+  if (!current || event.pointerId !== pointer) return;
   // The points that the browser left out between two frames.
   const passed = event.getCoalescedEvents?.() ?? [];
   current.points.push(...(passed.length ? passed : [event]).map(position));
   changed();
 });
 for (const kind of ["pointerup", "pointercancel"]) {
-  canvas.addEventListener(kind, () => { if (!keyboardPen) current = null; });
+  canvas.addEventListener(kind, (event) => {
+    if (event.pointerId === pointer) current = pointer = null;
+  });
 }
 
 canvas.addEventListener("keydown", (event) => {
@@ -194,9 +199,9 @@ async function content() {
 async function send(address, body) {
   try {
     const response = await fetch(address, { method: "POST", body, headers: { "Content-Type": body.type || "application/octet-stream" } });
-    const answer = await response.json();
+    const answer = await response.json().catch(() => ({}));
     if (response.ok) return answer;
-    say(answer.error ?? "The playground refused this.", true);
+    say(answer.error ?? `The playground could not answer (${response.status}): its terminal says why.`, true);
   } catch {
     say("The playground does not answer: is it still running?", true);
   }
@@ -233,8 +238,10 @@ async function ask() {
 find("correction").addEventListener("submit", async (event) => {
   event.preventDefault();
   const label = find("label").value;
+  find("save").disabled = true;
   const { body } = await content();
   const saved = await send(`/api/corrections?label=${encodeURIComponent(label)}`, body);
+  find("save").disabled = isEmpty();
   if (saved) say(`Saved as ${label}: ${saved.folder} now has ${saved.images.toLocaleString("en")} training images.`);
 });
 
