@@ -479,7 +479,7 @@ def file_launcher_run(name: str, version: Any) -> None:
     """Nest the launcher's run under the training of the registered version that it is about, if it is in a registry."""
     from pipeline import tracking
 
-    if version:
+    if version and version.run_id:
         tracking.file_launcher_run(name, under=version.run_id)
 
 

@@ -42,7 +42,7 @@ BATCH = 256
 
 @dataclass(frozen=True)
 class Version:
-    """An entry in the registry: its model's name, its number there, the run that made it, its description."""
+    """An entry in the registry: its model's name, its number there, the run that made it if any, its description."""
 
     name: str
     number: str
@@ -54,8 +54,8 @@ class Version:
     def of(cls, entry: ModelVersion) -> "Version":
         """From MLflow's, whose number is text or not, as the store has it."""
         # The logged model is named by where it is: models:/m-...
-        model_id = entry.model_id or entry.source.removeprefix("models:/")
-        return cls(entry.name, str(entry.version), entry.run_id, model_id, entry.description or "")
+        model_id = entry.model_id or (entry.source or "").removeprefix("models:/")
+        return cls(entry.name, str(entry.version), entry.run_id or "", model_id, entry.description or "")
 
     @property
     def uri(self) -> str:

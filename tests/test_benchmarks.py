@@ -7,8 +7,8 @@ import sys
 import pytest
 from conftest import only_run, write_idx_folder
 
-from benchmarks import runs
-from pipeline import data, tracking
+from benchmarks import accuracy, runs
+from pipeline import cli, data, tracking
 from pipeline.files import default_root
 
 
@@ -45,14 +45,23 @@ def test_accuracy_trains_once_and_names_each_broken_promise(environment, bars):
         (("--epochs", "0"), "0"),
     ],
 )
-def test_a_mistake_is_one_sentence(environment, mistake, named):
-    _, reason = benchmark("accuracy", *mistake, code=2)
+def test_a_mistake_is_one_sentence(environment, capsys, monkeypatch, mistake, named):
+    reason = refusal(capsys, monkeypatch, *mistake)
     assert reason.startswith("Error: ") and named in reason and reason.count("\n") == 1
 
 
-def test_images_of_another_size_are_refused(environment, tmp_path):
-    _, reason = benchmark("accuracy", "--dataset", write_idx_folder(tmp_path / "small", side=20), code=2)
+def test_images_of_another_size_are_refused(environment, capsys, monkeypatch, tmp_path):
+    reason = refusal(capsys, monkeypatch, "--dataset", str(write_idx_folder(tmp_path / "small", side=20)))
     assert "10 classes of 20 x 20 px" in reason and reason.count("\n") == 1
+
+
+def refusal(capsys, monkeypatch, *arguments: str) -> str:
+    """What the benchmark of accuracy says of wrong usage, within this process."""
+    monkeypatch.setattr(sys, "argv", ["benchmarks.accuracy", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.run(accuracy.main, "benchmarks.accuracy")
+    assert ended.value.code == 2
+    return capsys.readouterr().err
 
 
 def test_a_study_that_lacks_architectures_breaks_a_promise(environment, command):

@@ -232,9 +232,7 @@ def test_anchors_lie_where_their_features_do_in_images_of_any_size():
     assert len(shared) > 0.9 * len(inner[1])
 
 
-def test_mlflow_serves_boxes_as_a_table_for_images_of_any_one_size(environment, command, bars):
-    options = ["--val-size", "20", "--epochs", "1", "--weights", "none"]
-    command("train", "--model", "faster_rcnn", "--dataset", str(bars), *options)
+def test_mlflow_serves_boxes_as_a_table_for_images_of_any_one_size(champions):
     loaded = mlflow.pyfunc.load_model("models:/bars-faster_rcnn/1")
     assert loaded.metadata.metadata["input"] == "uint8 (N, H, W), 0 black to 255 white"
     images = np.random.default_rng(0).integers(0, 256, (3, 50, 70))

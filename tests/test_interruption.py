@@ -53,7 +53,7 @@ def reference(tmp_path_factory, bars):
 
 # On Ctrl-C the launcher adds a SIGTERM to the terminal's SIGINT.
 @pytest.mark.parametrize("numbers", [[signal.SIGKILL], [signal.SIGTERM], [signal.SIGINT, signal.SIGTERM]])
-def test_resuming_ends_as_if_nothing_had_happened(environment, bars, reference, numbers):
+def test_resuming_ends_as_if_nothing_had_happened(environment, command, bars, reference, numbers):
     metrics, weights = reference
     process = pipeline_process("train", "--dataset", str(bars), *OPTIONS)
     wait_for_line(process, "epoch 2/6")
@@ -70,7 +70,7 @@ def test_resuming_ends_as_if_nothing_had_happened(environment, bars, reference, 
         assert process.returncode == 128 + numbers[0] and "--resume" in err and "Traceback" not in err
     assert 2 <= len(client.get_metric_history(cut.info.run_id, "val/loss")) < 6
 
-    out, _ = pipeline("train", "--dataset", str(bars), *OPTIONS, "--resume")
+    out, _ = command("train", "--dataset", str(bars), *OPTIONS, "--resume")
     assert f"Resuming run {cut.info.run_id}" in out and "epoch 1/6" not in out
     run = client.get_run(cut.info.run_id)
     assert run.info.status == "FINISHED"
@@ -80,58 +80,58 @@ def test_resuming_ends_as_if_nothing_had_happened(environment, bars, reference, 
     assert list((environment / "root" / "checkpoints").iterdir()) == [], "a finished run needs no checkpoint"
 
 
-def test_a_killed_study_is_continued_where_it_stopped(environment, bars):
+def test_a_killed_study_is_continued_where_it_stopped(environment, command, bars):
     options = ["main", "--dataset", str(bars), "--models", "mlp,cnn", "--epochs", "6", "--batch-size", "8"]
     process = pipeline_process(*options, "--val-size", "20")
     wait_for_line(process, "cnn          epoch 2/6")
     process.kill()
     process.communicate(timeout=60)
-    out, _ = pipeline(*options, "--val-size", "20")
+    out, _ = command(*options, "--val-size", "20")
     assert "mlp seed 0: finished before" in out and "cnn seed 0: resuming" in out and "epoch 1/6" not in out
     study = only_run("study")
     runs = mlflow.MlflowClient().search_runs(["0"], "tags.kind = 'training'")
     assert study.info.status == "FINISHED" and [run.info.status for run in runs] == ["FINISHED"] * 2
 
 
-def test_a_run_that_is_being_trained_is_not_resumed(environment, bars):
+def test_a_run_that_is_being_trained_is_not_resumed(environment, mistake, bars):
     process = pipeline_process("train", "--dataset", str(bars), *OPTIONS[:2], "--epochs", "500", "--val-size", "20")
     try:
         wait_for_line(process, "epoch   2/500")
         more = ["--epochs", "500", "--val-size", "20", "--resume"]
-        _, err = pipeline("train", "--dataset", str(bars), *OPTIONS[:2], *more, code=2)
-        assert "is being trained by another process" in err
+        says = mistake("train", "--dataset", str(bars), *OPTIONS[:2], *more, code=2)
+        assert "is being trained by another process" in says
         assert only_run().info.status == "RUNNING"
     finally:
         process.terminate()
         process.communicate(timeout=60)
 
 
-def test_a_failure_after_the_training_does_not_lose_it(environment, bars):
+def test_a_failure_after_the_training_does_not_lose_it(environment, command, bars):
     options = ["--dataset", str(bars), *OPTIONS[:2], "--epochs", "3", "--val-size", "20"]
     # The artifact store cannot be written: a file stands where its folder should be.
     (environment / "mlruns").write_text("")
     pipeline("train", *options, code=1)
     assert only_run().info.status == "FAILED"
     (environment / "mlruns").unlink()
-    out, _ = pipeline("train", *options, "--resume")
+    out, _ = command("train", *options, "--resume")
     assert "Resuming run" in out and "epoch" not in out, "nothing is trained again"
     run = only_run()
     assert run.info.status == "FINISHED" and "failure" not in run.data.tags
 
 
-def test_a_run_of_somebody_else_is_not_continued(environment, bars):
+def test_a_run_of_somebody_else_is_not_continued(environment, command, bars):
     options = ["--dataset", str(bars), *OPTIONS[:2], "--epochs", "6", "--batch-size", "8", "--val-size", "20"]
     process = pipeline_process("train", *options)
     wait_for_line(process, "epoch 2/6")
     process.kill()
     process.communicate(timeout=60)
     MlflowClient().set_tag(only_run().info.run_id, "owner", "somebody@elsewhere")
-    out, _ = pipeline("train", *options, "--resume")
+    out, _ = command("train", *options, "--resume")
     assert "no interrupted training of these options: starting" in out
 
 
-def test_nothing_to_resume_starts_anew(environment, bars):
-    out, _ = pipeline("train", "--dataset", str(bars), *OPTIONS[:2], "--epochs", "1", "--val-size", "20", "--resume")
+def test_nothing_to_resume_starts_anew(environment, command, bars):
+    out, _ = command("train", "--dataset", str(bars), *OPTIONS[:2], "--epochs", "1", "--val-size", "20", "--resume")
     assert "no interrupted training of these options: starting" in out
     assert only_run().info.status == "FINISHED"
 
