@@ -3,6 +3,7 @@
 import mlflow
 import numpy as np
 import pytest
+import requests
 from conftest import ask, idx_bytes, serving, tracking_server, write_idx_folder
 from safetensors.torch import load_file
 
@@ -50,6 +51,15 @@ def test_everything_works_behind_a_password(environment, command, mistake, bars,
         assert "Starting from models:/bars-mlp/1" in out
         with serving(champion) as port:
             assert len(ask(port, np.zeros((2, 28, 28), int).tolist())["predictions"]) == 2
+
+        # Somebody who may read, and nothing else.
+        account = {"username": "student", "password": "another long password"}
+        made = requests.post(f"{uri}/api/2.0/mlflow/users/create", json=account, auth=("teacher", "a long password"))
+        made.raise_for_status()
+        monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", account["username"])
+        monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", account["password"])
+        command("predict", "--model-uri", champion, "--input", "images.npy", "--output", "out.csv")
+        assert "MLflow refused: " in mistake(*train, code=1)
 
 
 @pytest.fixture
