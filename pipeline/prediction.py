@@ -52,9 +52,8 @@ def predict(model: RegisteredModel, path: Path, output: Path, *, raw: bool) -> t
     files = inputs.find(path)
     if output.resolve() in [file.resolve() for file in files]:
         raise InputError(f"{output} is the input: write the answers to another file.")
-    counts = [inputs.count(file) for file in files] if len(files) < BATCH else [1] * len(files)
     bar = tqdm(
-        total=None if None in counts else sum(counts),
+        total=len(files) if path.is_dir() else inputs.count(path),
         unit="image",
         unit_scale=True,
         leave=False,

@@ -1,13 +1,15 @@
 """The benchmarks print their tables, measured for real on a small data set, and say which promise is broken."""
 
+import importlib
 import re
+import signal
 import subprocess
 import sys
 
 import pytest
 from conftest import only_run, write_idx_folder
 
-from benchmarks import accuracy, runs
+from benchmarks import runs
 from pipeline import cli, data, tracking
 from pipeline.files import default_root
 
@@ -21,19 +23,46 @@ def benchmark(name: str, *arguments: object, code: int | None = 0) -> tuple[str,
     return ended.stdout, ended.stderr
 
 
+@pytest.fixture
+def here(capsys, monkeypatch):
+    """Run a benchmark within this process, which saves its start; what it says is the same."""
+
+    def run(name: str, *arguments: object, code: int = 0) -> tuple[str, str]:
+        module = importlib.import_module(f"benchmarks.{name}")
+        monkeypatch.setattr(sys, "argv", [f"benchmarks.{name}", *map(str, arguments)])
+        capsys.readouterr()
+        ended = 0
+        try:
+            cli.run(module.main, f"benchmarks.{name}")
+        except SystemExit as end:
+            ended = end.code
+            if isinstance(ended, str):
+                # What Python itself makes of it.
+                print(ended, file=sys.stderr)
+                ended = 1
+        out, err = capsys.readouterr()
+        assert (ended or 0) == code, f"{out}\n{err}"
+        return out, err
+
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield run
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
 def rows(table: str) -> list[list[str]]:
     """The cells of all tables in a text, without their headers."""
     lines = [line for line in table.splitlines() if line.startswith("|") and not line.startswith("|:")]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if "architecture" not in line]
 
 
-def test_accuracy_trains_once_and_names_each_broken_promise(environment, bars):
-    first, reasons = benchmark("accuracy", "--dataset", bars, "--models", "vit", "--epochs", 1, code=1)
+def test_accuracy_trains_once_and_names_each_broken_promise(environment, bars, here):
+    first, reasons = here("accuracy", "--dataset", bars, "--models", "vit", "--epochs", 1, code=1)
     (row,) = rows(first)
     run = only_run()
     assert row[0] == "vit" and row[2] == f"{run.data.metrics['test/accuracy']:.2%}"
     assert "vit reaches" in reasons and "99.40% are promised" in reasons and "vit trains" not in reasons
-    again, _ = benchmark("accuracy", "--dataset", bars, "--models", "vit", "--epochs", 1, code=1)
+    again, _ = here("accuracy", "--dataset", bars, "--models", "vit", "--epochs", 1, code=1)
     assert rows(again)[0][2] == row[2] and only_run().info.run_id == run.info.run_id
 
 
@@ -45,30 +74,21 @@ def test_accuracy_trains_once_and_names_each_broken_promise(environment, bars):
         (("--epochs", "0"), "0"),
     ],
 )
-def test_a_mistake_is_one_sentence(environment, capsys, monkeypatch, mistake, named):
-    reason = refusal(capsys, monkeypatch, *mistake)
+def test_a_mistake_is_one_sentence(environment, here, mistake, named):
+    _, reason = here("accuracy", *mistake, code=2)
     assert reason.startswith("Error: ") and named in reason and reason.count("\n") == 1
 
 
-def test_images_of_another_size_are_refused(environment, capsys, monkeypatch, tmp_path):
-    reason = refusal(capsys, monkeypatch, "--dataset", str(write_idx_folder(tmp_path / "small", side=20)))
+def test_images_of_another_size_are_refused(environment, here, tmp_path):
+    _, reason = here("accuracy", "--dataset", write_idx_folder(tmp_path / "small", side=20), code=2)
     assert "10 classes of 20 x 20 px" in reason and reason.count("\n") == 1
 
 
-def refusal(capsys, monkeypatch, *arguments: str) -> str:
-    """What the benchmark of accuracy says of wrong usage, within this process."""
-    monkeypatch.setattr(sys, "argv", ["benchmarks.accuracy", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        cli.run(accuracy.main, "benchmarks.accuracy")
-    assert ended.value.code == 2
-    return capsys.readouterr().err
-
-
-def test_a_study_that_lacks_architectures_breaks_a_promise(environment, command):
-    _, reason = benchmark("digits", code=2)
+def test_a_study_that_lacks_architectures_breaks_a_promise(environment, command, here):
+    _, reason = here("digits", code=2)
     assert "no finished one on digits" in reason and reason.count("\n") == 1
     command("main", "--dataset", "digits", "--models", "mlp", "--epochs", "30")
-    table, broken = benchmark("digits", code=1)
+    table, broken = here("digits", code=1)
     assert "| mlp " in table and "vgg16 reaches 0.00%" in broken and "mlp reaches" not in broken
 
 
@@ -92,10 +112,10 @@ def test_ablation_names_what_is_taken_away(environment, bars):
     assert "accuracy on 10 validation images" in out
 
 
-def test_transfer_lays_three_starts_beside_each_other(environment, bars, tmp_path):
+def test_transfer_lays_three_starts_beside_each_other(environment, bars, tmp_path, here):
     other = write_idx_folder(tmp_path / "other", seed=1)
     quick = ["--models", "mlp", "--seeds", 1, "--sizes", "20,40", "--val-size", 20, "--epochs", 2]
-    out, _ = benchmark("transfer", "--dataset", bars, "--source", other, *quick)
+    out, _ = here("transfer", "--dataset", bars, "--source", other, *quick)
     assert [row[1] for row in rows(out)] == ["20", "40"] and "the 20 test images of bars" in out
     found = tracking.client().search_runs(["0"], "tags.kind = 'training' and tags.dataset = 'bars'")
     starts = [(run.data.params["weights"], run.data.params["freeze"]) for run in found]
@@ -106,14 +126,14 @@ def test_transfer_lays_three_starts_beside_each_other(environment, bars, tmp_pat
     ]
 
 
-def test_serving_measures_every_way_to_a_model(champions, bars):
-    out, _ = benchmark("serving", "--dataset", bars, "--models", "bars-mlp", "--rounds", 1)
+def test_serving_measures_every_way_to_a_model(champions, bars, here):
+    out, _ = here("serving", "--dataset", bars, "--models", "bars-mlp", "--rounds", 1)
     bare, text, times = (float(cell) for cell in rows(out)[-1][1:4])
     assert times == pytest.approx(text / bare, rel=0.2) and "1 champions answer a drawing" in out
 
 
-def test_the_plain_loop_learns(environment, bars):
-    out, _ = benchmark("reference", "--dataset", bars, "--model", "mlp", "--epochs", 8)
+def test_the_plain_loop_learns(environment, bars, here):
+    out, _ = here("reference", "--dataset", bars, "--model", "mlp", "--epochs", 8)
     assert float(re.search(r"epoch 8: ([\d.]+)%", out)[1]) >= 90
 
 

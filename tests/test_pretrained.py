@@ -62,7 +62,7 @@ def test_mobilenet_v2_trains_its_classifier_on_frozen_features(environment, comm
 
 def test_faster_rcnn_is_fine_tuned_with_the_statistics_it_came_with(environment, command, published):
     start = published("faster_rcnn", torchvision.models.detection.fasterrcnn_mobilenet_v3_large_320_fpn)
-    few = write_idx_folder(environment / "few", test=10)
+    few = write_idx_folder(environment / "few", test=4)
     options = ["--dataset", str(few), "--limit", "20", "--val-size", "20", "--epochs", "1", "--task-args", "scenes=0.0"]
     command("train", "--model", "faster_rcnn", *options)
     params = only_run().data.params
