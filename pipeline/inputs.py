@@ -148,9 +148,6 @@ def _of_table(file: Path, shape: tuple[int | None, int | None]) -> Iterator[Bloc
                     f"{file} has rows of {table.shape[1]} values: a square image, or a label and one, is due."
                 )
             images = table.to_numpy()[:, -size[0] * size[1] :].reshape(-1, *size)
-            if not (images == np.rint(images)).all():
-                raise InputError(f"{file} holds fractions: pixels are whole, 0 to 255.")
-            images = images.astype(np.int64)
             yield Block(file, first, checked(images, file))
             first += len(images)
     except (ValueError, OverflowError, pd.errors.ParserError) as error:
@@ -189,8 +186,10 @@ def checked(images: np.ndarray, file: Path) -> np.ndarray:
     Raises:
         InputError: other values.
     """
-    if not np.issubdtype(images.dtype, np.integer):
+    if not (np.issubdtype(images.dtype, np.integer) or np.issubdtype(images.dtype, np.floating)):
         raise InputError(f"{file} holds {images.dtype}: pixels are whole, 0 to 255.")
-    if images.min() < 0 or images.max() > 255:
-        raise InputError(f"{file} holds values from {images.min()} to {images.max()}: pixels are whole, 0 to 255.")
+    if images.min() < 0 or images.max() > 255 or not (images == np.rint(images)).all():
+        found = f"values from {images.min():g} to {images.max():g}"
+        hint = ": multiply them by 255 and round" if images.max() <= 1 else ""
+        raise InputError(f"{file} holds {found}, but pixels are whole, 0 to 255{hint}.")
     return images.astype(np.uint8)

@@ -34,7 +34,7 @@ CHAMPION, PREVIOUS = "champion", "previous-champion"
 # In a list of trusted registries: the one that the environment names.
 CONFIGURED = "configured"
 
-SERVED_PACKAGES = ("mlflow", "torch", "torchvision", "numpy", "pandas", "safetensors")
+SERVED_PACKAGES = ("mlflow", "torch", "torchvision", "numpy", "pandas", "pillow", "safetensors")
 # Boxes that a served detector keeps to itself unless asked for them: more likely wrong than right.
 LEAST_SERVED_SCORE = 0.5
 BATCH = 256

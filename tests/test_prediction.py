@@ -213,8 +213,9 @@ BROKEN = {
         ("bad.npy", b"\x93NUMPY", "is no .npy array of numbers"),
         ("zip.npy", archive(), "is no .npy array of images"),
         ("text.npy", saved(np.array([["a"]])), "pixels are whole, 0 to 255"),
+        ("shares.npy", saved(np.full((1, 28, 28), 0.5)), "multiply them by 255 and round"),
         ("point.npy", saved(np.array(3)), "is no .npy array of images"),
-        ("fractions.csv", b"0.5,1,2,3\n", "holds fractions"),
+        ("fractions.csv", b"0.5,1,2,3\n", "pixels are whole, 0 to 255"),
         ("endless.csv", b"1,2,3," + b"9" * 400 + b"\n", "endless.csv"),
         ("bomb.idx", bytes([0, 0, 8, 3]) + (1024).to_bytes(4, "big") + 2 * (4096).to_bytes(4, "big"), "is truncated"),
     ]
