@@ -90,6 +90,11 @@ def test_from_a_study_to_its_champions_and_back(environment, command, mistake, b
     assert first and champions("bars-cnn")[0]
     assert f"bars-mlp version {first} is the champion already" in command("promote", "--model", "mlp")[0]
     mistake("promote", "--model", "bars-mlp", "--rollback", code=3)
+    # One deleted version keeps the others from nothing.
+    cnn, _ = champions("bars-cnn")
+    mlflow.MlflowClient().delete_model_version("bars-cnn", cnn)
+    out, err = command("promote", "--model", "all", "--dry-run")
+    assert "has no registered version of bars-cnn" in err and "bars-mlp version" in out
 
     command("train", *data, "--model", "mlp", "--epochs", "30")
     out, _ = command("promote", "--model", "bars-mlp")
