@@ -4,7 +4,8 @@ import importlib
 import logging
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -134,18 +135,16 @@ def _any_number() -> tuple[dict[int, Any]]:
     return ({0: torch.export.Dim("images", min=1, max=LARGEST_BATCH)},)
 
 
-class _quiet:
+@contextmanager
+def _quiet() -> Iterator[None]:
     """Keep the exporters' own remarks to themselves."""
-
-    def __enter__(self) -> None:
-        self.caught = warnings.catch_warnings()
-        self.caught.__enter__()
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         logging.disable(logging.WARNING)
-
-    def __exit__(self, *exception: object) -> None:
-        logging.disable(logging.NOTSET)
-        self.caught.__exit__(*exception)
+        try:
+            yield
+        finally:
+            logging.disable(logging.NOTSET)
 
 
 # By name: what writes the format, and what reads it back for the check.
