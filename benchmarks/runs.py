@@ -83,24 +83,11 @@ def recorded(model: str, dataset: Dataset, *, seed: int = 0) -> Run | None:
     return next(filter(tracking.is_finished, trainings(config)), None)
 
 
-def finished(
-    model: str,
-    dataset: Dataset,
-    *,
-    seed: int = 0,
-    source: str = "none",
-    limit: int = 0,
-    val_size: int | None = None,
-    **overrides: Any,
-) -> Run:
-    """The finished run of the architecture on a data set, trained now where it has not been.
-
-    Args:
-        source: where the weights come from, as `--weights` takes it.
-        limit, val_size: how many images train and validate, as the options of these names.
-        overrides: recipe fields that differ.
+def finished(model: str, dataset: Dataset, **options: Any) -> Run:
+    """The finished run of the architecture on a data set, trained now where it has not been; `configured` has the
+    options.
     """
-    config, start = configured(model, dataset, seed=seed, source=source, limit=limit, val_size=val_size, **overrides)
+    config, start = configured(model, dataset, **options)
     found = trainings(config)
     run = next(filter(tracking.is_finished, found), None)
     if run is None:
@@ -124,7 +111,13 @@ def configured(
     val_size: int | None = None,
     **overrides: Any,
 ) -> tuple[TrainConfig, weights.Start]:
-    """The config of such a training and the weights it starts from."""
+    """The config of a training and the weights it starts from.
+
+    Args:
+        source: where the weights come from, as `--weights` takes it.
+        limit, val_size: how many images train and validate, as the options of these names.
+        overrides: recipe fields that differ.
+    """
     start = weights.load(source, model, {}, classes=dataset.classes)
     config = resolve(
         model,

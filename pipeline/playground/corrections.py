@@ -58,7 +58,7 @@ class Corrections:
             if self.added >= MOST:
                 raise InputError(f"{MOST:,} digits were added: start the playground again to add more.")
             if not (self.folder / MARK).is_file():
-                self._begin(self.base)
+                self._begin()
             images = data.read_idx(self._path("train", "images"), 3)
             labels = data.read_idx(self._path("train", "labels"), 1)
             # A process that was killed between the two files leaves them unequal.
@@ -74,14 +74,16 @@ class Corrections:
             self.added += 1
             return len(labels)
 
-    def _begin(self, base: Dataset) -> None:
-        self.folder.mkdir(exist_ok=True)
-        for part, images in (("train", base.train), ("t10k", base.test)):
-            data.write_idx(self._path(part, "images"), images.images)
-            data.write_idx(self._path(part, "labels"), images.targets.astype(np.uint8))
-        # Last: without it the folder counts as empty, and is begun again.
-        mark = {"begun_as": base.name, "classes": base.classes, "shape": base.train.images.shape[1:]}
-        (self.folder / MARK).write_text(json.dumps(mark))
+    def _begin(self) -> None:
+        # Made beside it and renamed: the folder is there whole or not at all, whenever the process is killed.
+        beside = self.folder.with_name(f".{self.folder.name}.new")
+        beside.mkdir(exist_ok=True)
+        for part, images in (("train", self.base.train), ("t10k", self.base.test)):
+            data.write_idx(self._path(part, "images", beside), images.images)
+            data.write_idx(self._path(part, "labels", beside), images.targets.astype(np.uint8))
+        mark = {"begun_as": self.base.name, "classes": self.classes, "shape": self.shape}
+        (beside / MARK).write_text(json.dumps(mark))
+        beside.rename(self.folder)
 
-    def _path(self, part: str, kind: str) -> Path:
-        return self.folder / f"{part}-{kind}-idx{3 if kind == 'images' else 1}-ubyte"
+    def _path(self, part: str, kind: str, folder: Path | None = None) -> Path:
+        return (folder or self.folder) / f"{part}-{kind}-idx{3 if kind == 'images' else 1}-ubyte"
