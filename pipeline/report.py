@@ -1,6 +1,5 @@
 """A comparison as one page that needs nothing but itself: no network, no script, no other file."""
 
-import base64
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
@@ -11,9 +10,8 @@ import numpy as np
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from matplotlib.figure import Figure
-from matplotlib.image import imsave
 
-from pipeline import charts, tables, tracking
+from pipeline import charts, photo, tables, tracking
 from pipeline.compare import HIGHER_IS_BETTER, METRICS, MOST_TESTED, PERCENT, SIGNIFICANT, Comparison
 from pipeline.corruption import CORRUPTIONS, IMAGES
 from pipeline.protocol import SHOWN
@@ -395,7 +393,7 @@ def hard_images(
             text = "; ".join(f"{answer} by {', '.join(by)}" for answer, by in by_answer.items())
             found.append(
                 {
-                    "source": data_uri(pictures[int(index)]),
+                    "source": photo.data_uri(255 - pictures[int(index)]),
                     "alternative": f"A picture of {targets[index]}, taken for {text}.",
                     "index": f"{index:,}",
                     "target": targets[index],
@@ -405,10 +403,3 @@ def hard_images(
                 }
             )
     return found
-
-
-def data_uri(image: np.ndarray) -> str:
-    """A grey image as a PNG within the page, ink dark on white."""
-    file = io.BytesIO()
-    imsave(file, image, cmap="gray_r", vmin=0, vmax=255, format="png")
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -1,7 +1,5 @@
 """The web server behind the page: pictures in, answers out; for this machine alone unless told otherwise."""
 
-import base64
-import io
 import socket
 import threading
 import time
@@ -18,7 +16,6 @@ from fastapi import FastAPI, HTTPException, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
-from PIL import Image
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from pipeline import photo
@@ -96,7 +93,7 @@ def create(models: Sequence[RegisteredModel], corrections: Corrections, *, hosts
             with busy:
                 image = photo.frame(ink_of(content), corrections.shape).image
             images = corrections.add(image, label)
-            return {"images": images, "folder": str(corrections.folder), "seen": data_uri(image)}
+            return {"images": images, "folder": str(corrections.folder), "seen": photo.data_uri(image)}
 
         return await in_threadpool(work)
 
@@ -165,7 +162,7 @@ def answer_one(model: RegisteredModel, framed: photo.Framed) -> dict[str, Any]:
         "label": (*model.classes, "nothing")[shares.argmax()],
         "shares": shares[: len(model.classes)].astype(float).tolist(),
         "milliseconds": milliseconds,
-        "seen": data_uri(framed.image),
+        "seen": photo.data_uri(framed.image),
     }
     if model.task == "detection":
         rows = found[0]
@@ -182,22 +179,13 @@ def answer_one(model: RegisteredModel, framed: photo.Framed) -> dict[str, Any]:
     return result
 
 
-def data_uri(image: np.ndarray) -> str:
-    """An image as the address of a picture that contains it."""
-    file = io.BytesIO()
-    Image.fromarray(image).save(file, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
-
-
 def warm_up(models: Sequence[RegisteredModel]) -> None:
     """Let all answer drawings of one and of several digits: the first answers take far longer than all others."""
     for strokes in (1, 2, 3):
         paper = np.full((480, 480), 255, np.uint8)
         for x in range(80, 80 + 120 * strokes, 120):
             paper[120:360, x : x + 30] = 0
-        file = io.BytesIO()
-        Image.fromarray(paper).save(file, "PNG")
-        answer_all(models, file.getvalue())
+        answer_all(models, photo.png(paper))
 
 
 def own_names(host: str) -> list[str]:
