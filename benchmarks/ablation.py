@@ -12,7 +12,9 @@ import pandas as pd
 import torch
 
 from benchmarks import runs
-from pipeline import cli, config, data, engine
+from pipeline import cli, config, engine
+from pipeline.data.images import Dataset
+from pipeline.data.splits import default_val_size, split
 
 # Architecture, the trick, and what a training without it is given.
 WITHOUT = [
@@ -58,7 +60,7 @@ def main(dataset: str, names: list[str], limit: int, epochs: int | None, seeds: 
             accuracy, seconds = pd.DataFrame(results).mean()
             rows.append((model, name, f"{accuracy:.2%}", f"{seconds:.1f} s"))
             click.echo(f"{model}, {name}: {accuracy:.2%}", err=True)
-    splits = data.split(images, val_size=data.default_val_size(images), limit=limit)
+    splits = split(images, val_size=default_val_size(images), limit=limit)
     print(f"\nTrained on {len(splits.train):,} images of {images.name} on {torch.get_num_threads()} threads, ", end="")
     print(f"{seeds} seed{'s' if seeds > 1 else ''}; accuracy on {len(splits.val):,} validation images.\n")
     columns = ["architecture", "training", "val/accuracy", "training time"]
@@ -67,7 +69,7 @@ def main(dataset: str, names: list[str], limit: int, epochs: int | None, seeds: 
 
 def configured(
     model: str,
-    images: data.Dataset,
+    images: Dataset,
     *,
     limit: int,
     model_args: dict | None = None,
@@ -87,9 +89,9 @@ def configured(
     )
 
 
-def trained(resolved: config.TrainConfig, images: data.Dataset) -> tuple[float, float]:
+def trained(resolved: config.TrainConfig, images: Dataset) -> tuple[float, float]:
     """Validation accuracy of the best epoch, and seconds of training."""
-    training = engine.Training(resolved, data.split(images, val_size=resolved.val_size, limit=resolved.limit))
+    training = engine.Training(resolved, split(images, val_size=resolved.val_size, limit=resolved.limit))
     for _ in engine.fit(training):
         pass
     return training.best.metrics["val/accuracy"], training.seconds

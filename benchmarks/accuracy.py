@@ -21,7 +21,10 @@ from mlflow.entities import Run
 
 from benchmarks import runs
 from benchmarks.reference import plain_rates, write_mnist
-from pipeline import cli, data, registry
+from pipeline import cli, registry
+from pipeline.data import sources
+from pipeline.data.images import Dataset
+from pipeline.data.splits import default_val_size
 from pipeline.files import default_root
 
 
@@ -130,13 +133,13 @@ def main(dataset: str, names: list[str], epochs: int | None) -> None:
     sys.exit("\n".join(broken) or 0)
 
 
-def measure(name: str, images: data.Dataset, epochs: int | None, folder: Path) -> Measured:
+def measure(name: str, images: Dataset, epochs: int | None, folder: Path) -> Measured:
     """Train an architecture where that has not been done, and measure the plain loop on the files in a folder."""
     trained = list(trainings(name, images, ALL[name].seeds, epochs))
     seconds = median(run.data.metrics["time/train_s"] for run in trained)
     plain_s = None
     if name != FROZEN:
-        seen = int(trained[0].data.params["epochs"]) * (len(images.train) - data.default_val_size(images))
+        seen = int(trained[0].data.params["epochs"]) * (len(images.train) - default_val_size(images))
         _, *rates = islice(plain_rates(name, folder), 1 + ROUNDS)
         plain_s = seen / median(rates)
     return Measured(
@@ -154,12 +157,12 @@ def two_digits(value: float) -> str:
     return f"{float(f'{value:.2g}'):,g}"
 
 
-def trainings(name: str, images: data.Dataset, seeds: int, epochs: int | None) -> Iterator[Run]:
+def trainings(name: str, images: Dataset, seeds: int, epochs: int | None) -> Iterator[Run]:
     """The finished runs of each seed, trained now where there is none."""
     overrides = {"epochs": epochs} if epochs else {}
     source = "none"
     if name == FROZEN:
-        features = runs.finished("mobilenet_v2", data.load(FEATURES_FROM, default_root()))
+        features = runs.finished("mobilenet_v2", sources.load(FEATURES_FROM, default_root()))
         source = registry.version_of(features.info.run_id, f"{FEATURES_FROM}-mobilenet_v2").uri
     for seed in range(seeds):
         yield runs.finished(name.split()[0], images, seed=seed, source=source, **overrides)

@@ -21,8 +21,9 @@ from torch import Tensor
 
 from benchmarks import runs
 from models.faster_rcnn import FasterRCNN
-from pipeline import bundle, cli, data, registry
-from pipeline.scenes import singles
+from pipeline import bundle, cli, registry
+from pipeline.data.images import Dataset
+from pipeline.data.scenes import singles
 
 LEAST = {"test/accuracy": 0.985, "test/map_50": 0.97, "test/map": 0.80}
 MOST_TRAINING_S = 1800
@@ -76,7 +77,7 @@ def main(dataset: str, epochs: int | None, rounds: int) -> None:
     sys.exit("\n".join(broken) or 0)
 
 
-def speed(images: data.Dataset, state: Mapping[str, Tensor], rounds: int) -> pd.DataFrame:
+def speed(images: Dataset, state: Mapping[str, Tensor], rounds: int) -> pd.DataFrame:
     """Milliseconds an image of a training step and of an answer, for torchvision's detector and the steps towards ours.
 
     Args:

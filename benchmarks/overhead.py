@@ -22,7 +22,9 @@ import pandas as pd
 import torch
 
 from benchmarks import runs
-from pipeline import cli, config, data, engine, tracking
+from pipeline import cli, config, engine, tracking
+from pipeline.data.images import Dataset
+from pipeline.data.splits import default_val_size, split
 from pipeline.training import train
 
 MOST = {"mlp": 1.3}
@@ -60,9 +62,9 @@ def main(dataset: str, names: list[str], rounds: int) -> None:
     sys.exit("\n".join(table["excess"].dropna()) or 0)
 
 
-def measure(model: str, images: data.Dataset, rounds: int) -> dict[str, str | None]:
+def measure(model: str, images: Dataset, rounds: int) -> dict[str, str | None]:
     """One row, with a sentence under `excess` where more is added than promised."""
-    limit = min(IMAGES[model], len(images.train) - data.default_val_size(images))
+    limit = min(IMAGES[model], len(images.train) - default_val_size(images))
     resolved = config.resolve(
         model, images, weights="none", overrides={"epochs": EPOCHS}, limit=limit, device=runs.DEVICE
     )
@@ -95,8 +97,8 @@ def measure(model: str, images: data.Dataset, rounds: int) -> dict[str, str | No
 class BareLoop:
     """Forward, backward and step with the same network over the same last epoch's batches, ready in memory."""
 
-    def __init__(self, resolved: config.TrainConfig, images: data.Dataset) -> None:
-        self.training = engine.Training(resolved, data.split(images, val_size=resolved.val_size, limit=resolved.limit))
+    def __init__(self, resolved: config.TrainConfig, images: Dataset) -> None:
+        self.training = engine.Training(resolved, split(images, val_size=resolved.val_size, limit=resolved.limit))
         self.feed = engine.create_feed(self.training)
         for _ in range(EPOCHS):
             order = torch.randperm(len(self.training.train), generator=self.training.generator)

@@ -20,8 +20,10 @@ from torchvision.transforms import Compose, Grayscale, Normalize, Resize, ToTens
 
 import models
 from benchmarks import runs
-from pipeline import cli, data
-from pipeline.scenes import ink_boxes
+from pipeline import cli
+from pipeline.data.images import Dataset
+from pipeline.data.scenes import ink_boxes
+from pipeline.data.splits import default_val_size, split
 
 BATCH_SIZE = 64
 ROUND_SECONDS = 2
@@ -120,9 +122,9 @@ def boxes(images: Tensor, labels: Tensor) -> list[dict[str, Tensor]]:
     return [{"boxes": box[None], "labels": label[None] + 1} for box, label in zip(found, labels, strict=True)]
 
 
-def write_mnist(images: data.Dataset, folder: Path) -> None:
+def write_mnist(images: Dataset, folder: Path) -> None:
     """Write the pipeline's training and validation images where torchvision looks for MNIST's two files."""
-    splits = data.split(images, val_size=data.default_val_size(images), limit=0)
+    splits = split(images, val_size=default_val_size(images), limit=0)
     raw = folder / "MNIST" / "raw"
     raw.mkdir(parents=True)
     for name, part in (("train", splits.train), ("t10k", splits.val)):

@@ -10,9 +10,10 @@ from typing import Any
 import click
 from mlflow.entities import Run
 
-from pipeline import data, tracking, weights
+from pipeline import tracking, weights
 from pipeline.config import TrainConfig, resolve
-from pipeline.data import Dataset
+from pipeline.data import sources
+from pipeline.data.images import Dataset
 from pipeline.errors import InputError
 from pipeline.files import default_root
 from pipeline.training import resumable, train
@@ -55,7 +56,7 @@ def load(name: str) -> Dataset:
     Raises:
         InputError: there is none of this name, or its images or classes are not as MNIST's.
     """
-    found = data.load(name, default_root())
+    found = sources.load(name, default_root())
     size, classes = found.train.images.shape[1:], len(found.classes)
     if size != (SIZE, SIZE) or classes > CLASSES:
         raise InputError(

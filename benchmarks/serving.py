@@ -26,7 +26,8 @@ import torch
 from PIL import Image
 
 from benchmarks import runs
-from pipeline import cli, data, registry
+from pipeline import cli, registry
+from pipeline.data import sources
 from pipeline.errors import InputError, PipelineError
 from pipeline.files import default_root
 from pipeline.playground import server
@@ -45,7 +46,7 @@ PAPER = 400
 @runs.rounds_option(15)
 def main(dataset: str, names: str, rounds: int) -> None:
     """Print the time of a batch over HTTP beside that of the bare model, and of the playground's answer."""
-    images = data.load(dataset, default_root())
+    images = sources.load(dataset, default_root())
     chosen = cli.split_names(names)
     models = [
         registry.load(version.uri)

@@ -22,7 +22,9 @@ import torch
 
 from benchmarks import reference, runs
 from benchmarks.accuracy import PROMISES
-from pipeline import cli, config, data, engine
+from pipeline import cli, config, engine
+from pipeline.data.images import Dataset
+from pipeline.data.splits import default_val_size, split
 
 # Training images of one epoch of the pipeline; a round is as many epochs as the plain loop's rounds last.
 IMAGES = {
@@ -118,7 +120,7 @@ def pipeline_rates(model: str, dataset: str) -> Iterator[float]:
     resolved = config.resolve(
         model, images, weights="none", overrides={"epochs": 10_000}, limit=limit, val_size=100, device=runs.DEVICE
     )
-    training = engine.Training(resolved, data.split(images, val_size=resolved.val_size, limit=limit))
+    training = engine.Training(resolved, split(images, val_size=resolved.val_size, limit=limit))
     seen, seconds = 0, 0.0
     for epoch in engine.fit(training):
         seen += limit
@@ -128,7 +130,7 @@ def pipeline_rates(model: str, dataset: str) -> Iterator[float]:
             seen, seconds = 0, 0.0
 
 
-def time_to_published(model: str, images: data.Dataset, folder: Path, plain_rate: float) -> dict[str, str]:
+def time_to_published(model: str, images: Dataset, folder: Path, plain_rate: float) -> dict[str, str]:
     """One row: seconds until the accuracy that others have published, in the pipeline and in the plain loop."""
     published = PROMISES[model].published
     run = runs.recorded(model, images)
@@ -138,7 +140,7 @@ def time_to_published(model: str, images: data.Dataset, folder: Path, plain_rate
         reached = (s for accuracy, s in reference.train(model, folder, TRAINED_PLAINLY[model]) if accuracy >= published)
         row["plain loop"] = next((f"{s:.0f} s" for s in reached), f"not in {TRAINED_PLAINLY[model]} epochs")
     else:
-        count = epochs * (len(images.train) - data.default_val_size(images))
+        count = epochs * (len(images.train) - default_val_size(images))
         row["plain loop"] = f"{count / plain_rate:,.0f} s (estimate)" if count else "?"
     return row
 

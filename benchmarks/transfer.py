@@ -9,7 +9,8 @@ import click
 import pandas as pd
 
 from benchmarks import runs
-from pipeline import cli, data, registry
+from pipeline import cli, registry
+from pipeline.data import sources
 from pipeline.files import default_root
 
 WAYS = {"from scratch": {}, "fine-tuned": {"freeze": "none"}, "frozen features": {"freeze": "features"}}
@@ -27,7 +28,7 @@ WAYS = {"from scratch": {}, "fine-tuned": {"freeze": "none"}, "frozen features":
 def main(dataset: str, source: str, names: str, seeds: int, sizes: str, val_size: int, epochs: int | None) -> None:
     """Print accuracy on the test images by architecture, number of training images and start."""
     cli.catch_signals()
-    images, others = data.load(dataset, default_root()), data.load(source, default_root())
+    images, others = sources.load(dataset, default_root()), sources.load(source, default_root())
     quick = {"epochs": epochs} if epochs else {}
     rows = []
     for name in cli.split_names(names):

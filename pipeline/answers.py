@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline import figures, metrics
-from pipeline.data import ImageSet
+from pipeline.data.images import ImageSet
 
 # Wrong answers whose images are kept, for whoever looks at the run without the data set.
 MOST_ERRORS = 1000

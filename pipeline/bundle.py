@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import models
 from pipeline import preprocess
 from pipeline.config import TrainConfig
-from pipeline.data import ImageSet
+from pipeline.data.images import ImageSet
 from pipeline.errors import InputError, first_line
 
 PREPROCESS = ("image_size", "in_channels", "mean", "std")

@@ -9,7 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pipeline import metrics, stats
 from pipeline.config import TrainConfig
-from pipeline.data import ImageSet
+from pipeline.data.images import ImageSet
 
 MOST_FAILURES = 5
 

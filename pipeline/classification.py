@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from torch import Generator, Tensor
 
 from pipeline import metrics
-from pipeline.data import ImageSet
+from pipeline.data.images import ImageSet
 
 
 class Classification:

@@ -125,13 +125,14 @@ def commands() -> None:
 def main_command(dataset: str, names: str, seeds: int, weights: str | None, root: Path, **choices: Any) -> None:
     """Run a study: train every architecture, then compare. Run again, it continues where it stopped."""
     chosen = models.names() if names == "all" else split_names(names)
-    from pipeline import config, data, registry, study, tracking
+    from pipeline import config, registry, study, tracking
     from pipeline.compare import compare
+    from pipeline.data import sources
 
     catch_signals()
     for name in chosen:
         config.architecture(name)
-    images = data.load(dataset, root)
+    images = sources.load(dataset, root)
     settings = split_choices(choices)
     if weights and weights.startswith("models:/"):
         # An alias may stand for another version tomorrow, and the study would be another.
@@ -159,12 +160,13 @@ def main_command(dataset: str, names: str, seeds: int, weights: str | None, root
 @root_option
 def prepare(dataset: str, root: Path) -> None:
     """Fetch a data set, check it, describe it in a manifest and record it in MLflow."""
-    from pipeline import data, figures, tracking
+    from pipeline import figures, tracking
+    from pipeline.data import manifest, sources
     from pipeline.files import replacing
 
     catch_signals()
-    images = data.load(dataset, root)
-    manifest = data.manifest(images)
+    images = sources.load(dataset, root)
+    manifest = manifest.describe(images)
     target = root / "manifests" / f"{images.name}-{images.sha256[:12]}.json"
     with replacing(target) as temporary:
         temporary.write_text(json.dumps(manifest, indent=2) + "\n")
@@ -204,16 +206,17 @@ def train(
     **choices: Any,
 ) -> None:
     """Train one architecture, test it, register it."""
-    from pipeline import config, data, tracking, training
-    from pipeline import weights as sources
+    from pipeline import config, tracking, training
+    from pipeline import weights as initial_weights
+    from pipeline.data import sources
     from pipeline.engine import check_build
 
     catch_signals()
     arguments = config.parse_arguments(model_args, option="model_args")
     task_arguments = config.parse_arguments(task_args, option="task_args")
-    source = sources.find(model, weights, arguments)
-    images = data.load(dataset, root)
-    start = sources.load(source, model, arguments, classes=images.classes)
+    source = initial_weights.find(model, weights, arguments)
+    images = sources.load(dataset, root)
+    start = initial_weights.load(source, model, arguments, classes=images.classes)
     resolved = config.resolve(
         model,
         images,
@@ -381,11 +384,12 @@ def predict(model_uri: str, trust: str, source: str, output: str, raw: bool) -> 
 @root_option
 def evaluate(model_uri: str, trust: str, dataset: str, root: Path) -> None:
     """Test a registered model on the test file of a data set and record it in MLflow."""
-    from pipeline import data, evaluation, registry, stats, tracking
+    from pipeline import evaluation, registry, stats, tracking
+    from pipeline.data import sources
 
     catch_signals()
     model = registry.load(model_uri, trusted=split_names(trust))
-    images = data.load(dataset, root)
+    images = sources.load(dataset, root)
     found = evaluation.evaluate(model, images)
     count, scores = len(images.test), found.scores
     low, high = stats.wilson(round(scores["accuracy"] * count), count)
@@ -441,7 +445,8 @@ def playground(
     names: str, dataset: str, corrections: str, host: str, port: int, browser: bool, trust: str, root: Path
 ) -> None:
     """Draw digits on a local web page and see what every champion says."""
-    from pipeline import data, registry
+    from pipeline import registry
+    from pipeline.data import sources
     from pipeline.playground import server
     from pipeline.playground.corrections import Corrections
 
@@ -449,7 +454,7 @@ def playground(
     uris = [version.uri for version in registry.champions()] if names == "all" else split_names(names)
     if not uris:
         raise InputError("No registered model has a champion yet: run `mlflow run . -e promote -P model=all` first.")
-    folder = Corrections(Path(corrections).expanduser(), lambda: data.load(dataset, root))
+    folder = Corrections(Path(corrections).expanduser(), lambda: sources.load(dataset, root))
     loaded = []
     for uri in uris:
         uri = uri if ":" in uri or "/" in uri else f"models:/{uri}@{registry.CHAMPION}"

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from pipeline import protocol
-from pipeline.config import short_hash
 from pipeline.errors import InputError
+from pipeline.names import short_hash
 from pipeline.protocol import SHOWN
 
 # Column of the table: metric of the runs.

@@ -2,7 +2,6 @@
 
 import ast
 import difflib
-import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -10,8 +9,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import models
-from pipeline import data
+from pipeline.data.images import Dataset
+from pipeline.data.splits import default_val_size
 from pipeline.errors import InputError
+from pipeline.names import short_hash
 
 PUBLISHED = "imagenet"
 
@@ -72,11 +73,6 @@ class TrainConfig:
         return short_hash(self.params())
 
 
-def short_hash(values: Mapping[str, Any]) -> str:
-    """Sixteen hexadecimal digits that depend on the content alone."""
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
-
-
 def architecture(name: str) -> models.Architecture:
     """The architecture of this name.
 
@@ -106,7 +102,7 @@ def resolve_weights(name: str, source: str | None, model_args: Mapping[str, Any]
 
 def resolve(
     name: str,
-    dataset: data.Dataset,
+    dataset: Dataset,
     *,
     weights: str,
     overrides: Mapping[str, Any],
@@ -147,7 +143,7 @@ def resolve(
         # Frozen features are computed once, so every epoch sees the same images.
         recipe["augment"] = "none"
     device = resolve_device(device)
-    val_size = data.default_val_size(dataset) if val_size is None else val_size
+    val_size = default_val_size(dataset) if val_size is None else val_size
     images = len(dataset.train) - val_size
     images = min(limit, images) if limit else images
     if images < 1:

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from torch import Generator, Tensor
 
 from pipeline import figures, metrics
-from pipeline.data import ImageSet
-from pipeline.scenes import SceneStyle, compose, scene_set, singles
+from pipeline.data.images import ImageSet
+from pipeline.data.scenes import SceneStyle, compose, scene_set, singles
 
 MOST_SCENES = 1000
 MISSED = "nothing"

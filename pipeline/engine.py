@@ -18,9 +18,9 @@ from torch.optim.lr_scheduler import LambdaLR
 
 import models
 from pipeline import task
-from pipeline.augment import augment
 from pipeline.config import TrainConfig
-from pipeline.data import Dataset, ImageSet, Splits
+from pipeline.data.augmentations import augment
+from pipeline.data.images import Dataset, ImageSet, Splits
 from pipeline.errors import InputError, PipelineError, first_line
 from pipeline.preprocess import Preprocess
 from pipeline.task import Task

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from pipeline import answers, figures, metrics, registry, task, tracking
-from pipeline.data import Dataset, ImageSet
+from pipeline.data.images import Dataset, ImageSet
 from pipeline.errors import InputError
 from pipeline.registry import RegisteredModel
 

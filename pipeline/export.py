@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pipeline import data
+from pipeline.data import sources
 from pipeline.errors import InputError, PipelineError, first_line
 from pipeline.evaluation import fitted
 from pipeline.files import replacing
@@ -58,7 +58,7 @@ def export(model: RegisteredModel, path: Path, form: str) -> float:
         )
     network = Probabilities(model.network).eval().cpu()
     # The embedded digits: no network, and real ink whatever the model was trained on.
-    images = fitted(data.digits(Path()).test.subset(np.arange(CHECKED)), model.shape).images
+    images = fitted(sources.digits(Path()).test.subset(np.arange(CHECKED)), model.shape).images
     with torch.inference_mode():
         expected = network(torch.from_numpy(images)).numpy()
     write, read = FORMATS[form]

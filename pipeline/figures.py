@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from pipeline.data import Dataset, ImageSet
+from pipeline.data.images import Dataset, ImageSet
 from pipeline.metrics import SURE
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipeline import data, photo
+from pipeline import photo
+from pipeline.data import idx
 from pipeline.errors import InputError, first_line
 
 PICTURES = (".png", ".jpg", ".jpeg")
@@ -104,7 +105,7 @@ def _of_idx(file: Path) -> Iterator[Block]:
             header = opened.read(16)
             if header[:2] != b"\0\0":
                 raise InputError(f"{file} is no PNG, JPEG, .npy, .csv or IDX file.")
-            data.payload_size(header, 3, file)
+            idx.payload_size(header, 3, file)
             total, height, width = (int.from_bytes(header[at : at + 4], "big") for at in (4, 8, 12))
             block = block_size(height, width)
             for first in range(0, total, block):

@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.config import TrainConfig, short_hash
-from pipeline.data import SPLIT_SEED, Dataset, Splits
+from pipeline.config import TrainConfig
+from pipeline.data.images import Dataset, Splits
+from pipeline.data.splits import SPLIT_SEED
+from pipeline.names import short_hash
 
 # To be counted up when accuracy, F1, loss, or the images they are computed on are defined anew.
 METRICS_VERSION = 1

@@ -23,8 +23,8 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
 from scipy.special import log_softmax
 
-from pipeline.config import short_hash
 from pipeline.errors import InputError, Refusal, first_line
+from pipeline.names import short_hash
 from pipeline.tracking import client
 
 if TYPE_CHECKING:

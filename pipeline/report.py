@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from pipeline import charts, photo, tables, tracking
 from pipeline.compare import HIGHER_IS_BETTER, METRICS, MOST_TESTED, PERCENT, SIGNIFICANT, Comparison
-from pipeline.corruption import CORRUPTIONS, IMAGES
+from pipeline.data.corruptions import CORRUPTIONS, IMAGES
 from pipeline.protocol import SHOWN
 
 # More architectures than these would not be told apart in a drawing.

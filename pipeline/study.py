@@ -8,11 +8,12 @@ from typing import Any
 import click
 
 from pipeline import tracking, weights
-from pipeline.config import PUBLISHED, TrainConfig, resolve, short_hash
-from pipeline.data import Dataset
+from pipeline.config import PUBLISHED, TrainConfig, resolve
+from pipeline.data.images import Dataset
 from pipeline.engine import check_build
 from pipeline.errors import PipelineError
 from pipeline.files import only_process
+from pipeline.names import short_hash
 from pipeline.training import resumable, train
 
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from torch import Generator, Tensor
 
 from pipeline.classification import Classification
-from pipeline.data import ImageSet
+from pipeline.data.images import ImageSet
 from pipeline.detection import Detection
 
 # The model, or its head where frozen features are computed once.

@@ -31,9 +31,10 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline import protocol
-from pipeline.config import TrainConfig, short_hash
-from pipeline.data import ImageSet
+from pipeline.config import TrainConfig
+from pipeline.data.images import ImageSet
 from pipeline.errors import InputError, Interrupted, PipelineError
+from pipeline.names import short_hash
 
 if TYPE_CHECKING:
     # Importing torch takes longer than comparing a thousand runs.

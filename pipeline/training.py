@@ -11,10 +11,12 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from pipeline import answers, bundle, card, corruption, cost, data, figures, metrics, protocol, registry, tracking
+from pipeline import answers, bundle, card, cost, figures, metrics, protocol, registry, tracking
 from pipeline.checkpoint import Checkpoint
 from pipeline.config import TrainConfig
-from pipeline.data import Dataset, ImageSet, Splits
+from pipeline.data import corruptions
+from pipeline.data.images import Dataset, ImageSet, Splits
+from pipeline.data.splits import split
 from pipeline.engine import Training, check_finite, fit, predict_images
 from pipeline.errors import PipelineError
 from pipeline.progress import Progress
@@ -67,7 +69,7 @@ def train(
         PipelineError: the loss became infinite or not a number.
     """
     started = time.perf_counter()
-    splits = data.split(dataset, val_size=config.val_size, limit=config.limit)
+    splits = split(dataset, val_size=config.val_size, limit=config.limit)
     training = Training(config, splits, start.state)
     name = f"{config.model} seed {config.seed}"
     tags = tracking.training_tags(
@@ -165,9 +167,9 @@ def test(run_id: str, training: Training, splits: Splits, spent: Mapping[str, fl
 
 def test_corrupted(training: Training, test: ImageSet, clean: np.ndarray) -> dict[str, dict[int, float]]:
     """Accuracy on corrupted test images, by corruption and severity, given the log-probabilities of the clean ones."""
-    clean_accuracy = metrics.accuracy(clean, test.targets, corruption.chosen(len(test)))
-    curves: dict[str, dict[int, float]] = {name: {0: clean_accuracy} for name in corruption.CORRUPTIONS}
-    for name, severity, worse in corruption.corrupted(test):
+    clean_accuracy = metrics.accuracy(clean, test.targets, corruptions.chosen(len(test)))
+    curves: dict[str, dict[int, float]] = {name: {0: clean_accuracy} for name in corruptions.CORRUPTIONS}
+    for name, severity, worse in corruptions.corrupted(test):
         found = training.task.log_probabilities({"single": predict_images(training, worse.images)})
         curves[name][severity] = metrics.accuracy(found, worse.targets)
     return curves

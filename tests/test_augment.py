@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pipeline.augment import augment
+from pipeline.data.augmentations import augment
 from pipeline.preprocess import Preprocess
 
 IMAGES = torch.zeros(64, 28, 28, dtype=torch.uint8)

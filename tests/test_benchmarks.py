@@ -10,7 +10,8 @@ import pytest
 from conftest import only_run, write_idx_folder
 
 from benchmarks import runs
-from pipeline import cli, data, tracking
+from pipeline import cli, tracking
+from pipeline.data import sources
 from pipeline.files import default_root
 
 
@@ -138,7 +139,7 @@ def test_the_plain_loop_learns(environment, bars, here):
 
 
 def test_time_to_an_accuracy_is_that_of_the_first_epoch_that_reaches_it(environment, bars):
-    run = runs.finished("mlp", data.load(str(bars), default_root()), epochs=12)
+    run = runs.finished("mlp", sources.load(str(bars), default_root()), epochs=12)
     history = tracking.epoch_metrics(run.info.run_id, "val/accuracy", "time/epoch_s")
     best = max(accuracy for accuracy, _ in history)
     epochs, seconds = runs.reached(best, run)

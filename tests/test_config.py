@@ -5,13 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import models
-from pipeline import config, data
+from pipeline import config
+from pipeline.data import sources
 from pipeline.errors import InputError
 
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory):
-    return data.load("digits", tmp_path_factory.mktemp("root"))
+    return sources.load("digits", tmp_path_factory.mktemp("root"))
 
 
 def resolve(name, dataset, *, weights="none", overrides=None, **options):

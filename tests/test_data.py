@@ -3,6 +3,7 @@
 import gzip
 import shutil
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ from conftest import MNIST, idx_bytes, needs_mnist, write_idx_folder
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from pipeline import data
+from pipeline.data import idx, manifest, sources
+from pipeline.data.splits import split
 from pipeline.errors import InputError
 
 IMAGES = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)
@@ -22,7 +24,7 @@ def test_reads_back_what_was_written(tmp_path):
     for array in (IMAGES, LABELS):
         for content in (idx_bytes(array), gzip.compress(idx_bytes(array))):
             path.write_bytes(content)
-            assert np.array_equal(data.read_idx(path, array.ndim), array)
+            assert np.array_equal(idx.read(path, array.ndim), array)
 
 
 headers = st.builds(
@@ -50,7 +52,7 @@ def test_any_bytes_are_an_array_or_our_own_error(tmp_path, content, dimensions):
     path = tmp_path / "file"
     path.write_bytes(content)
     try:
-        array = data.read_idx(path, dimensions)
+        array = idx.read(path, dimensions)
     except InputError as error:
         assert str(path) in str(error)
     else:
@@ -63,7 +65,7 @@ def test_memory_follows_the_file_and_not_its_header(tmp_path):
     path.write_bytes(gzip.compress(b"\0\0\x08\x01" + (10**9).to_bytes(4, "big") + bytes(500_000)) + bytes(10**6))
     tracemalloc.start()
     with pytest.raises(InputError):
-        data.read_idx(path, 1)
+        idx.read(path, 1)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 8 * 10**6
@@ -91,7 +93,7 @@ def test_a_broken_file_is_named_with_what_is_wrong(tmp_path, content, says):
     broken = folder / "train-images-idx3-ubyte.gz"
     broken.write_bytes(content)
     with pytest.raises(InputError) as error:
-        data.load(str(folder), tmp_path)
+        sources.load(str(folder), tmp_path)
     assert says in str(error.value) and str(broken) in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -107,14 +109,14 @@ def test_labels_that_do_not_match(tmp_path, labels, says):
     folder = write_idx_folder(tmp_path / "broken")
     (folder / "train-labels-idx1-ubyte.gz").write_bytes(idx_bytes(labels))
     with pytest.raises(InputError, match=says):
-        data.load(str(folder), tmp_path)
+        sources.load(str(folder), tmp_path)
 
 
 def test_a_test_label_that_training_lacks(tmp_path):
     folder = write_idx_folder(tmp_path / "broken")
     (folder / "t10k-labels-idx1-ubyte.gz").write_bytes(idx_bytes(np.full(20, 10)))
     with pytest.raises(InputError, match="has the label 10, but there are 10 classes"):
-        data.load(str(folder), tmp_path)
+        sources.load(str(folder), tmp_path)
 
 
 NAMINGS = {
@@ -136,14 +138,14 @@ def test_the_usual_namings(tmp_path, bars, naming, compressed, test_name):
         target.parent.mkdir(parents=True, exist_ok=True)
         content = source.read_bytes()
         target.write_bytes(content if compressed else gzip.decompress(content))
-    assert data.load(str(tmp_path / "set"), tmp_path).sha256 == data.load(str(bars), tmp_path).sha256
+    assert sources.load(str(tmp_path / "set"), tmp_path).sha256 == sources.load(str(bars), tmp_path).sha256
 
 
 def test_missing_files_are_named(tmp_path, bars):
     shutil.copytree(bars, tmp_path / "set")
     (tmp_path / "set" / "t10k-labels-idx1-ubyte.gz").unlink()
     with pytest.raises(InputError, match="lacks the IDX files of test-labels"):
-        data.load(str(tmp_path / "set"), tmp_path)
+        sources.load(str(tmp_path / "set"), tmp_path)
 
 
 def test_two_data_sets_in_one_folder_are_refused(tmp_path, bars):
@@ -151,26 +153,26 @@ def test_two_data_sets_in_one_folder_are_refused(tmp_path, bars):
     for path in list((tmp_path / "set").iterdir()):
         shutil.copy(path, path.with_name(f"emnist-digits-{path.name}"))
     with pytest.raises(InputError, match="holds several data sets"):
-        data.load(str(tmp_path / "set"), tmp_path)
+        sources.load(str(tmp_path / "set"), tmp_path)
 
 
 def test_data_sets_in_two_folders_of_one_are_not_mixed(tmp_path, bars):
     for name in ("fashion", "mnist"):
         shutil.copytree(bars, tmp_path / "sets" / name)
     with pytest.raises(InputError, match=r"several data sets, .*fashion.* and .*mnist"):
-        data.load(str(tmp_path / "sets"), tmp_path)
+        sources.load(str(tmp_path / "sets"), tmp_path)
 
 
 def test_an_unknown_name_suggests_the_nearest(tmp_path):
     with pytest.raises(InputError, match="did you mean 'fashion-mnist'"):
-        data.load("fashion_mnist", tmp_path)
+        sources.load("fashion_mnist", tmp_path)
 
 
 def test_a_download_appears_whole_or_not_at_all(tmp_path, monkeypatch):
     import torchvision
 
     def fails_half_way(root, download, **options):
-        raw = data.Path(root, "KMNIST", "raw")
+        raw = Path(root, "KMNIST", "raw")
         raw.mkdir(parents=True)
         (raw / "train-images-idx3-ubyte").write_bytes(b"half")
         raise RuntimeError("Error downloading train-labels-idx1-ubyte.gz:\nTried all mirrors")
@@ -181,7 +183,7 @@ def test_a_download_appears_whole_or_not_at_all(tmp_path, monkeypatch):
         type("KMNIST", (), {"__new__": lambda c, *a, **k: fails_half_way(*a, **k), "classes": []}),
     )
     with pytest.raises(InputError) as error:
-        data.load("kmnist", tmp_path)
+        sources.load("kmnist", tmp_path)
     for way_out in ("-P dataset=digits", "-P dataset=FOLDER", "-P weights=none", "-P weights=FILE"):
         assert way_out in str(error.value)
     assert list((tmp_path / "datasets").iterdir()) == []
@@ -195,10 +197,10 @@ def test_a_download_is_kept_under_its_name(tmp_path, monkeypatch, bars, name):
     import torchvision
 
     class Loader:
-        classes = data.DIGITS
+        classes = sources.DIGITS
 
         def __init__(self, root, download, **options):
-            raw = data.Path(root, LOADERS[name], "raw")
+            raw = Path(root, LOADERS[name], "raw")
             raw.mkdir(parents=True)
             for source in bars.iterdir():
                 plain, content = source.name.removesuffix(".gz"), gzip.decompress(source.read_bytes())
@@ -211,30 +213,30 @@ def test_a_download_is_kept_under_its_name(tmp_path, monkeypatch, bars, name):
                     (raw / source.name).write_bytes(source.read_bytes())
 
     monkeypatch.setattr(torchvision.datasets, LOADERS[name], Loader)
-    dataset = data.load(name, tmp_path)
+    dataset = sources.load(name, tmp_path)
     folder = tmp_path / "datasets" / name
     assert len(list(folder.iterdir())) == 4 and list(folder.parent.iterdir()) == [folder]
-    original = data.load(str(bars), tmp_path).train.images
+    original = sources.load(str(bars), tmp_path).train.images
     expected = original.transpose(0, 2, 1) if name == "emnist-digits" else original
     assert np.array_equal(dataset.train.images, expected)
     monkeypatch.delattr(torchvision.datasets, LOADERS[name])
     if name in ("mnist", "emnist-digits"):
-        assert data.load(name, tmp_path).sha256 == dataset.sha256, "the second time nothing is downloaded"
+        assert sources.load(name, tmp_path).sha256 == dataset.sha256, "the second time nothing is downloaded"
 
 
 def test_digits_are_in_the_format_of_mnist(tmp_path):
-    dataset = data.load("digits", tmp_path)
+    dataset = sources.load("digits", tmp_path)
     assert (len(dataset.train), len(dataset.test)) == (1437, 360)
     assert dataset.train.images.shape[1:] == (28, 28) and dataset.train.images.max() == 255
     assert not dataset.train.images[:, :4].any() and not dataset.train.images[:, :, -4:].any()
 
 
 def test_split_is_stratified_disjoint_and_the_same_every_time(tmp_path):
-    dataset = data.load("digits", tmp_path)
-    splits = data.split(dataset, val_size=119, limit=0)
+    dataset = sources.load("digits", tmp_path)
+    splits = split(dataset, val_size=119, limit=0)
     assert (len(splits.train), len(splits.val), len(splits.test)) == (1318, 119, 360)
     assert np.bincount(splits.val.targets).min() >= 11
-    again = data.split(dataset, val_size=119, limit=500)
+    again = split(dataset, val_size=119, limit=500)
     assert again.val.sha256 == splits.val.sha256 and len(again.train) == 500
     everything = {image.tobytes() for image in dataset.train.images}
     parts = [{image.tobytes() for image in part.images} for part in (splits.train, splits.val)]
@@ -243,28 +245,28 @@ def test_split_is_stratified_disjoint_and_the_same_every_time(tmp_path):
 
 def test_an_impossible_split_says_what_to_change(tmp_path, bars):
     with pytest.raises(InputError, match="change val_size or limit"):
-        data.split(data.load(str(bars), tmp_path), val_size=5, limit=0)
+        split(sources.load(str(bars), tmp_path), val_size=5, limit=0)
 
 
 def test_manifest_reports_what_matters(tmp_path):
     folder = write_idx_folder(tmp_path / "set")
-    first = data.load(str(folder), tmp_path)
+    first = sources.load(str(folder), tmp_path)
     train = np.concatenate([first.train.images[:-1], first.test.images[:1]])
     labels = np.where(first.train.targets == 4, 5, first.train.targets)
     (folder / "train-images-idx3-ubyte.gz").write_bytes(idx_bytes(train))
     (folder / "train-labels-idx1-ubyte.gz").write_bytes(idx_bytes(labels))
-    manifest = data.manifest(data.load(str(folder), tmp_path))
-    assert manifest["test_images_also_in_train"] == 1
-    assert manifest["train"]["absent_classes"] == ["4"]
-    assert manifest["train"]["images_per_class"]["5"] == 24
-    assert manifest["train"]["mean"] == pytest.approx(train.mean() / 255, abs=1e-4)
-    assert manifest["sha256"] != first.sha256
+    found = manifest.describe(sources.load(str(folder), tmp_path))
+    assert found["test_images_also_in_train"] == 1
+    assert found["train"]["absent_classes"] == ["4"]
+    assert found["train"]["images_per_class"]["5"] == 24
+    assert found["train"]["mean"] == pytest.approx(train.mean() / 255, abs=1e-4)
+    assert found["sha256"] != first.sha256
 
 
 @needs_mnist
 def test_real_mnist(tmp_path):
-    manifest = data.manifest(data.load(str(MNIST), tmp_path))
-    assert manifest["name"] == "mnist"
-    assert (manifest["train"]["images"], manifest["test"]["images"]) == (60_000, 10_000)
-    assert (manifest["train"]["mean"], manifest["train"]["std"]) == (0.1307, 0.3081)
-    assert manifest["train"]["images_per_class"]["1"] == 6742
+    found = manifest.describe(sources.load(str(MNIST), tmp_path))
+    assert found["name"] == "mnist"
+    assert (found["train"]["images"], found["test"]["images"]) == (60_000, 10_000)
+    assert (found["train"]["mean"], found["train"]["std"]) == (0.1307, 0.3081)
+    assert found["train"]["images_per_class"]["1"] == 6742

@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 
 import models
 from models.faster_rcnn import SeparableRoIAlign
-from pipeline import data, metrics
+from pipeline import metrics
+from pipeline.data import sources
+from pipeline.data.scenes import NOTHING
 from pipeline.detection import Detection, classify
-from pipeline.scenes import NOTHING
 
 CLASSES = tuple("0123456789")
 
@@ -153,7 +154,7 @@ def test_blank_and_tiny_images_are_trained_on_and_answered(size):
 
 
 def test_samples_are_the_images_and_scenes_that_never_change(bars, environment):
-    dataset = data.load(str(bars), environment)
+    dataset = sources.load(str(bars), environment)
     samples = Detection(classes=dataset.classes).samples(dataset.test)
     assert samples["single"] is dataset.test
     again = Detection(classes=dataset.classes, scenes=0.1).samples(dataset.test)
@@ -179,7 +180,7 @@ def test_a_detector_in_mlflow(environment, command, bars):
         names = {"loss", "accuracy", "f1", "map", "map_50", "map_75", "mar", "ap_0", "ap_9"}
         assert {f"{part}/{name}" for name in names} <= metric_names
 
-    dataset = data.load(str(bars), environment)
+    dataset = sources.load(str(bars), environment)
     scenes = Detection(classes=dataset.classes, canvas=80).samples(dataset.test)["scene"]
     logged = {
         entry.dataset.name: next(tag.value for tag in entry.tags if tag.key == "sha256")

@@ -7,19 +7,22 @@ import pytest
 import torch
 
 import models
-from pipeline import config, data, engine
+from pipeline import config, engine
+from pipeline.data import sources
+from pipeline.data.images import Dataset, ImageSet
+from pipeline.data.splits import split
 from pipeline.errors import InputError, PipelineError
 
 
 @pytest.fixture(scope="module")
 def dataset(bars, tmp_path_factory):
-    return data.load(str(bars), tmp_path_factory.mktemp("root"))
+    return sources.load(str(bars), tmp_path_factory.mktemp("root"))
 
 
 def start(dataset, name="cnn", *, state=None, weights="none", **options) -> engine.Training:
     overrides = {"epochs": 3, "batch_size": 32} | options.pop("overrides", {})
     resolved = config.resolve(name, dataset, weights=weights, overrides=overrides, val_size=20, device="cpu", **options)
-    return engine.Training(resolved, data.split(dataset, val_size=20, limit=resolved.limit), state)
+    return engine.Training(resolved, split(dataset, val_size=20, limit=resolved.limit), state)
 
 
 def outcome(training: engine.Training) -> tuple[list[dict], dict[str, torch.Tensor]]:
@@ -212,8 +215,8 @@ def test_a_model_that_explodes_in_the_last_step_is_no_result(dataset):
 
 def test_any_image_size_any_shape_any_number_of_classes(tmp_path):
     random = np.random.default_rng(0)
-    part = data.ImageSet(random.integers(0, 256, (60, 40, 17), dtype=np.uint8), np.arange(60) % 3, ("a", "b", "c"))
-    dataset = data.Dataset("odd", "made", part, part)
+    part = ImageSet(random.integers(0, 256, (60, 40, 17), dtype=np.uint8), np.arange(60) % 3, ("a", "b", "c"))
+    dataset = Dataset("odd", "made", part, part)
     training = start(dataset, "vit", overrides={"epochs": 1})
     list(engine.fit(training))
     assert engine.predict_images(training, part.images).shape == (60, 3)

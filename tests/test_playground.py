@@ -23,7 +23,8 @@ from conftest import (
 from PIL import Image, ImageDraw
 from playwright.sync_api import Page, expect
 
-from pipeline import data, photo
+from pipeline import photo
+from pipeline.data import folders
 from pipeline.errors import InputError
 from pipeline.playground import corrections, server
 from pipeline.playground.corrections import Corrections
@@ -185,7 +186,7 @@ def test_drawing_dropping_and_correcting(playground, store, width, scheme):
         assert not errors and {url.split("/")[2] for url in asked if url.startswith("http")} == {
             playground.split("/")[2]
         }
-    corrected = data.read_folder(folder_of(store) / "corrected", name="corrected")
+    corrected = folders.read_folder(folder_of(store) / "corrected", name="corrected")
     image, label = corrected.train.images[-1], corrected.train.targets[-1]
     assert label == 1 and len(corrected.train) > 160 and len(corrected.test) == 40
     expected = photo.frame(photo.find_ink(drawn("7"), name="it"), (28, 28)).image
@@ -240,12 +241,12 @@ def test_it_listens_on_this_machine_alone(playground):
 
 def test_the_number_of_corrections_is_bounded(tmp_path, bars, monkeypatch):
     monkeypatch.setattr(corrections, "MOST", 2)
-    base = data.read_folder(bars, name="bars")
+    base = folders.read_folder(bars, name="bars")
     folder = Corrections(tmp_path / "corrected", lambda: base)
     assert [folder.add(base.test.images[0], "3") for _ in range(2)] == [121, 122]
     with pytest.raises(InputError, match="start the playground again"):
         folder.add(base.test.images[0], "3")
-    assert len(data.read_folder(folder.folder, name="corrected").train) == 122
+    assert len(folders.read_folder(folder.folder, name="corrected").train) == 122
 
 
 def test_a_folder_that_was_not_begun_here_is_left_alone(tmp_path, bars):
@@ -256,15 +257,15 @@ def test_a_folder_that_was_not_begun_here_is_left_alone(tmp_path, bars):
 
 
 def test_names_of_classes_are_kept(tmp_path, bars):
-    base = data.read_folder(bars, name="bars", classes=tuple("abcdefghij"))
+    base = folders.read_folder(bars, name="bars", classes=tuple("abcdefghij"))
     Corrections(tmp_path / "new", lambda: base).add(base.test.images[0], "c")
     again = Corrections(tmp_path / "new", lambda: None)
     assert again.classes == base.classes and again.add(base.test.images[0], "j") == 122
-    assert data.read_folder(again.folder, name="new").train.targets[-2:].tolist() == [2, 9]
+    assert folders.read_folder(again.folder, name="new").train.targets[-2:].tolist() == [2, 9]
 
 
 def test_a_folder_cut_while_it_was_written_is_mended(tmp_path):
-    base = data.read_folder(write_idx_folder(tmp_path / "base"), name="base")
+    base = folders.read_folder(write_idx_folder(tmp_path / "base"), name="base")
     folder = Corrections(tmp_path / "corrected", lambda: base)
     assert folder.add(base.test.images[0], "3") == 121
     # Killed after the labels were replaced and before the images were.
@@ -272,7 +273,7 @@ def test_a_folder_cut_while_it_was_written_is_mended(tmp_path):
     labels.write_bytes(idx_bytes(np.append(base.train.targets, [3, 4])))
     again = Corrections(tmp_path / "corrected", lambda: base)
     assert again.add(base.test.images[1], "5") == 122
-    found = data.read_folder(tmp_path / "corrected", name="corrected")
+    found = folders.read_folder(tmp_path / "corrected", name="corrected")
     assert found.train.targets[-2:].tolist() == [3, 5] and np.array_equal(found.train.images[-1], base.test.images[1])
     assert np.array_equal(found.test.images, base.test.images)
 

@@ -14,7 +14,9 @@ from conftest import MNIST, PROJECT, idx_bytes, needs_mnist
 from PIL import Image
 from scipy import ndimage
 
-from pipeline import data, inputs, photo, registry
+from pipeline import inputs, photo, registry
+from pipeline.data import folders, sources
+from pipeline.data.images import ImageSet
 from pipeline.errors import InputError, Refusal
 
 READERS = {".csv": pd.read_csv, ".jsonl": lambda path: pd.read_json(path, lines=True), ".parquet": pd.read_parquet}
@@ -39,8 +41,8 @@ def encoded(image: np.ndarray, form: str) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def digits() -> data.ImageSet:
-    return data.digits(PROJECT).test
+def digits() -> ImageSet:
+    return sources.digits(PROJECT).test
 
 
 @pytest.mark.parametrize(("light", "dim"), [(True, 1), (False, 1), (True, 0.55)])
@@ -60,7 +62,7 @@ def test_a_photograph_becomes_an_image_in_mnists_format(digits, light, dim):
 
 @needs_mnist
 def test_photographs_of_mnists_own_digits_come_back():
-    images = data.read_folder(MNIST, name="mnist").test.images[:100]
+    images = folders.read_folder(MNIST, name="mnist").test.images[:100]
     framed = [photo.frame(photo.find_ink(photograph(image), name="it"), (28, 28)).image for image in images]
     alike = [np.corrcoef(first.ravel(), second.ravel())[0, 1] for first, second in zip(images, framed, strict=True)]
     assert np.median(alike) > 0.9 and min(alike) > 0.6
@@ -121,7 +123,7 @@ def test_transparent_is_white_and_sixteen_bits_are_read():
 
 
 def test_every_kind_of_file_gives_the_same_answers(champions, command, bars):
-    images = data.read_folder(bars, name="bars").test.images
+    images = folders.read_folder(bars, name="bars").test.images
     expected = registry.load("models:/bars-mlp/1").answer(images).argmax(1)
     pixels = pd.DataFrame(images.reshape(len(images), -1)).add_prefix("pixel")
     files = {
@@ -170,7 +172,7 @@ def test_a_blank_image_among_many_is_reported_and_skipped(champions, command):
 
 @pytest.mark.parametrize("ending", READERS)
 def test_a_detector_gives_boxes_also_where_there_are_none_at_first(champions, command, bars, ending):
-    images = np.concatenate([np.zeros((300, 28, 28), np.uint8), data.read_folder(bars, name="bars").test.images])
+    images = np.concatenate([np.zeros((300, 28, 28), np.uint8), folders.read_folder(bars, name="bars").test.images])
     np.save(champions / "images.npy", images)
     output = f"boxes{ending}"
     command("predict", "--model-uri", "models:/bars-faster_rcnn/1", "--input", "images.npy", "--output", output)

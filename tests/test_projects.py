@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from conftest import PROJECT, ask, serving
 
-from pipeline import data
+from pipeline.data import sources
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def serves_the_same_labels(project: Path, uri: str, labels: list[str]) -> None:
         "MLFLOW_ENV_ROOT": str(project.parent / "environments"),
         "PYTHONPATH": "",
     }
-    images = data.digits(elsewhere).test.images[:100]
+    images = sources.digits(elsewhere).test.images[:100]
     with serving(uri, env_manager="uv", folder=elsewhere, **environment) as port:
         answers = ask(port, images.tolist())["predictions"]
     assert [str(shares.index(max(shares))) for shares in answers] == labels

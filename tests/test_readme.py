@@ -16,7 +16,8 @@ from conftest import PROJECT, pipeline, serving
 from PIL import Image
 
 import models
-from pipeline import cli, data
+from pipeline import cli
+from pipeline.data import sources
 
 README = (PROJECT / "README.md").read_text()
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, flags=re.DOTALL)
@@ -59,14 +60,14 @@ def test_launches(environment, bars, monkeypatch, command, launch):
     for dataset, model in re.findall(r"models:/(\w+)-(\w+)@champion", launch):
         command("train", "--model", model, "--dataset", dataset, "--weights", "none", *small)
         command("promote", "--model", f"{dataset}-{model}")
-    Image.fromarray(data.digits(environment).test.images[0]).save(environment / "digit.png")
+    Image.fromarray(sources.digits(environment).test.images[0]).save(environment / "digit.png")
     if entry in ("main", "train"):
         arguments += [*(["--models", "mlp"] if entry == "main" else []), *small]
     command(entry, *arguments)
 
 
 def test_a_champion_is_served_and_loaded_as_shown(champions, champions_store):
-    Image.fromarray(data.digits(champions).test.images[0]).save(champions / "digit.png")
+    Image.fromarray(sources.digits(champions).test.images[0]).save(champions / "digit.png")
     uri, shown_port = re.search(r"-m (\S+) .* --port (\d+)", SERVE).groups()
     assert f"127.0.0.1:{shown_port}/invocations" in CURL
     with serving(uri.replace("mnist", "bars")) as port:

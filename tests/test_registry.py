@@ -7,7 +7,8 @@ import requests
 from conftest import ask, idx_bytes, serving, tracking_server, write_idx_folder
 from safetensors.torch import load_file
 
-from pipeline import data, registry
+from pipeline import registry
+from pipeline.data import folders
 
 # Passwords are checked once: they are meant to take long.
 AUTHENTICATION = """
@@ -41,7 +42,7 @@ def test_everything_works_behind_a_password(environment, command, mistake, bars,
         command(*train)
         command("promote", "--model", "bars-mlp")
         champion = "models:/bars-mlp@champion"
-        np.save(environment / "images.npy", data.read_folder(bars, name="bars").test.images)
+        np.save(environment / "images.npy", folders.read_folder(bars, name="bars").test.images)
         command("predict", "--model-uri", champion, "--input", "images.npy", "--output", "out.csv")
         command("evaluate", "--model-uri", champion, "--dataset", str(bars))
         command("export", "--model-uri", champion, "--format", "torchscript", "--output", "model.pt")

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from pipeline import scenes
-from pipeline.data import ImageSet
-from pipeline.scenes import INK, NOTHING, SceneStyle
+from pipeline.data import scenes
+from pipeline.data.images import ImageSet
+from pipeline.data.scenes import INK, NOTHING, SceneStyle
 
 
 def digits(count: int = 60, side: int = 28, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

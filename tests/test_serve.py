@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import urllib.error
+from pathlib import Path
 
 import mlflow
 import numpy as np
@@ -17,7 +18,7 @@ from conftest import ask, serving
 from PIL import Image
 
 import models
-from pipeline import data
+from pipeline.data import sources
 from pipeline.detection import classify
 
 IMPORTS = re.compile(r"^(?:import|from) (\w+)", flags=re.MULTILINE)
@@ -36,7 +37,7 @@ assert not loaded, loaded
 
 
 def test_every_architecture_loads_where_this_project_is_not_and_predicts_as_its_run_did(champions, environment, bars):
-    dataset = data.load(str(bars), environment)
+    dataset = sources.load(str(bars), environment)
     client = mlflow.MlflowClient()
     runs = {run.data.tags["architecture"]: run for run in client.search_runs(["0"], "tags.kind = 'training'")}
     assert set(runs) == set(models.names())
@@ -120,10 +121,10 @@ def test_signature_requirements_and_example_come_along(model):
     imported = {
         word
         for file in models.__path__
-        for path in data.Path(file).glob("[!_]*.py")
+        for path in Path(file).glob("[!_]*.py")
         for word in IMPORTS.findall(path.read_text())
     }
-    pins = [line.strip() for line in data.Path(packages).read_text().splitlines()]
+    pins = [line.strip() for line in Path(packages).read_text().splitlines()]
     assert all("==" in pin and "+" not in pin for pin in pins)
     assert {"torch", "torchvision"} <= imported - {"itertools"} <= {pin.split("==")[0] for pin in pins}
 

@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 from conftest import PROJECT, only_run, pipeline, tracking_server
 
-from pipeline import config, data
+from pipeline import config
+from pipeline.data import sources
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def test_everything_a_training_promises_over_http(server, bars):
     assert set(params) == set(config.TrainConfig.__dataclass_fields__)
     assert params["batch_size"] == "16" and json.loads(params["model_args"]) == {"channels": [8, 16], "dropout": 0.1}
 
-    dataset = data.load(str(bars), bars)
+    dataset = sources.load(str(bars), bars)
     tags = run.data.tags
     assert tags["dataset"] == "bars" and tags["dataset_sha256"] == dataset.sha256
     assert tags["architecture"] == "cnn" and {"device", "torch", "torchvision"} <= set(tags)

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock
 
-from pipeline import data
-from pipeline.data import Dataset
+from pipeline.data import idx
+from pipeline.data.images import Dataset
 from pipeline.errors import InputError
 from pipeline.files import replacing
 
@@ -59,8 +59,8 @@ class Corrections:
                 raise InputError(f"{MOST:,} digits were added: start the playground again to add more.")
             if not (self.folder / MARK).is_file():
                 self._begin()
-            images = data.read_idx(self._path("train", "images"), 3)
-            labels = data.read_idx(self._path("train", "labels"), 1)
+            images = idx.read(self._path("train", "images"), 3)
+            labels = idx.read(self._path("train", "labels"), 1)
             # A process that was killed between the two files leaves them unequal.
             count = min(len(images), len(labels))
             images = np.concatenate([images[:count], image[None]])
@@ -69,8 +69,8 @@ class Corrections:
                 replacing(self._path("train", "images")) as new_images,
                 replacing(self._path("train", "labels")) as new_labels,
             ):
-                data.write_idx(new_images, images)
-                data.write_idx(new_labels, labels)
+                idx.write(new_images, images)
+                idx.write(new_labels, labels)
             self.added += 1
             return len(labels)
 
@@ -79,8 +79,8 @@ class Corrections:
         beside = self.folder.with_name(f".{self.folder.name}.new")
         beside.mkdir(exist_ok=True)
         for part, images in (("train", self.base.train), ("t10k", self.base.test)):
-            data.write_idx(self._path(part, "images", beside), images.images)
-            data.write_idx(self._path(part, "labels", beside), images.targets.astype(np.uint8))
+            idx.write(self._path(part, "images", beside), images.images)
+            idx.write(self._path(part, "labels", beside), images.targets.astype(np.uint8))
         mark = {"begun_as": self.base.name, "classes": self.classes, "shape": self.shape}
         (beside / MARK).write_text(json.dumps(mark))
         beside.rename(self.folder)

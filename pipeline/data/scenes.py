@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from pipeline.data import ImageSet
+from pipeline.data.images import ImageSet
 
 # Of 0 to 255: fainter pixels are the edge of a stroke or noise, and no ink.
 INK = 64

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from scipy import ndimage
 
-from pipeline.data import ImageSet
+from pipeline.data.images import ImageSet
 
 SEED = 0
 # What is read off is a mean over all corruptions, for which so many images are enough.

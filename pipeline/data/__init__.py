@@ -1,0 +1,4 @@
+"""Images: reading, downloading, checking, splitting, changing them.
+
+IDX files -> ImageSet (train), ImageSet (test) = Dataset -> Splits
+"""

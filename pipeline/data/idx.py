@@ -1,0 +1,97 @@
+"""The IDX format, as MNIST's page describes it.
+
+Two zero bytes, a type byte (8: unsigned byte), the number of dimensions, each dimension as a big-endian 32-bit integer,
+then the values.
+"""
+
+import gzip
+import math
+import zlib
+from pathlib import Path
+
+import idx2numpy
+import numpy as np
+
+from pipeline.errors import InputError
+
+LARGEST_SIDE = 4096
+
+
+CHUNK = 1 << 20
+
+
+# Deflate cannot shrink data further than this, so a header that promises more is a lie.
+GZIP_LARGEST_RATIO = 1032
+
+
+def read(path: Path, dimensions: int) -> np.ndarray:
+    """Read an IDX file of unsigned bytes, plain or gzip-compressed.
+
+    Never takes more memory than the file holds: the header is checked against the content before anything is built.
+
+    Args:
+        path: the file; gzip is recognised by its content.
+        dimensions: 3 for images, 1 for labels.
+
+    Returns:
+        uint8 array with `dimensions` axes.
+
+    Raises:
+        InputError: the file cannot be read or is no such IDX file; the text names the file.
+    """
+    try:
+        with path.open("rb") as raw:
+            compressed = raw.read(2) == b"\x1f\x8b"
+        size = path.stat().st_size
+        limit = size * GZIP_LARGEST_RATIO if compressed else size
+        with gzip.open(path, "rb") if compressed else path.open("rb") as file:
+            content = file.read(4 + 4 * dimensions)
+            expected = len(content) + payload_size(content, dimensions, path)
+            if expected > limit:
+                raise InputError(
+                    f"{path} is truncated: its header promises {expected:,} bytes, the file has {size:,}"
+                    f"{' compressed' if compressed else ''}; fetch it again."
+                )
+            # In pieces, so that memory follows what is there and not what the header promises.
+            pieces = [content]
+            while piece := file.read(min(CHUNK, expected + 1 - sum(map(len, pieces)))):
+                pieces.append(piece)
+            content = b"".join(pieces)
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{path} cannot be read ({error}); check the file or fetch it again.") from error
+    if len(content) != expected:
+        state = "truncated" if len(content) < expected else "longer than its header says"
+        raise InputError(f"{path} is {state}: its header promises {expected:,} bytes; fetch it again.")
+    # torch shares memory with arrays, and only with writable ones.
+    return np.require(idx2numpy.convert_from_string(content), requirements="W")
+
+
+def write(path: Path, array: np.ndarray) -> None:
+    """Write a uint8 array as an IDX file; idx2numpy would take a second for ten thousand images."""
+    header = bytes([0, 0, 8, array.ndim]) + b"".join(size.to_bytes(4, "big") for size in array.shape)
+    with path.open("wb") as file:
+        file.write(header)
+        file.write(np.ascontiguousarray(array, np.uint8))
+
+
+def payload_size(header: bytes, dimensions: int, path: Path) -> int:
+    """The number of values that an IDX file's header promises.
+
+    Raises:
+        InputError: it is no header of an IDX file with so many dimensions, or an absurd one.
+    """
+    if not header:
+        raise InputError(f"{path} is empty; fetch it again.")
+    if header.lstrip()[:1] == b"<":
+        raise InputError(f"{path} is a web page, not IDX data: the download went wrong; fetch it again.")
+    if header[:2] != b"\0\0" or header[2:4] != bytes([8, dimensions]):
+        raise InputError(
+            f"{path} is no IDX file of {'images' if dimensions == 3 else 'labels'}: "
+            f"it starts with 0x{header[:4].hex()} where 0x000008{dimensions:02x} is expected."
+        )
+    if len(header) < 4 + 4 * dimensions:
+        raise InputError(f"{path} is truncated within its header; fetch it again.")
+    shape = [int.from_bytes(header[i : i + 4], "big") for i in range(4, 4 + 4 * dimensions, 4)]
+    if 0 in shape or any(side > LARGEST_SIDE for side in shape[1:]):
+        raise InputError(f"{path} has an absurd header: a shape of {tuple(shape)}; fetch it again.")
+    return math.prod(shape)

@@ -1,0 +1,125 @@
+"""Data sets by name, downloaded where they are not on disk yet, or in a folder of IDX files."""
+
+import difflib
+import re
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.data.folders import read_folder
+from pipeline.data.images import Dataset, ImageSet
+from pipeline.data.splits import SPLIT_SEED, stratified_split
+from pipeline.errors import WITHOUT_NETWORK, InputError, first_line
+from pipeline.network import impatient_sockets
+
+DIGITS = tuple("0123456789")
+
+
+def load(dataset: str, root: Path) -> Dataset:
+    """Load a data set by name, or a folder of IDX files, and download it where it is not on disk yet.
+
+    Raises:
+        InputError: unknown name, no network, or broken files.
+    """
+    if dataset in SOURCES:
+        return SOURCES[dataset](root)
+    folder = Path(dataset).expanduser()
+    if folder.is_dir():
+        return read_folder(folder, name=registered_name(folder))
+    near = difflib.get_close_matches(dataset, SOURCES, n=1, cutoff=0.5)
+    hint = f"did you mean '{near[0]}'?" if near else f"choose one of {', '.join(SOURCES)}, or a folder of IDX files."
+    raise InputError(f"There is no data set and no folder '{dataset}': {hint}")
+
+
+def registered_name(folder: Path) -> str:
+    """The folder's name with only the characters that a name in the model registry may have."""
+    return re.sub(r"[^\w-]+", "-", folder.resolve().name).strip("-").lower() or "folder"
+
+
+def digits(root: Path) -> Dataset:
+    """scikit-learn's 1,797 digits of 8 x 8 px in MNIST's format: 20 px high in a 28 px frame, 0 to 255.
+
+    They come without a test file: a fifth of each class, drawn once for all with a fixed seed, serves as one.
+    """
+    import torch
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    small = torch.from_numpy(bunch.images).float()[:, None] * (255 / 16)
+    large = torch.nn.functional.interpolate(small, size=20, mode="bilinear", align_corners=False)
+    images = torch.nn.functional.pad(large, (4, 4, 4, 4)).round().to(torch.uint8)[:, 0].numpy()
+    whole = ImageSet(images, bunch.target.astype(np.int64), DIGITS)
+    train, test = stratified_split(whole.targets, held_out=360, seed=SPLIT_SEED)
+    return Dataset("digits", "scikit-learn", whole.subset(train), whole.subset(test))
+
+
+def mnist(root: Path) -> Dataset:
+    return _torchvision("mnist", "MNIST", root, DIGITS)
+
+
+def fashion_mnist(root: Path) -> Dataset:
+    from torchvision.datasets import FashionMNIST
+
+    return _torchvision("fashion-mnist", "FashionMNIST", root, tuple(FashionMNIST.classes))
+
+
+def kmnist(root: Path) -> Dataset:
+    from torchvision.datasets import KMNIST
+
+    return _torchvision("kmnist", "KMNIST", root, tuple(KMNIST.classes))
+
+
+def emnist_digits(root: Path) -> Dataset:
+    dataset = _torchvision("emnist-digits", "EMNIST", root, DIGITS, split="digits")
+    # The files hold the transposed images, an old quirk of theirs.
+    upright = [
+        replace(part, images=np.ascontiguousarray(part.images.transpose(0, 2, 1)))
+        for part in (dataset.train, dataset.test)
+    ]
+    return replace(dataset, train=upright[0], test=upright[1])
+
+
+SOURCES: dict[str, Callable[[Path], Dataset]] = {
+    "digits": digits,
+    "mnist": mnist,
+    "fashion-mnist": fashion_mnist,
+    "kmnist": kmnist,
+    "emnist-digits": emnist_digits,
+}
+
+
+def _torchvision(name: str, loader: str, root: Path, classes: tuple[str, ...], **options: str) -> Dataset:
+    """Read `root/datasets/NAME`, fetched through torchvision's mirrors and checksums if it is not there."""
+    folder = root / "datasets" / name
+    if not folder.is_dir():
+        _download(folder, loader, **options)
+    return read_folder(folder, name=name, classes=classes)
+
+
+def _download(folder: Path, loader: str, **options: str) -> None:
+    import torchvision
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
+        try:
+            with impatient_sockets():
+                getattr(torchvision.datasets, loader)(temporary, download=True, **options)
+        except (OSError, RuntimeError) as error:
+            raise InputError(
+                f"{folder.name} could not be downloaded ({first_line(error)}): {WITHOUT_NETWORK}."
+            ) from error
+        pattern = f"*{options['split']}-*-ubyte" if "split" in options else "*-ubyte"
+        complete = Path(temporary) / "complete"
+        complete.mkdir()
+        for path in Path(temporary, loader, "raw").rglob(pattern):
+            shutil.move(path, complete)
+        # A rename is atomic; where another process was faster, its copy is as good.
+        try:
+            complete.rename(folder)
+        except OSError:
+            if not folder.is_dir():
+                raise

@@ -1,0 +1,44 @@
+"""Validation images held out of a training file, the same for every seed and architecture."""
+
+import numpy as np
+
+from pipeline.data.images import Dataset, Splits
+from pipeline.errors import InputError
+
+SPLIT_SEED = 0
+
+
+def stratified_split(targets: np.ndarray, *, held_out: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Split positions into kept and held out, each class in proportion, both in ascending order.
+
+    Raises:
+        InputError: too few images to give every class a place on both sides.
+    """
+    from sklearn.model_selection import train_test_split
+
+    try:
+        kept, out = train_test_split(np.arange(len(targets)), test_size=held_out, random_state=seed, stratify=targets)
+    except ValueError as error:
+        raise InputError(
+            f"{held_out:,} of {len(targets):,} images cannot be held out with every class on both sides ({error}); "
+            "change val_size or limit."
+        ) from error
+    return np.sort(kept), np.sort(out)
+
+
+def default_val_size(dataset: Dataset) -> int:
+    """A twelfth of the training file: 5,000 of MNIST's 60,000."""
+    return len(dataset.train) // 12
+
+
+def split(dataset: Dataset, *, val_size: int, limit: int) -> Splits:
+    """Hold out `val_size` validation images and keep `limit` training images (0: all), each class in proportion.
+
+    The same images for every seed and architecture, so that all are chosen by the same measure; validation is drawn
+    first, so that it is the same whatever the limit.
+    """
+    kept, val = stratified_split(dataset.train.targets, held_out=val_size, seed=SPLIT_SEED)
+    if limit and limit < len(kept):
+        _, chosen = stratified_split(dataset.train.targets[kept], held_out=limit, seed=SPLIT_SEED)
+        kept = kept[chosen]
+    return Splits(dataset.train.subset(kept), dataset.train.subset(val), dataset.test)
