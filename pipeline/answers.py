@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline import figures, metrics
+from pipeline import figures
 from pipeline.data.images import ImageSet
+from pipeline.metrics import classification
 
 # Wrong answers whose images are kept, for whoever looks at the run without the data set.
 MOST_ERRORS = 1000
@@ -22,16 +23,16 @@ def write(
         about: what the pictures are of.
     """
     targets, classes = test.targets, test.classes
-    counts = metrics.confusion(log_probabilities, targets)[: len(classes)]
+    counts = classification.confusion(log_probabilities, targets)[: len(classes)]
     pictures = {
         "confusion_matrix": figures.confusion(counts, outcomes, about),
         "errors": figures.errors(test, log_probabilities, outcomes, about),
     }
     figures.save(pictures, folder)
-    metrics.per_class(log_probabilities, targets, classes).to_csv(
+    classification.per_class(log_probabilities, targets, classes).to_csv(
         folder / "per_class.csv", index=False, float_format="%.4f"
     )
-    metrics.predictions_table(log_probabilities, targets, outcomes).to_csv(
+    classification.predictions_table(log_probabilities, targets, outcomes).to_csv(
         folder / "predictions.csv", index=False, float_format="%.6g"
     )
     wrong = np.flatnonzero(log_probabilities.argmax(1) != targets)[:MOST_ERRORS]

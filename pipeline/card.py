@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from pipeline import metrics, stats
+from pipeline import stats
 from pipeline.config import TrainConfig
 from pipeline.data.images import ImageSet
+from pipeline.metrics import classification
 
 MOST_FAILURES = 5
 
@@ -72,7 +73,7 @@ def write(
 
 def failures(log_probabilities: np.ndarray, targets: np.ndarray, outcomes: tuple[str, ...]) -> str:
     """The most frequent errors in a sentence."""
-    counts = metrics.confusion(log_probabilities, targets)
+    counts = classification.confusion(log_probabilities, targets)
     np.fill_diagonal(counts, 0)
     if not counts.any():
         return f"It answered none of the {len(targets):,} test images wrong."

@@ -7,8 +7,8 @@ import torch
 from matplotlib.figure import Figure
 from torch import Generator, Tensor
 
-from pipeline import metrics
 from pipeline.data.images import ImageSet
+from pipeline.metrics import classification
 
 
 class Classification:
@@ -49,7 +49,7 @@ class Classification:
 
     def score(self, predictions: Mapping[str, np.ndarray], samples: Mapping[str, ImageSet]) -> dict[str, float]:
         """Cross-entropy without smoothing, accuracy, macro-averaged F1."""
-        return metrics.classification(predictions["single"], samples["single"].targets)
+        return classification.scores(predictions["single"], samples["single"].targets)
 
     def pictures(
         self, predictions: Mapping[str, np.ndarray], samples: Mapping[str, ImageSet], about: str

@@ -10,14 +10,13 @@ import torch
 from matplotlib.figure import Figure
 from torch import Generator, Tensor
 
-from pipeline import figures, metrics
+from pipeline import figures
 from pipeline.data.images import ImageSet
 from pipeline.data.scenes import SceneStyle, compose, scene_set, singles
+from pipeline.metrics import classification, detection
 
 MOST_SCENES = 1000
 MISSED = "nothing"
-# What a class counts for that no box has been found of; that nothing is there counts twice as much.
-LEAST_SCORE = 1e-3
 
 
 class Detection:
@@ -79,13 +78,13 @@ class Detection:
 
     def log_probabilities(self, predictions: Mapping[str, np.ndarray]) -> np.ndarray:
         """Each class's best score in an image, and a small one for "nothing", scaled to a sum of 1."""
-        return classify(predictions["single"], len(self.classes))
+        return detection.classify(predictions["single"], len(self.classes))
 
     def score(self, predictions: Mapping[str, np.ndarray], samples: Mapping[str, ImageSet]) -> dict[str, float]:
         """Classification by detection on the single images; average precision and recall on the scenes."""
         return {
-            **metrics.classification(self.log_probabilities(predictions), samples["single"].targets),
-            **metrics.detection(predictions["scene"], samples["scene"].targets, self.classes),
+            **classification.scores(self.log_probabilities(predictions), samples["single"].targets),
+            **detection.scores(predictions["scene"], samples["scene"].targets, self.classes),
         }
 
     def pictures(
@@ -94,34 +93,16 @@ class Detection:
         """Scenes with true and predicted boxes, those with the worst misses, the precision-recall curve."""
         found, scenes = predictions["scene"], samples["scene"]
         there = scenes.targets[:, :, 4] >= 0
-        seen, right = metrics.match(found, scenes.targets)
+        seen, right = detection.match(found, scenes.targets)
         missed = (there & ~seen).sum(1)
-        invented = ((found[:, :, 4] >= metrics.SURE) & ~right).sum(1)
+        invented = ((found[:, :, 4] >= detection.SURE) & ~right).sum(1)
         worst = np.lexsort((-invented, -missed))[: np.count_nonzero(missed + invented)]
         about = f"{about}: {len(scenes):,} scenes of test images"
         summary = f"{missed.sum():,} of {there.sum():,} digits missed, {invented.sum():,} boxes wrong"
-        rule = f"a box is right when it shares at least {metrics.HIT:.0%} of the union with the true one"
-        curves = metrics.precision_recall(found, scenes.targets)
+        rule = f"a box is right when it shares at least {detection.HIT:.0%} of the union with the true one"
+        curves = detection.precision_recall(found, scenes.targets)
         return {
             "scenes": figures.detections(scenes, found, right, range(len(scenes)), f"{about}; the first"),
             "misses": figures.detections(scenes, found, right, worst, f"{about}; {summary}; the worst"),
             "precision_recall": figures.precision_recall(curves, self.classes, f"{about}\n{rule}"),
         }
-
-
-def classify(detections: np.ndarray, classes: int) -> np.ndarray:
-    """What images were taken for, judged by their boxes alone.
-
-    Args:
-        detections: (N, K, 6).
-
-    Returns:
-        log-probabilities float32 (N, classes + 1): each class's best score, not less than LEAST_SCORE, and twice that
-        for "nothing", scaled to a sum of 1. So the best box decides, and without a box it is "nothing".
-    """
-    scores = np.full((len(detections), classes + 1), LEAST_SCORE, np.float32)
-    scores[:, classes] = 2 * LEAST_SCORE
-    for label in range(classes):
-        of_class = np.where(detections[:, :, 5] == label, detections[:, :, 4], 0)
-        scores[:, label] = of_class.max(1).clip(LEAST_SCORE)
-    return np.log(scores / scores.sum(1, keepdims=True))

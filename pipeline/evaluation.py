@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipeline import answers, figures, metrics, registry, task, tracking
+from pipeline import answers, figures, registry, task, tracking
 from pipeline.data.images import Dataset, ImageSet
 from pipeline.errors import InputError
+from pipeline.metrics import classification
 from pipeline.registry import RegisteredModel
 
 
@@ -39,7 +40,7 @@ def evaluate(model: RegisteredModel, dataset: Dataset) -> Evaluation:
     log_probabilities = of_task.log_probabilities(predictions)
     scores = {
         **of_task.score(predictions, samples),
-        "calibration_error": metrics.calibration_error(log_probabilities, images.targets),
+        "calibration_error": classification.calibration_error(log_probabilities, images.targets),
     }
     about = f"{model.label} on {dataset.name}: the {len(images):,} test images"
     tags = {

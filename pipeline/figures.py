@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from pipeline.data.images import Dataset, ImageSet
-from pipeline.metrics import SURE
+from pipeline.metrics.detection import SURE
 
 if TYPE_CHECKING:
     from pipeline.engine import Epoch

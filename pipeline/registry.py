@@ -106,7 +106,7 @@ class RegisteredModel:
     def log_probabilities(self, found: np.ndarray) -> np.ndarray:
         """What images were taken for, from its answers: (N, classes), for a detector with "nothing" as the last."""
         if self.task == "detection":
-            from pipeline.detection import classify
+            from pipeline.metrics.detection import classify
 
             return classify(found, len(self.classes))
         return log_softmax(found, axis=1)

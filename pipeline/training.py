@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from pipeline import answers, bundle, card, cost, figures, metrics, protocol, registry, tracking
+from pipeline import answers, bundle, card, cost, figures, protocol, registry, tracking
 from pipeline.checkpoint import Checkpoint
 from pipeline.config import TrainConfig
 from pipeline.data import corruptions
@@ -19,6 +19,7 @@ from pipeline.data.images import Dataset, ImageSet, Splits
 from pipeline.data.splits import split
 from pipeline.engine import Training, check_finite, fit, predict_images
 from pipeline.errors import PipelineError
+from pipeline.metrics import classification
 from pipeline.progress import Progress
 from pipeline.task import Predictions
 from pipeline.weights import FRESH, Start
@@ -156,7 +157,7 @@ def test(run_id: str, training: Training, splits: Splits, spent: Mapping[str, fl
         predictions=predictions,
         scores={
             **scores,
-            "calibration_error": metrics.calibration_error(log_probabilities, splits.test.targets),
+            "calibration_error": classification.calibration_error(log_probabilities, splits.test.targets),
             "corrupted_accuracy": sum(worse) / len(worse),
         },
         robustness=robustness,
@@ -167,11 +168,11 @@ def test(run_id: str, training: Training, splits: Splits, spent: Mapping[str, fl
 
 def test_corrupted(training: Training, test: ImageSet, clean: np.ndarray) -> dict[str, dict[int, float]]:
     """Accuracy on corrupted test images, by corruption and severity, given the log-probabilities of the clean ones."""
-    clean_accuracy = metrics.accuracy(clean, test.targets, corruptions.chosen(len(test)))
+    clean_accuracy = classification.accuracy(clean, test.targets, corruptions.chosen(len(test)))
     curves: dict[str, dict[int, float]] = {name: {0: clean_accuracy} for name in corruptions.CORRUPTIONS}
     for name, severity, worse in corruptions.corrupted(test):
         found = training.task.log_probabilities({"single": predict_images(training, worse.images)})
-        curves[name][severity] = metrics.accuracy(found, worse.targets)
+        curves[name][severity] = classification.accuracy(found, worse.targets)
     return curves
 
 

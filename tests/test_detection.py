@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 
 import models
 from models.faster_rcnn import SeparableRoIAlign
-from pipeline import metrics
 from pipeline.data import sources
 from pipeline.data.scenes import NOTHING
-from pipeline.detection import Detection, classify
+from pipeline.detection import Detection
+from pipeline.metrics import classification, detection
+from pipeline.metrics.detection import classify
 
 CLASSES = tuple("0123456789")
 
@@ -59,31 +60,31 @@ OTHER = (40, 40, 60, 60)
     ],
 )
 def test_average_precision_of_known_cases(detections, objects, average_precision, at_half):
-    scores = metrics.detection(detections, objects, CLASSES)
+    scores = detection.scores(detections, objects, CLASSES)
     assert scores["map"] == pytest.approx(average_precision, abs=1e-6)
     assert scores["map_50"] == pytest.approx(at_half, abs=1e-6)
     assert scores["ap_3"] == scores["map"]
 
 
 def test_the_mean_is_over_the_classes_that_occur():
-    scores = metrics.detection(found((*ONE, 0.9, 3)), truth((*ONE, 3), (*OTHER, 7)), ("a/b",) * 10)
+    scores = detection.scores(found((*ONE, 0.9, 3)), truth((*ONE, 3), (*OTHER, 7)), ("a/b",) * 10)
     assert scores["map"] == pytest.approx(0.5) and scores["mar"] == pytest.approx(0.5)
-    scores = metrics.detection(found((*ONE, 0.9, 3)), truth((*ONE, 3), (*OTHER, 7)), (*CLASSES[:7], "a/b", "8", "9"))
+    scores = detection.scores(found((*ONE, 0.9, 3)), truth((*ONE, 3), (*OTHER, 7)), (*CLASSES[:7], "a/b", "8", "9"))
     assert {name for name in scores if name.startswith("ap_")} == {"ap_3", "ap_a-b"}
 
 
 def test_images_without_any_object_have_no_score():
-    assert metrics.detection(found((*ONE, 0.9, 3)), truth(), CLASSES) == {}
+    assert detection.scores(found((*ONE, 0.9, 3)), truth(), CLASSES) == {}
 
 
 def test_precision_recall_of_one_of_two():
-    curves = metrics.precision_recall(found((*ONE, 0.9, 3)), truth((*ONE, 3), (*OTHER, 3)))
+    curves = detection.precision_recall(found((*ONE, 0.9, 3)), truth((*ONE, 3), (*OTHER, 3)))
     assert curves[3].tolist() == [1.0] * 51 + [0.0] * 50
 
 
 def test_what_is_seen_and_what_is_right():
     detections = found((*ONE, 0.9, 3), (*OTHER, 0.9, 4), (*OTHER, 0.4, 5))
-    seen, right = metrics.match(detections, truth((*ONE, 3), (*OTHER, 5)))
+    seen, right = detection.match(detections, truth((*ONE, 3), (*OTHER, 5)))
     assert seen.tolist() == [[True, False, False]], "what is not sure does not count as seen"
     assert right.tolist() == [[True, False, True, False, False]]
 
@@ -94,7 +95,7 @@ def test_the_best_box_decides_and_without_a_box_it_is_nothing():
     assert log_probabilities.argmax(1).tolist() == [5, 10, 9]
     assert np.exp(log_probabilities).sum(1) == pytest.approx(1)
     assert np.exp(log_probabilities)[0, [3, 5]] == pytest.approx(np.array([0.65, 0.7]) / (0.65 + 0.7 + 8e-3 + 2e-3))
-    scores = metrics.classification(log_probabilities, np.array([5, 0, 3]))
+    scores = classification.scores(log_probabilities, np.array([5, 0, 3]))
     assert scores["accuracy"] == pytest.approx(1 / 3), "a miss is wrong whatever the truth"
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline import metrics
+from pipeline.metrics import classification
 
 # Four images of three classes; the third is taken for class 0.
 PROBABILITIES = np.array([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.5, 0.1, 0.4], [0.2, 0.2, 0.6]])
@@ -11,7 +11,7 @@ TARGETS = np.array([0, 1, 2, 2])
 
 
 def test_loss_accuracy_and_macro_f1():
-    scores = metrics.classification(np.log(PROBABILITIES), TARGETS)
+    scores = classification.scores(np.log(PROBABILITIES), TARGETS)
     assert scores["loss"] == pytest.approx(-np.log([0.7, 0.8, 0.4, 0.6]).mean())
     assert scores["accuracy"] == 0.75
     # Class 0: precision 1/2, recall 1; class 1: both 1; class 2: precision 1, recall 1/2.
@@ -19,13 +19,13 @@ def test_loss_accuracy_and_macro_f1():
 
 
 def test_confusion_has_the_truth_in_rows():
-    assert metrics.confusion(np.log(PROBABILITIES), TARGETS).tolist() == [[1, 0, 0], [0, 1, 0], [1, 0, 1]]
+    assert classification.confusion(np.log(PROBABILITIES), TARGETS).tolist() == [[1, 0, 0], [0, 1, 0], [1, 0, 1]]
 
 
 def test_tables_name_the_classes():
     classes = ("zero", "one", "two")
-    table = metrics.per_class(np.log(PROBABILITIES), TARGETS, classes).set_index("class")
+    table = classification.per_class(np.log(PROBABILITIES), TARGETS, classes).set_index("class")
     assert table.loc["two", "recall"] == 0.5 and table.loc["two", "images"] == 2
-    predictions = metrics.predictions_table(np.log(PROBABILITIES), TARGETS, classes)
+    predictions = classification.predictions_table(np.log(PROBABILITIES), TARGETS, classes)
     assert predictions["prediction"].tolist() == ["zero", "one", "zero", "two"]
     assert predictions["probability_two"].tolist() == pytest.approx([0.1, 0.1, 0.4, 0.6])

@@ -19,7 +19,7 @@ from PIL import Image
 
 import models
 from pipeline.data import sources
-from pipeline.detection import classify
+from pipeline.metrics.detection import classify
 
 IMPORTS = re.compile(r"^(?:import|from) (\w+)", flags=re.MULTILINE)
 STRANGER = """

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from statsmodels.stats.contingency_tables import mcnemar as mcnemar_of_statsmodels
 
-from pipeline import metrics, stats
+from pipeline import stats
+from pipeline.metrics import classification
 
 
 @pytest.mark.parametrize(
@@ -53,15 +54,15 @@ def test_welch_as_published():
 def test_calibration_error_as_published():
     # The example of torchmetrics' documentation of the multiclass calibration error: 3 bins, l1, 0.2000.
     predictions = np.array([[0.25, 0.20, 0.55], [0.55, 0.05, 0.40], [0.10, 0.30, 0.60], [0.90, 0.05, 0.05]])
-    assert metrics.calibration_error(np.log(predictions), np.array([0, 1, 2, 0]), bins=3) == pytest.approx(0.2)
+    assert classification.calibration_error(np.log(predictions), np.array([0, 1, 2, 0]), bins=3) == pytest.approx(0.2)
 
 
 def test_calibration_error_of_one_who_is_always_half_sure():
     sure = np.log(np.full((1000, 2), 0.5))
     sure[:, 0] += 1e-9
     targets = np.arange(1000) % 2
-    assert metrics.calibration_error(sure, targets) == pytest.approx(0, abs=1e-6)
-    assert metrics.calibration_error(sure, np.zeros(1000, int)) == pytest.approx(0.5, abs=1e-6)
+    assert classification.calibration_error(sure, targets) == pytest.approx(0, abs=1e-6)
+    assert classification.calibration_error(sure, np.zeros(1000, int)) == pytest.approx(0.5, abs=1e-6)
 
 
 # --- Simulations ---------------------------------------------------------------------------------------------------
