@@ -10,8 +10,10 @@ import sys
 import click
 
 import models
-from pipeline import cli, compare, tables, tracking
+from pipeline import cli, compare, tables
 from pipeline.errors import InputError
+from pipeline.tracking import queries, schema
+from pipeline.tracking.client import current_experiment
 
 LEAST_ACCURACY = 0.93
 MOST_SECONDS = 300
@@ -20,15 +22,15 @@ MOST_SECONDS = 300
 @click.command()
 def main() -> None:
     """Print the study's table, its time, and each promise that it breaks."""
-    experiment = tracking.current_experiment()
-    study = tracking.find_study(experiment)
+    experiment = current_experiment()
+    study = queries.find_study(experiment)
     if study is None or study.data.tags["dataset"] != "digits" or study.info.status != "FINISHED":
         raise InputError("The newest study is no finished one on digits: run `mlflow run . --env-manager uv` first.")
-    within = f"tags.`{tracking.PARENT}` = '{study.info.run_id}'"
-    comparison = compare.compare(tracking.trainings_of(study.info.run_id), tracking.read_answers)
+    within = f"tags.`{schema.PARENT}` = '{study.info.run_id}'"
+    comparison = compare.compare(queries.trainings_of(study.info.run_id), queries.read_predictions)
     table = comparison.table
     # The study's own run begins with the launcher, before the environment is installed.
-    started = min(run.info.start_time for run in tracking.find_runs(experiment, within))
+    started = min(run.info.start_time for run in queries.find_runs(experiment, within))
     seconds = (study.info.end_time - started) / 1000
     print(tables.markdown(comparison))
     print(f"\nThe study took {seconds:.0f} s; at most {MOST_SECONDS} s on two cores are promised.")

@@ -22,9 +22,11 @@ import pandas as pd
 import torch
 
 from benchmarks import runs
-from pipeline import cli, config, engine, tracking
+from pipeline import cli, config, engine
 from pipeline.data.images import Dataset
 from pipeline.data.splits import default_val_size, split
+from pipeline.tracking import queries
+from pipeline.tracking.client import connect
 from pipeline.training import train
 
 MOST = {"mlp": 1.3}
@@ -124,8 +126,8 @@ class BareLoop:
 
 def epoch_seconds(run_id: str, images: int) -> tuple[float, float]:
     """Time from the record of the first epoch to that of the second, and how much of it was validation."""
-    first, second = tracking.client().get_metric_history(run_id, "val/loss")
-    _, (seconds, rate) = tracking.epoch_metrics(run_id, "time/epoch_s", "train/images_per_second")
+    first, second = connect().get_metric_history(run_id, "val/loss")
+    _, (seconds, rate) = queries.epoch_metrics(run_id, "time/epoch_s", "train/images_per_second")
     return (second.timestamp - first.timestamp) / 1000, seconds - images / rate
 
 

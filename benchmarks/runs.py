@@ -10,12 +10,14 @@ from typing import Any
 import click
 from mlflow.entities import Run
 
-from pipeline import tracking, weights
+from pipeline import weights
 from pipeline.config import TrainConfig, resolve
 from pipeline.data import sources
 from pipeline.data.images import Dataset
 from pipeline.errors import InputError
 from pipeline.files import default_root
+from pipeline.tracking import queries
+from pipeline.tracking.client import current_experiment
 from pipeline.training import resumable, train
 
 # The promises are about two cores, also on a machine that has a GPU.
@@ -81,7 +83,7 @@ def split_names(text: str, known: Iterable[str]) -> list[str]:
 def recorded(model: str, dataset: Dataset, *, seed: int = 0) -> Run | None:
     """The finished run of the architecture's recipe on a data set, None where it has not been trained."""
     config, _ = configured(model, dataset, seed=seed)
-    return next(filter(tracking.is_finished, trainings(config)), None)
+    return next(filter(queries.is_finished, trainings(config)), None)
 
 
 def finished(model: str, dataset: Dataset, **options: Any) -> Run:
@@ -90,16 +92,16 @@ def finished(model: str, dataset: Dataset, **options: Any) -> Run:
     """
     config, start = configured(model, dataset, **options)
     found = trainings(config)
-    run = next(filter(tracking.is_finished, found), None)
+    run = next(filter(queries.is_finished, found), None)
     if run is None:
         cut = resumable(found, default_root())
-        run = tracking.get_run(train(config, dataset, root=default_root(), start=start, run_id=cut).run_id)
+        run = queries.get_run(train(config, dataset, root=default_root(), start=start, run_id=cut).run_id)
     return run
 
 
 def trainings(config: TrainConfig) -> list[Run]:
     """The trainings of a config in the current experiment, newest first."""
-    return tracking.find_trainings(tracking.current_experiment(), config.key)
+    return queries.find_trainings(current_experiment(), config.key)
 
 
 def configured(
@@ -144,7 +146,7 @@ def use_only(store: str) -> None:
 def reached(accuracy: float, run: Run) -> tuple[int, float] | None:
     """Epochs and seconds, with validation, until a training was this good on the validation images; None if never."""
     seconds = 0.0
-    history = tracking.epoch_metrics(run.info.run_id, "val/accuracy", "time/epoch_s")
+    history = queries.epoch_metrics(run.info.run_id, "val/accuracy", "time/epoch_s")
     for epoch, (found, took) in enumerate(history, start=1):
         seconds += took
         if found >= accuracy:

@@ -125,9 +125,10 @@ def commands() -> None:
 def main_command(dataset: str, names: str, seeds: int, weights: str | None, root: Path, **choices: Any) -> None:
     """Run a study: train every architecture, then compare. Run again, it continues where it stopped."""
     chosen = models.names() if names == "all" else split_names(names)
-    from pipeline import config, registry, study, tracking
+    from pipeline import config, registry, study
     from pipeline.compare import compare
     from pipeline.data import sources
+    from pipeline.tracking import queries, runs
 
     catch_signals()
     for name in chosen:
@@ -140,13 +141,13 @@ def main_command(dataset: str, names: str, seeds: int, weights: str | None, root
     configs = study.plan(chosen, seeds, images, source=weights, options=settings)
     study_key = study.key(images, source=weights, options=settings)
     outcome = study.run(images, configs, study_key=study_key, root=root)
-    trainings = tracking.trainings_of(outcome.run_id)
+    trainings = queries.trainings_of(outcome.run_id)
     if len(trainings) and (trainings["status"] == "FINISHED").any():
-        comparison = compare(trainings, tracking.read_answers)
+        comparison = compare(trainings, queries.read_predictions)
         show_comparison(outcome.run_id, comparison)
         with tempfile.TemporaryDirectory() as folder:
             write_report(Path(folder, "report.html"), comparison, source=f"study {outcome.run_id}")
-            tracking.log_artifacts(outcome.run_id, Path(folder))
+            runs.log_artifacts(outcome.run_id, Path(folder))
     else:
         click.echo("No training finished, so there is nothing to compare.")
     if outcome.failures:
@@ -160,9 +161,11 @@ def main_command(dataset: str, names: str, seeds: int, weights: str | None, root
 @root_option
 def prepare(dataset: str, root: Path) -> None:
     """Fetch a data set, check it, describe it in a manifest and record it in MLflow."""
-    from pipeline import figures, tracking
+    from pipeline import figures
     from pipeline.data import manifest, sources
     from pipeline.files import replacing
+    from pipeline.tracking import runs, schema
+    from pipeline.tracking.client import launcher_run, run_url
 
     catch_signals()
     images = sources.load(dataset, root)
@@ -170,18 +173,18 @@ def prepare(dataset: str, root: Path) -> None:
     target = root / "manifests" / f"{images.name}-{images.sha256[:12]}.json"
     with replacing(target) as temporary:
         temporary.write_text(json.dumps(manifest, indent=2) + "\n")
-    tags = {tracking.KIND: tracking.PREPARATION, "dataset": images.name, "dataset_sha256": images.sha256}
+    tags = {schema.KIND: schema.PREPARATION, "dataset": images.name, "dataset_sha256": images.sha256}
     with (
-        tracking.run(f"prepare {images.name}", tags=tags, run_id=tracking.launcher_run()) as run_id,
+        runs.open_run(f"prepare {images.name}", tags=tags, run_id=launcher_run()) as run_id,
         tempfile.TemporaryDirectory() as folder,
     ):
         Path(folder, "manifest.json").write_text(target.read_text())
         figures.samples(images).savefig(Path(folder, "samples.png"), dpi=110)
-        tracking.log_artifacts(run_id, Path(folder))
+        runs.log_artifacts(run_id, Path(folder))
         for context, part in (("training", images.train), ("test", images.test)):
-            tracking.log_images(part, f"{images.name}-{context}", context=context)
+            runs.log_images(part, f"{images.name}-{context}", context=context)
     describe(manifest)
-    click.echo(f"Manifest: {target}\nSamples:  {tracking.where_to_look(run_id)}")
+    click.echo(f"Manifest: {target}\nSamples:  {run_url(run_id)}")
 
 
 @commands.command()
@@ -206,10 +209,12 @@ def train(
     **choices: Any,
 ) -> None:
     """Train one architecture, test it, register it."""
-    from pipeline import config, tracking, training
+    from pipeline import config, training
     from pipeline import weights as initial_weights
     from pipeline.data import sources
     from pipeline.engine import check_build
+    from pipeline.tracking import queries, runs
+    from pipeline.tracking.client import current_experiment, launcher_run, run_url
 
     catch_signals()
     arguments = config.parse_arguments(model_args, option="model_args")
@@ -230,18 +235,18 @@ def train(
     check_build(resolved, images)
     run_id = None
     if resume:
-        found = tracking.find_trainings(tracking.current_experiment(), resolved.key)
+        found = queries.find_trainings(current_experiment(), resolved.key)
         run_id = training.resumable(found, root)
         click.echo(
             f"Resuming run {run_id}." if run_id else "There is no interrupted training of these options: starting."
         )
     if run_id:
-        tracking.file_launcher_run("resumed", under=run_id)
+        runs.nest_launcher_run("resumed", under=run_id)
     if start.lineage:
         click.echo(f"Starting from {start.lineage}.")
-    result = training.train(resolved, images, root=root, start=start, run_id=run_id or tracking.launcher_run())
+    result = training.train(resolved, images, root=root, start=start, run_id=run_id or launcher_run())
     click.echo(f"{model} on {images.name}: {result.summary()}.")
-    click.echo(f"Look at it: {tracking.where_to_look(result.run_id)}")
+    click.echo(f"Look at it: {run_url(result.run_id)}")
 
 
 selection_options = options(
@@ -267,13 +272,14 @@ def compare(against: str, output: str, **selection: Any) -> None:
     gc.disable()
     click.get_current_context().call_on_close(gc.enable)
     atexit.register(gc.freeze)
-    from pipeline import tables, tracking
+    from pipeline import tables
+    from pipeline.tracking import runs
 
     if output:
         tables.check_ending(Path(output))
     study_id, comparison = select(**selection, against=against)
     if study_id:
-        tracking.file_launcher_run("compare", under=study_id)
+        runs.nest_launcher_run("compare", under=study_id)
         show_comparison(study_id, comparison, log=not against and is_usual(**selection))
     else:
         tables.show(comparison)
@@ -287,7 +293,8 @@ def compare(against: str, output: str, **selection: Any) -> None:
 @click.option("--output", default="report.html", show_default=True, help="Where to write the page.")
 def report(output: str, **selection: Any) -> None:
     """Write a comparison as one page with tables and drawings, and log it to the study's run."""
-    from pipeline import tracking
+    from pipeline.tracking import runs
+    from pipeline.tracking.client import run_url
 
     catch_signals()
     path = Path(output).expanduser()
@@ -299,12 +306,12 @@ def report(output: str, **selection: Any) -> None:
     write_report(path, comparison, source=source)
     click.echo(f"Written to {output}.")
     if study_id:
-        tracking.file_launcher_run("report", under=study_id)
+        runs.nest_launcher_run("report", under=study_id)
     if study_id and is_usual(**selection):
         with tempfile.TemporaryDirectory() as folder:
             Path(folder, "report.html").write_bytes(path.read_bytes())
-            tracking.log_artifacts(study_id, Path(folder))
-        click.echo(f"Look at it: {tracking.where_to_look(study_id)}")
+            runs.log_artifacts(study_id, Path(folder))
+        click.echo(f"Look at it: {run_url(study_id)}")
 
 
 @commands.command()
@@ -384,8 +391,9 @@ def predict(model_uri: str, trust: str, source: str, output: str, raw: bool) -> 
 @root_option
 def evaluate(model_uri: str, trust: str, dataset: str, root: Path) -> None:
     """Test a registered model on the test file of a data set and record it in MLflow."""
-    from pipeline import evaluation, registry, stats, tracking
+    from pipeline import evaluation, registry, stats
     from pipeline.data import sources
+    from pipeline.tracking.client import run_url
 
     catch_signals()
     model = registry.load(model_uri, trusted=split_names(trust))
@@ -397,7 +405,7 @@ def evaluate(model_uri: str, trust: str, dataset: str, root: Path) -> None:
         f"{model.label} on {images.name}: {scores['accuracy']:.2%} of the {count:,} test images right "
         f"(95 % interval {low:.2%} to {high:.2%}), F1 {scores['f1']:.2%}, loss {scores['loss']:.4f}."
     )
-    click.echo(f"Look at it: {tracking.where_to_look(found.run_id)}")
+    click.echo(f"Look at it: {run_url(found.run_id)}")
 
 
 @commands.command()
@@ -482,33 +490,35 @@ def split_names(text: str) -> list[str]:
 
 def file_launcher_run(name: str, version: Any) -> None:
     """Nest the launcher's run under the training of the registered version that it is about, if it is in a registry."""
-    from pipeline import tracking
+    from pipeline.tracking import runs
 
     if version and version.run_id:
-        tracking.file_launcher_run(name, under=version.run_id)
+        runs.nest_launcher_run(name, under=version.run_id)
 
 
 def find_study(study: str) -> str:
     """Run id of a study, the newest of the current experiment for `latest`."""
-    from pipeline import tracking
+    from pipeline.tracking import queries
+    from pipeline.tracking.client import current_experiment
 
     if study != "latest":
-        return tracking.get_run(study).info.run_id
-    if found := tracking.find_study(tracking.current_experiment()):
+        return queries.get_run(study).info.run_id
+    if found := queries.find_study(current_experiment()):
         return found.info.run_id
     raise InputError("There is no study to compare yet: run `mlflow run .` first, or give --experiment.")
 
 
 def find_versions(study: str, model: str, version: int | None) -> list[Any]:
     """The registered versions that `promote` is to judge."""
-    from pipeline import promotion, registry, tracking
+    from pipeline import promotion, registry
     from pipeline.compare import compare
+    from pipeline.tracking import queries
 
     if model not in ("best", "all", *models.names()):
         return [registry.find(f"models:/{model}/{version or 'latest'}")]
     if version:
         raise InputError(f"--version {version} needs the --model it belongs to: a registered model.")
-    trainings = promotion.best_trainings(compare(tracking.trainings_of(find_study(study)), tracking.read_answers))
+    trainings = promotion.best_trainings(compare(queries.trainings_of(find_study(study)), queries.read_predictions))
     if model in models.names() and model not in trainings:
         raise InputError(f"The study has no finished training of {model}: it has {', '.join(trainings)}.")
     chosen = list(trainings) if model == "all" else [next(iter(trainings)) if model == "best" else model]
@@ -530,24 +540,25 @@ def select(
     *, study: str, experiment: str, filter_string: str, since: datetime | None, against: str = "", **choices: str
 ) -> tuple[str | None, Any]:
     """The study that was meant, unless it was an experiment, and the comparison of its trainings."""
-    from pipeline import tracking
     from pipeline.compare import check_columns, compare
+    from pipeline.tracking import queries
+    from pipeline.tracking.client import experiment_named
 
     check_columns(**choices)
     since_ms = round(since.timestamp() * 1000) if since else 0
     if experiment:
         study_id = None
-        found = tracking.trainings(tracking.experiment_named(experiment), filter_string, since_ms=since_ms)
+        found = queries.trainings(experiment_named(experiment), filter_string, since_ms=since_ms)
     else:
         study_id = find_study(study)
-        found = tracking.trainings_of(study_id, filter_string, since_ms=since_ms)
+        found = queries.trainings_of(study_id, filter_string, since_ms=since_ms)
     if against:
         import pandas as pd
 
-        theirs = tracking.trainings_elsewhere(against, filter_string, since_ms=since_ms)
+        theirs = queries.trainings_elsewhere(against, filter_string, since_ms=since_ms)
         found = pd.concat([found, theirs], ignore_index=True)
         choices["sort"] = choices["sort"] or "architecture"
-    return study_id, compare(found, tracking.read_answers, **choices)
+    return study_id, compare(found, queries.read_predictions, **choices)
 
 
 def is_usual(*, metric: str, sort: str, **selection: Any) -> bool:
@@ -557,7 +568,9 @@ def is_usual(*, metric: str, sort: str, **selection: Any) -> bool:
 
 def show_comparison(study_id: str, comparison: Any, *, log: bool = True) -> None:
     """Print a study's comparison, log it to the study's run, and say where to look."""
-    from pipeline import tables, tracking
+    from pipeline import tables
+    from pipeline.tracking import runs
+    from pipeline.tracking.client import run_url
 
     tables.show(comparison)
     if log:
@@ -565,8 +578,8 @@ def show_comparison(study_id: str, comparison: Any, *, log: bool = True) -> None
             for ending in (".csv", ".md"):
                 tables.write(comparison, Path(folder, f"comparison{ending}"))
             comparison.pairs.to_csv(Path(folder, "pairs.csv"), index=False)
-            tracking.log_artifacts(study_id, Path(folder))
-    click.echo(f"Look at it: {tracking.where_to_look(study_id)}")
+            runs.log_artifacts(study_id, Path(folder))
+    click.echo(f"Look at it: {run_url(study_id)}")
 
 
 def write_report(path: Path, comparison: Any, *, source: str) -> None:

@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipeline import answers, figures, registry, task, tracking
+from pipeline import answers, figures, registry, task
 from pipeline.data.images import Dataset, ImageSet
 from pipeline.errors import InputError
 from pipeline.metrics import classification
 from pipeline.registry import RegisteredModel
+from pipeline.tracking import runs, schema
+from pipeline.tracking.client import launcher_run
 
 
 @dataclass(frozen=True)
@@ -44,23 +46,23 @@ def evaluate(model: RegisteredModel, dataset: Dataset) -> Evaluation:
     }
     about = f"{model.label} on {dataset.name}: the {len(images):,} test images"
     tags = {
-        tracking.KIND: tracking.EVALUATION,
+        schema.KIND: schema.EVALUATION,
         "model_uri": model.uri,
         "architecture": model.architecture,
         "dataset": dataset.name,
         "dataset_sha256": dataset.sha256,
     }
-    run_id = tracking.launcher_run()
+    run_id = launcher_run()
     with (
-        tracking.run(f"evaluate {model.label}", tags=tags, run_id=run_id) as run_id,
+        runs.open_run(f"evaluate {model.label}", tags=tags, run_id=run_id) as run_id,
         tempfile.TemporaryDirectory() as folder,
     ):
-        tracking.log_images(dataset.test, f"{dataset.name}-test", context="test")
+        runs.log_images(dataset.test, f"{dataset.name}-test", context="test")
         answers.write(Path(folder), images, log_probabilities, outcomes=of_task.outcomes, about=about)
         figures.save(of_task.pictures(predictions, samples, about), Path(folder))
-        tracking.log_artifacts(run_id, Path(folder))
+        runs.log_artifacts(run_id, Path(folder))
         final = {f"test/{name}": value for name, value in scores.items()}
-        tracking.log_results(run_id, final)
+        runs.log_results(run_id, final)
         if model.version:
             registry.link(model.version, run_id)
             outcome = {"accuracy": f"{scores['accuracy']:.4f}", "run": run_id}

@@ -5,8 +5,6 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-pass
-
 
 def short_hash(values: Mapping[str, Any]) -> str:
     """Sixteen hexadecimal digits that depend on the content alone."""

@@ -8,9 +8,11 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline import protocol, registry, tracking
+from pipeline import protocol, registry
 from pipeline.compare import METRICS, SIGNIFICANT, Answers, Comparison
 from pipeline.errors import InputError, Refusal
+from pipeline.tracking import queries
+from pipeline.tracking.client import owner
 
 HEADING = "## Promotion"
 # What decides between models that are tied: the arithmetic of one answer, the same on every machine.
@@ -128,7 +130,7 @@ def promote(candidate: registry.Version, *, allow_tie: bool = False, dry_run: bo
         if champion and champion.number == version:
             return f"{name} version {version} is the champion already."
         trainings = [training_of(entry) if entry else None for entry in (candidate, champion)]
-        decision = decide(*trainings, tracking.read_answers, allow_tie=allow_tie)
+        decision = decide(*trainings, queries.read_predictions, allow_tie=allow_tie)
         former = champion.number if champion else None
         if dry_run:
             return f"Would promote {name} version {version}. {decision.sentence}"
@@ -151,7 +153,7 @@ def training_of(version: registry.Version) -> dict[str, Any]:
         Refusal: it is gone, and with it what it could be judged by.
     """
     try:
-        return tracking.training(version.run_id)
+        return queries.training(version.run_id)
     except InputError as error:
         raise Refusal(
             f"Not promoted: the training of {version} is gone, and with it all evidence. If it is the champion, take "
@@ -181,7 +183,7 @@ def record(version: registry.Version, decision: Decision, *, former: str | None)
     facts = {
         "decision": decision.sentence,
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "by": tracking.owner(),
+        "by": owner(),
         "former_champion": former or "",
         **decision.figures,
     }
@@ -206,7 +208,7 @@ def find_candidate(training: Mapping[str, Any]) -> registry.Version:
 
 def validated(training: Mapping[str, Any]) -> float:
     """The accuracy on the validation images of the epoch that was chosen; 0 where it is not at hand."""
-    content = tracking.read_artifact(training, "best_epoch.json")
+    content = queries.read_artifact(training, "best_epoch.json")
     return json.loads(content)["val/accuracy"] if content else 0.0
 
 

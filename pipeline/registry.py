@@ -25,7 +25,7 @@ from scipy.special import log_softmax
 
 from pipeline.errors import InputError, Refusal, first_line
 from pipeline.names import short_hash
-from pipeline.tracking import client
+from pipeline.tracking.client import connect
 
 if TYPE_CHECKING:
     from torch import nn
@@ -151,23 +151,23 @@ def log_model(bundle: Path, *, registered_name: str, example: np.ndarray, task: 
 
 def describe(name: str, version: str, text: str) -> None:
     """Give a version its description; as long as there is no champion, the model as a whole has it, too."""
-    client().update_model_version(name, version, text)
+    connect().update_model_version(name, version, text)
     if aliased(name, CHAMPION) is None:
-        client().update_registered_model(name, text)
+        connect().update_registered_model(name, text)
 
 
 def tag(version: Version, prefix: str, tags: Mapping[str, str]) -> None:
     """Give a version tags whose names begin with a prefix, in place of all others that do."""
-    for key in client().get_model_version(version.name, version.number).tags:
+    for key in connect().get_model_version(version.name, version.number).tags:
         if key.startswith(prefix) and key.removeprefix(prefix) not in tags:
-            client().delete_model_version_tag(version.name, version.number, key)
+            connect().delete_model_version_tag(version.name, version.number, key)
     for key, value in tags.items():
-        client().set_model_version_tag(version.name, version.number, prefix + key, value)
+        connect().set_model_version_tag(version.name, version.number, prefix + key, value)
 
 
 def link(version: Version, run_id: str) -> None:
     """Record that a run used this version: MLflow's pages then lead from one to the other."""
-    client().log_inputs(run_id, models=[LoggedModelInput(version.model_id)])
+    connect().log_inputs(run_id, models=[LoggedModelInput(version.model_id)])
 
 
 @contextmanager
@@ -185,9 +185,9 @@ def crown(name: str, version: str, *, former: str | None) -> None:
     In this order: whoever is cut in between leaves the former champion in its place, though as its own predecessor.
     """
     if former:
-        client().set_registered_model_alias(name, PREVIOUS, former)
-    client().set_registered_model_alias(name, CHAMPION, version)
-    client().update_registered_model(name, client().get_model_version(name, version).description)
+        connect().set_registered_model_alias(name, PREVIOUS, former)
+    connect().set_registered_model_alias(name, CHAMPION, version)
+    connect().update_registered_model(name, connect().get_model_version(name, version).description)
 
 
 # --- Finding -------------------------------------------------------------------------------------------------------
@@ -195,7 +195,7 @@ def crown(name: str, version: str, *, former: str | None) -> None:
 
 def version_of(run_id: str, name: str) -> Version | None:
     """The version of this name registered from a run, if any; the run's model may have other names, too."""
-    found = map(Version.of, client().search_model_versions(f"run_id = '{run_id}'"))
+    found = map(Version.of, connect().search_model_versions(f"run_id = '{run_id}'"))
     return next((version for version in found if version.name == name), None)
 
 
@@ -208,7 +208,7 @@ def names() -> list[str]:
     """All registered models."""
     found, token = [], None
     while token is None or token:
-        page = client().search_registered_models(max_results=100, page_token=token)
+        page = connect().search_registered_models(max_results=100, page_token=token)
         found += [model.name for model in page]
         token = page.token or ""
     return found
@@ -216,12 +216,12 @@ def names() -> list[str]:
 
 def versions(name: str) -> list[Version]:
     """All versions of a registered model."""
-    return list(map(Version.of, client().search_model_versions(f"name = '{name}'")))
+    return list(map(Version.of, connect().search_model_versions(f"name = '{name}'")))
 
 
 def aliased(name: str, alias: str) -> Version | None:
     """The version of a registered model that has this alias."""
-    return found_or_none(lambda: client().get_model_version_by_alias(name, alias))
+    return found_or_none(lambda: connect().get_model_version_by_alias(name, alias))
 
 
 def champions() -> list[Version]:
@@ -253,7 +253,7 @@ def find(uri: str) -> Version:
     if number == "latest":
         found = max(versions(name), key=lambda version: int(version.number), default=None)
     elif number:
-        found = found_or_none(lambda: client().get_model_version(name, number))
+        found = found_or_none(lambda: connect().get_model_version(name, number))
     else:
         found = aliased(name, alias)
     if found:
@@ -262,7 +262,7 @@ def find(uri: str) -> Version:
     if name not in there:
         known = f"there are {', '.join(there)}" if there else "nothing is registered there yet"
         raise InputError(f"There is no registered model '{name}' at {mlflow.get_registry_uri()}: {known}.")
-    aliases = [f"@{alias}" for alias in client().get_registered_model(name).aliases]
+    aliases = [f"@{alias}" for alias in connect().get_registered_model(name).aliases]
     numbers = sorted(int(version.number) for version in versions(name))
     has = ", ".join([*aliases, f"the versions {numbers[0]} to {numbers[-1]}" if numbers else "no version"])
     hint = f": promote one with `mlflow run . -e promote -P model={name}`" if alias == CHAMPION else ""

@@ -11,10 +11,11 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from matplotlib.figure import Figure
 
-from pipeline import charts, photo, tables, tracking
+from pipeline import charts, photo, tables
 from pipeline.compare import HIGHER_IS_BETTER, METRICS, MOST_TESTED, PERCENT, SIGNIFICANT, Comparison
 from pipeline.data.corruptions import CORRUPTIONS, IMAGES
 from pipeline.protocol import SHOWN
+from pipeline.tracking import queries
 
 # More architectures than these would not be told apart in a drawing.
 MOST_DRAWN = 12
@@ -309,7 +310,7 @@ def learning(newest: Mapping[str, Mapping[str, Any]], labels: Sequence[str]) -> 
     """Accuracy on validation images over seconds and over epochs, and loss over epochs."""
 
     def histories(name: str) -> dict[str, dict[int, float]]:
-        return {label: tracking.series(run["run_id"], name) for label, run in newest.items()}
+        return {label: queries.series(run["run_id"], name) for label, run in newest.items()}
 
     accuracy = {label: curve for label, curve in histories("val/accuracy").items() if curve}
     loss = {label: curve for label, curve in histories("val/loss").items() if curve}
@@ -339,7 +340,7 @@ def robustness(
     """Accuracy over the severity of each corruption: name, drawing, caption, numbers."""
     for name in CORRUPTIONS:
         key = f"corruption/{name}"
-        curves = {label: tracking.series(run["run_id"], key) for label, run in newest.items() if pd.notna(run.get(key))}
+        curves = {label: queries.series(run["run_id"], key) for label, run in newest.items() if pd.notna(run.get(key))}
         if curves:
             text = name.replace("_", " ")
             worst = "; ".join(f"{label} {list(curve.values())[-1]:.1%}" for label, curve in curves.items())
@@ -349,7 +350,7 @@ def robustness(
 
 def answers_of(runs: Sequence[Mapping[str, Any]]) -> list[pd.DataFrame]:
     """What the trainings of one architecture answered, of those whose answers are at hand."""
-    return [found for run in runs[:MOST_TESTED] if (found := tracking.read_answers(run)) is not None]
+    return [found for run in runs[:MOST_TESTED] if (found := queries.read_predictions(run)) is not None]
 
 
 def confusion(answers: Sequence[pd.DataFrame], label: str) -> tuple[Figure, str]:
@@ -379,7 +380,7 @@ def hard_images(
     candidates = candidates[np.argsort(-counts[candidates], kind="stable")][:HARD_IMAGES]
     pictures: dict[int, np.ndarray] = {}
     for run in newest.values():
-        if not set(candidates) <= set(pictures) and (content := tracking.read_artifact(run, "errors.npz")):
+        if not set(candidates) <= set(pictures) and (content := queries.read_artifact(run, "errors.npz")):
             with np.load(io.BytesIO(content), allow_pickle=False) as kept:
                 pictures |= {int(index): image for index, image in zip(kept["index"], kept["images"], strict=True)}
     targets = next(iter(first.values()))["target"]

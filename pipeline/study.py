@@ -7,13 +7,15 @@ from typing import Any
 
 import click
 
-from pipeline import tracking, weights
+from pipeline import weights
 from pipeline.config import PUBLISHED, TrainConfig, resolve
 from pipeline.data.images import Dataset
 from pipeline.engine import check_build
 from pipeline.errors import PipelineError
 from pipeline.files import only_process
 from pipeline.names import short_hash
+from pipeline.tracking import queries, runs, schema
+from pipeline.tracking.client import current_experiment, launcher_run
 from pipeline.training import resumable, train
 
 
@@ -65,24 +67,24 @@ def run(dataset: Dataset, configs: Sequence[TrainConfig], *, study_key: str, roo
 
 
 def _run(dataset: Dataset, configs: Sequence[TrainConfig], *, study_key: str, root: Path) -> Outcome:
-    experiment = tracking.current_experiment()
-    earlier = tracking.find_study(experiment, study_key)
+    experiment = current_experiment()
+    earlier = queries.find_study(experiment, study_key)
     if earlier:
-        tracking.file_launcher_run("continued", under=earlier.info.run_id)
+        runs.nest_launcher_run("continued", under=earlier.info.run_id)
     failures: dict[str, str] = {}
     tags = {
-        tracking.KIND: tracking.STUDY,
-        tracking.STUDY_KEY: study_key,
+        schema.KIND: schema.STUDY,
+        schema.STUDY_KEY: study_key,
         "dataset": dataset.name,
         "dataset_sha256": dataset.sha256,
     }
-    run_id = earlier.info.run_id if earlier else tracking.launcher_run()
-    with tracking.run(f"{dataset.name} study", tags=tags, run_id=run_id) as study_id:
+    run_id = earlier.info.run_id if earlier else launcher_run()
+    with runs.open_run(f"{dataset.name} study", tags=tags, run_id=run_id) as study_id:
         for number, config in enumerate(configs, start=1):
             label = f"{config.model} seed {config.seed}"
             position = f"[{number}/{len(configs)}] {label}"
-            trainings = tracking.find_trainings(experiment, config.key, parent=study_id)
-            if any(tracking.is_finished(training) for training in trainings):
+            trainings = queries.find_trainings(experiment, config.key, parent=study_id)
+            if any(queries.is_finished(training) for training in trainings):
                 click.echo(f"{position}: finished before")
                 continue
             cut = resumable(trainings, root)
@@ -102,5 +104,5 @@ def _run(dataset: Dataset, configs: Sequence[TrainConfig], *, study_key: str, ro
                 continue
             click.echo(f"{position}: {result.summary()}")
     if failures:
-        tracking.mark_failed(study_id, "; ".join(f"{label}: {reason}" for label, reason in failures.items()))
+        runs.mark_failed(study_id, "; ".join(f"{label}: {reason}" for label, reason in failures.items()))
     return Outcome(study_id, failures)

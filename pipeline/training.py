@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from mlflow.entities import Run
 from torch import nn
 
-from pipeline import answers, bundle, card, cost, figures, protocol, registry, tracking
+from pipeline import answers, bundle, card, cost, figures, protocol, registry
 from pipeline.checkpoint import Checkpoint
 from pipeline.config import TrainConfig
 from pipeline.data import corruptions
@@ -22,6 +23,7 @@ from pipeline.errors import PipelineError
 from pipeline.metrics import classification
 from pipeline.progress import Progress
 from pipeline.task import Predictions
+from pipeline.tracking import queries, runs
 from pipeline.weights import FRESH, Start
 
 
@@ -73,7 +75,7 @@ def train(
     splits = split(dataset, val_size=config.val_size, limit=config.limit)
     training = Training(config, splits, start.state)
     name = f"{config.model} seed {config.seed}"
-    tags = tracking.training_tags(
+    tags = runs.training_tags(
         config, protocol_fields=protocol.fields(dataset, splits), budget=protocol.budget(config, splits)
     ) | {"machine": cost.machine(training.device)}
     if start.lineage:
@@ -82,23 +84,23 @@ def train(
         # A run to continue is locked before it is opened: if another process trains it, its status must not change.
         if run_id:
             stack.enter_context(Checkpoint(root, run_id).locked())
-        opened = stack.enter_context(tracking.run(name, tags=tags, run_id=run_id, system_metrics=True))
+        opened = stack.enter_context(runs.open_run(name, tags=tags, run_id=run_id, system_metrics=True))
         checkpoint = Checkpoint(root, opened)
         if not run_id:
             stack.enter_context(checkpoint.locked())
         run_id = opened
-        tracking.log_params(run_id, config.params())
+        runs.log_params(run_id, config.params())
         if saved := checkpoint.load():
             training.load_state_dict(saved["training"])
             started -= saved["elapsed"]
-            logged = tracking.logged_epochs(run_id)
+            logged = runs.logged_epochs(run_id)
             missing = [epoch for epoch in training.history if epoch.index not in logged]
-            tracking.log_epochs(run_id, missing)
+            runs.log_epochs(run_id, missing)
         else:
-            tracking.log_images(dataset.train, f"{dataset.name}-training", context="training")
+            runs.log_images(dataset.train, f"{dataset.name}-training", context="training")
             for kind, part in training.task.samples(dataset.test).items():
                 suffix = "" if kind == "single" else f"-{kind}"
-                tracking.log_images(part, f"{dataset.name}-test{suffix}", context="test")
+                runs.log_images(part, f"{dataset.name}-test{suffix}", context="test")
 
         meter = cost.Meter(training.device)
         try:
@@ -108,7 +110,7 @@ def train(
                     # The checkpoint first: what it holds is logged on resuming, what only the server had would be lost.
                     elapsed = time.perf_counter() - started
                     checkpoint.save(training=training.state_dict(), config=config.params(), elapsed=elapsed)
-                    tracking.log_epochs(run_id, [epoch])
+                    runs.log_epochs(run_id, [epoch])
                     progress.epoch(epoch)
         except PipelineError:
             # It diverged, and would again.
@@ -126,7 +128,7 @@ def train(
     return result
 
 
-def resumable(found: Iterable[tracking.Run], root: Path) -> str | None:
+def resumable(found: Iterable[Run], root: Path) -> str | None:
     """The first of these runs that was cut and can go on here.
 
     After a kill -9 a run still says RUNNING; where something other than the training failed, a full disk perhaps, its
@@ -134,7 +136,7 @@ def resumable(found: Iterable[tracking.Run], root: Path) -> str | None:
     """
     for run in found:
         if Checkpoint(root, run.info.run_id).exists():
-            has_place = not tracking.is_finished(run)
+            has_place = not queries.is_finished(run)
         else:
             has_place = run.info.status in ("RUNNING", "KILLED") and "val/loss" not in run.data.metrics
         if has_place:
@@ -194,7 +196,7 @@ def record(
         report = Path(temporary, "report")
         report.mkdir()
         write_report(report, result, training, dataset)
-        tracking.log_artifacts(run_id, report)
+        runs.log_artifacts(run_id, report)
         if version is None:
             folder = Path(temporary, "bundle")
             folder.mkdir()
@@ -223,7 +225,7 @@ def record(
     )
     registry.describe(registered_name, version, model_card)
     robustness = {f"corruption/{name}": curve for name, curve in result.robustness.items()}
-    tracking.log_results(run_id, final | {"time/total_s": total_s}, robustness)
+    runs.log_results(run_id, final | {"time/total_s": total_s}, robustness)
 
 
 def write_report(folder: Path, result: Result, training: Training, dataset: Dataset) -> None:

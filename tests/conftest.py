@@ -22,8 +22,9 @@ import pytest
 from filelock import FileLock
 from playwright.sync_api import Browser, sync_playwright
 
-from pipeline import cli, tracking
+from pipeline import cli
 from pipeline.files import ROOT_VARIABLE
+from pipeline.tracking.client import connect, launcher_run
 
 PROJECT = Path(__file__).parents[1]
 MNIST = PROJECT.parent / "shared" / "mnist"
@@ -75,8 +76,8 @@ def environment(tmp_path, monkeypatch) -> Path:
         monkeypatch.delenv(name, raising=False)
     yield tmp_path
     mlflow.set_tracking_uri(None)
-    tracking.client.cache_clear()
-    tracking.launcher_run.cache_clear()
+    connect.cache_clear()
+    launcher_run.cache_clear()
 
 
 def made_once(tmp_path_factory, name: str, fill: Callable[[Path, dict[str, str]], None]) -> dict[str, str]:

@@ -10,9 +10,11 @@ import pytest
 from conftest import only_run, write_idx_folder
 
 from benchmarks import runs
-from pipeline import cli, tracking
+from pipeline import cli
 from pipeline.data import sources
 from pipeline.files import default_root
+from pipeline.tracking import queries
+from pipeline.tracking.client import connect
 
 
 def benchmark(name: str, *arguments: object, code: int | None = 0) -> tuple[str, str]:
@@ -118,7 +120,7 @@ def test_transfer_lays_three_starts_beside_each_other(environment, bars, tmp_pat
     quick = ["--models", "mlp", "--seeds", 1, "--sizes", "20,40", "--val-size", 20, "--epochs", 2]
     out, _ = here("transfer", "--dataset", bars, "--source", other, *quick)
     assert [row[1] for row in rows(out)] == ["20", "40"] and "the 20 test images of bars" in out
-    found = tracking.client().search_runs(["0"], "tags.kind = 'training' and tags.dataset = 'bars'")
+    found = connect().search_runs(["0"], "tags.kind = 'training' and tags.dataset = 'bars'")
     starts = [(run.data.params["weights"], run.data.params["freeze"]) for run in found]
     assert sorted(set(starts)) == [
         ("models:/other-mlp/1", "features"),
@@ -140,7 +142,7 @@ def test_the_plain_loop_learns(environment, bars, here):
 
 def test_time_to_an_accuracy_is_that_of_the_first_epoch_that_reaches_it(environment, bars):
     run = runs.finished("mlp", sources.load(str(bars), default_root()), epochs=12)
-    history = tracking.epoch_metrics(run.info.run_id, "val/accuracy", "time/epoch_s")
+    history = queries.epoch_metrics(run.info.run_id, "val/accuracy", "time/epoch_s")
     best = max(accuracy for accuracy, _ in history)
     epochs, seconds = runs.reached(best, run)
     assert history[epochs - 1][0] == best and all(accuracy < best for accuracy, _ in history[: epochs - 1])

@@ -1,0 +1,1 @@
+"""The tracking server: names, connection, writing and reading runs."""

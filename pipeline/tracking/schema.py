@@ -1,0 +1,9 @@
+"""Names of tags, metrics and artifacts, each once."""
+
+# Tags, and the kinds of run they tell apart.
+KIND, STUDY, TRAINING, PREPARATION, LAUNCH = "kind", "study", "training", "preparation", "launch"
+EVALUATION = "evaluation"
+STUDY_KEY, CONFIG_KEY, RECIPE_KEY = "study_key", "config_key", "recipe_key"
+OWNER, FAILURE = "owner", "failure"
+PARENT = "mlflow.parentRunId"
+PAGE = 1000
