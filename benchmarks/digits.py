@@ -10,7 +10,9 @@ import sys
 import click
 
 import models
-from pipeline import cli, compare, tables
+from pipeline import cli
+from pipeline.comparison import tables
+from pipeline.comparison.compare import compare
 from pipeline.errors import InputError
 from pipeline.tracking import queries, schema
 from pipeline.tracking.client import current_experiment
@@ -27,7 +29,7 @@ def main() -> None:
     if study is None or study.data.tags["dataset"] != "digits" or study.info.status != "FINISHED":
         raise InputError("The newest study is no finished one on digits: run `mlflow run . --env-manager uv` first.")
     within = f"tags.`{schema.PARENT}` = '{study.info.run_id}'"
-    comparison = compare.compare(queries.trainings_of(study.info.run_id), queries.read_predictions)
+    comparison = compare(queries.trainings_of(study.info.run_id), queries.read_predictions)
     table = comparison.table
     # The study's own run begins with the launcher, before the environment is installed.
     started = min(run.info.start_time for run in queries.find_runs(experiment, within))

@@ -126,7 +126,7 @@ def main_command(dataset: str, names: str, seeds: int, weights: str | None, root
     """Run a study: train every architecture, then compare. Run again, it continues where it stopped."""
     chosen = models.names() if names == "all" else split_names(names)
     from pipeline import config, registry, study
-    from pipeline.compare import compare
+    from pipeline.comparison.compare import compare
     from pipeline.data import sources
     from pipeline.tracking import queries, runs
 
@@ -272,7 +272,7 @@ def compare(against: str, output: str, **selection: Any) -> None:
     gc.disable()
     click.get_current_context().call_on_close(gc.enable)
     atexit.register(gc.freeze)
-    from pipeline import tables
+    from pipeline.comparison import tables
     from pipeline.tracking import runs
 
     if output:
@@ -391,7 +391,8 @@ def predict(model_uri: str, trust: str, source: str, output: str, raw: bool) -> 
 @root_option
 def evaluate(model_uri: str, trust: str, dataset: str, root: Path) -> None:
     """Test a registered model on the test file of a data set and record it in MLflow."""
-    from pipeline import evaluation, registry, stats
+    from pipeline import evaluation, registry
+    from pipeline.comparison import stats
     from pipeline.data import sources
     from pipeline.tracking.client import run_url
 
@@ -511,7 +512,7 @@ def find_study(study: str) -> str:
 def find_versions(study: str, model: str, version: int | None) -> list[Any]:
     """The registered versions that `promote` is to judge."""
     from pipeline import promotion, registry
-    from pipeline.compare import compare
+    from pipeline.comparison.compare import compare
     from pipeline.tracking import queries
 
     if model not in ("best", "all", *models.names()):
@@ -540,7 +541,7 @@ def select(
     *, study: str, experiment: str, filter_string: str, since: datetime | None, against: str = "", **choices: str
 ) -> tuple[str | None, Any]:
     """The study that was meant, unless it was an experiment, and the comparison of its trainings."""
-    from pipeline.compare import check_columns, compare
+    from pipeline.comparison.compare import check_columns, compare
     from pipeline.tracking import queries
     from pipeline.tracking.client import experiment_named
 
@@ -568,7 +569,7 @@ def is_usual(*, metric: str, sort: str, **selection: Any) -> bool:
 
 def show_comparison(study_id: str, comparison: Any, *, log: bool = True) -> None:
     """Print a study's comparison, log it to the study's run, and say where to look."""
-    from pipeline import tables
+    from pipeline.comparison import tables
     from pipeline.tracking import runs
     from pipeline.tracking.client import run_url
 
@@ -584,7 +585,7 @@ def show_comparison(study_id: str, comparison: Any, *, log: bool = True) -> None
 
 def write_report(path: Path, comparison: Any, *, source: str) -> None:
     """Write a comparison's page."""
-    from pipeline import report
+    from pipeline.comparison import report
     from pipeline.files import replacing
 
     page = report.build(comparison, source=source, written=datetime.now())

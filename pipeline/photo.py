@@ -4,7 +4,6 @@ MNIST's digits were scaled to fit a box of 20 px and set into 28 px by their cen
 Haffner, "Gradient-based learning applied to document recognition", Proceedings of the IEEE 1998.
 """
 
-import base64
 import io
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,18 +94,6 @@ def read(source: Path | bytes, *, name: str) -> np.ndarray:
     except Exception as error:
         # Arbitrary bytes make the readers fail in arbitrary ways.
         raise InputError(f"{name} is no PNG or JPEG picture that can be read.") from error
-
-
-def png(image: np.ndarray) -> bytes:
-    """A grey image, uint8 (H, W), as a PNG file."""
-    file = io.BytesIO()
-    Image.fromarray(image).save(file, "PNG")
-    return file.getvalue()
-
-
-def data_uri(image: np.ndarray) -> str:
-    """A grey image as an address that contains it, for a page."""
-    return f"data:image/png;base64,{base64.b64encode(png(image)).decode()}"
 
 
 def is_framed(picture: np.ndarray, shape: tuple[int | None, int | None]) -> bool:

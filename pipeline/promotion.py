@@ -8,15 +8,18 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline import protocol, registry
-from pipeline.compare import METRICS, SIGNIFICANT, Answers, Comparison
+from pipeline import registry
+from pipeline.comparison import protocol
+from pipeline.comparison.compare import SIGNIFICANT, Answers, Comparison
 from pipeline.errors import InputError, Refusal
+from pipeline.metrics.catalog import METRICS
 from pipeline.tracking import queries
 from pipeline.tracking.client import owner
 
 HEADING = "## Promotion"
+ACCURACY = METRICS["accuracy"].logged
 # What decides between models that are tied: the arithmetic of one answer, the same on every machine.
-CHEAPER = METRICS["flops"]
+CHEAPER = METRICS["flops"].logged
 
 
 @dataclass(frozen=True)
@@ -45,9 +48,9 @@ def decide(
     Raises:
         Refusal: there is not enough evidence; its text says why.
     """
-    if not known(candidate, METRICS["accuracy"]):
+    if not known(candidate, ACCURACY):
         raise Refusal("Not promoted: its training has no results.")
-    accuracy = candidate[METRICS["accuracy"]]
+    accuracy = candidate[ACCURACY]
     figures: dict[str, Any] = {"accuracy": accuracy, "protocol": candidate.get("protocol", "")}
     if champion is None:
         return Decision(
@@ -61,20 +64,20 @@ def decide(
             "Not promoted: what both answered to the same test images is not at hand, so nothing can be tested."
         )
     # Here, as all of compare: reading it takes longer than most commands that do not test.
-    from pipeline import stats
+    from pipeline.comparison import stats
 
     wrong = [(table["target"] != table["prediction"]).to_numpy() for table in (own, theirs)]
     p_value = stats.mcnemar(*wrong)
     difference = float(wrong[1].mean() - wrong[0].mean())
     figures |= {
-        "champion_accuracy": champion[METRICS["accuracy"]],
+        "champion_accuracy": champion[ACCURACY],
         "difference": difference,
         "test": "McNemar's exact test",
         "test_images": len(own),
         "p_value": p_value,
     }
     evidence = (
-        f"{accuracy:.2%} against the champion's {champion[METRICS['accuracy']]:.2%} "
+        f"{accuracy:.2%} against the champion's {champion[ACCURACY]:.2%} "
         f"on the same {len(own):,} test images, p = {p_value:.2g} by McNemar's exact test"
     )
     if p_value < SIGNIFICANT and difference > 0:

@@ -7,13 +7,15 @@ from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from mlflow.entities import Run
 from torch import nn
 
-from pipeline import answers, bundle, card, cost, figures, protocol, registry
+from pipeline import answers, bundle, card, cost, figures, registry
 from pipeline.checkpoint import Checkpoint
+from pipeline.comparison import protocol
 from pipeline.config import TrainConfig
 from pipeline.data import corruptions
 from pipeline.data.images import Dataset, ImageSet, Splits
@@ -76,7 +78,7 @@ def train(
     training = Training(config, splits, start.state)
     name = f"{config.model} seed {config.seed}"
     tags = runs.training_tags(
-        config, protocol_fields=protocol.fields(dataset, splits), budget=protocol.budget(config, splits)
+        config, protocol_fields=protocol.fields(dataset, splits), budget=budget(config, splits)
     ) | {"machine": cost.machine(training.device)}
     if start.lineage:
         tags["lineage"] = start.lineage
@@ -126,6 +128,11 @@ def train(
     # Only now that the run has its status: killed before, it is resumed to do the rest.
     checkpoint.remove()
     return result
+
+
+def budget(config: TrainConfig, splits: Splits) -> dict[str, Any]:
+    """What the config may spend on these images."""
+    return protocol.budget(epochs=config.epochs, images=len(splits.train), pretrained=config.weights != "none")
 
 
 def resumable(found: Iterable[Run], root: Path) -> str | None:
@@ -218,7 +225,7 @@ def record(
         results=final,
         robustness=result.robustness,
         protocol=protocol.fields(dataset, splits),
-        budget=protocol.budget(config, splits),
+        budget=budget(config, splits),
         weights=start.lineage or config.weights,
         best_epoch=training.best.index,
         machine=cost.machine(training.device),

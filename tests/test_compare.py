@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline import compare, tables
+from pipeline.comparison import tables
+from pipeline.comparison.compare import MOST_TESTED_ROWS, Comparison, compare
 from pipeline.errors import InputError
 
 IMAGES = 1000
@@ -43,8 +44,8 @@ def answers(run) -> pd.DataFrame:
     return pd.DataFrame({"target": "1", "prediction": said})
 
 
-def compared(*rows: dict, **options) -> compare.Comparison:
-    return compare.compare(pd.DataFrame(list(rows)), answers, **options)
+def compared(*rows: dict, **options) -> Comparison:
+    return compare(pd.DataFrame(list(rows)), answers, **options)
 
 
 STUDY = [training("mlp", 30), training("cnn", 10), training("mlp", 20, seed=1)]
@@ -122,15 +123,15 @@ def test_notes_on_what_is_not_there():
     assert "Not in the table, as it failed: vit seed 0." in found.notes, "a later success is no failure"
     assert "Not in the table, as it is still running: vgg16 seed 0." in found.notes
     assert any(note.startswith("cnn had one seed: its interval covers other test images") for note in found.notes)
-    gone = compare.compare(pd.DataFrame(STUDY), lambda run: None if run["architecture"] == "mlp" else answers(run))
+    gone = compare(pd.DataFrame(STUDY), lambda run: None if run["architecture"] == "mlp" else answers(run))
     assert "The answers of mlp to the test images are not at hand, so it is not tested." in gone.notes
     assert gone.table["verdict"].tolist() == ["best", ""]
 
 
 def test_of_many_rows_the_best_are_tested():
     found = compared(*[training("mlp", 10 + number, recipe=f"{number:04}") for number in range(100)])
-    assert len(found.pairs) == compare.MOST_TESTED_ROWS * (compare.MOST_TESTED_ROWS - 1) / 2
-    assert any(f"Only the best {compare.MOST_TESTED_ROWS} of the 100" in note for note in found.notes)
+    assert len(found.pairs) == MOST_TESTED_ROWS * (MOST_TESTED_ROWS - 1) / 2
+    assert any(f"Only the best {MOST_TESTED_ROWS} of the 100" in note for note in found.notes)
     tables.show(found)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from statsmodels.stats.contingency_tables import mcnemar as mcnemar_of_statsmodels
 
-from pipeline import stats
+from pipeline.comparison import stats
 from pipeline.metrics import classification
 
 

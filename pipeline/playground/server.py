@@ -19,6 +19,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from pipeline import photo
+from pipeline.data import pictures
 from pipeline.errors import InputError, PipelineError
 from pipeline.playground.corrections import Corrections
 from pipeline.registry import LEAST_SERVED_SCORE, RegisteredModel
@@ -93,7 +94,7 @@ def create(models: Sequence[RegisteredModel], corrections: Corrections, *, hosts
             with busy:
                 image = photo.frame(ink_of(content), corrections.shape).image
             images = corrections.add(image, label)
-            return {"images": images, "folder": str(corrections.folder), "seen": photo.data_uri(image)}
+            return {"images": images, "folder": str(corrections.folder), "seen": pictures.data_uri(image)}
 
         return await in_threadpool(work)
 
@@ -162,7 +163,7 @@ def answer_one(model: RegisteredModel, framed: photo.Framed) -> dict[str, Any]:
         "label": (*model.classes, "nothing")[shares.argmax()],
         "shares": shares[: len(model.classes)].astype(float).tolist(),
         "milliseconds": milliseconds,
-        "seen": photo.data_uri(framed.image),
+        "seen": pictures.data_uri(framed.image),
     }
     if model.task == "detection":
         rows = found[0]
@@ -185,7 +186,7 @@ def warm_up(models: Sequence[RegisteredModel]) -> None:
         paper = np.full((480, 480), 255, np.uint8)
         for x in range(80, 80 + 120 * strokes, 120):
             paper[120:360, x : x + 30] = 0
-        answer_all(models, photo.png(paper))
+        answer_all(models, pictures.png(paper))
 
 
 def own_names(host: str) -> list[str]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import mlflow
 from mlflow.entities import Metric, Param, RunTag
 
-from pipeline import protocol
+from pipeline.comparison import protocol
 from pipeline.config import TrainConfig
 from pipeline.data.images import ImageSet
 from pipeline.errors import Interrupted, PipelineError

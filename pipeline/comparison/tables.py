@@ -10,17 +10,18 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.compare import PERCENT, Comparison
+from pipeline.comparison.compare import Comparison
+from pipeline.comparison.protocol import SHOWN
 from pipeline.errors import InputError
 from pipeline.files import replacing
-from pipeline.protocol import SHOWN
+from pipeline.metrics.catalog import COUNTS, PERCENT
 
 WIDTH = 100
 DETECTOR_NOTE = (
     "† A detector: the class of its best box in an image counts for accuracy and F1. Its loss is the cross-entropy of "
     "its boxes' scores, another quantity than a classifier's."
 )
-COUNTS = ("parameters", "flops", "threads", "epochs", "images_seen")
+BUDGET = ("epochs", "images_seen")
 WRITERS = {
     ".csv": lambda comparison, path: comparison.table.to_csv(path, index=False),
     ".md": lambda comparison, path: path.write_text(markdown(comparison) + "\n"),
@@ -138,7 +139,7 @@ def number(name: str, value: float, deviation: float | None = None) -> str:
         return ""
     scale = 100 if name in PERCENT else 1
     size = math.floor(math.log10(abs(value))) if value else 0
-    decimals = 2 if name in PERCENT else 0 if name in COUNTS else max(0, 2 - size)
+    decimals = 2 if name in PERCENT else 0 if name in COUNTS or name in BUDGET else max(0, 2 - size)
     spread = "" if deviation is None or pd.isna(deviation) else f" ±{deviation * scale:,.{decimals}f}"
     return f"{value * scale:,.{decimals}f}{spread}"
 

@@ -9,40 +9,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline import protocol
+from pipeline.comparison.notes import (
+    budget_notes,
+    in_store,
+    machine_notes,
+    protocol_notes,
+    seed_notes,
+    store_notes,
+    unfinished,
+)
+from pipeline.comparison.protocol import SHOWN
 from pipeline.errors import InputError
+from pipeline.metrics.catalog import CONSTANT, HIGHER_IS_BETTER, METRICS, OF_SCORES, PERCENT
 from pipeline.names import short_hash
-from pipeline.protocol import SHOWN
 
-# Column of the table: metric of the runs.
-METRICS = {
-    "accuracy": "test/accuracy",
-    "f1": "test/f1",
-    "loss": "test/loss",
-    "calibration_error": "test/calibration_error",
-    "corrupted_accuracy": "test/corrupted_accuracy",
-    "map": "test/map",
-    "map_50": "test/map_50",
-    "train_s": "time/train_s",
-    "to_95_s": "time/to_95_s",
-    "to_98_s": "time/to_98_s",
-    "to_99_s": "time/to_99_s",
-    "parameters": "cost/parameters",
-    "flops": "cost/flops",
-    "size_mb": "cost/size_mb",
-    "peak_memory_mb": "cost/peak_memory_mb",
-    "latency_p50_ms": "cost/latency_p50_ms",
-    "latency_p95_ms": "cost/latency_p95_ms",
-    "images_per_second": "cost/images_per_second",
-    "threads": "cost/threads",
-    "energy_j": "cost/energy_j",
-}
-HIGHER_IS_BETTER = ("accuracy", "f1", "corrupted_accuracy", "map", "map_50", "images_per_second")
-# Averaged, but the same for every seed.
-CONSTANT = ("parameters", "flops", "size_mb", "threads")
-PERCENT = ("accuracy", "f1", "calibration_error", "corrupted_accuracy")
-# What a detector computes from its boxes' scores is another quantity than a classifier's.
-OF_SCORES = ("loss", "calibration_error")
+LOGGED = {name: metric.logged for name, metric in METRICS.items()}
 ROW = ["protocol", "dataset_sha256", "dataset", "store", "architecture", "recipe_key"]
 SIGNIFICANT = 0.05
 # Of more trainings of one architecture these are enough to tell it from another.
@@ -113,12 +94,12 @@ def compare(trainings: pd.DataFrame, answers: Answers, *, metric: str = "accurac
         "budget": "{}",
         "store": "",
     }
-    done = done.reindex(columns=done.columns.union([*METRICS.values(), *defaults]))
+    done = done.reindex(columns=done.columns.union([*LOGGED.values(), *defaults]))
     done = done.astype(dict.fromkeys(defaults, object)).fillna(defaults)
     # A seed trained twice with the same config gives the same numbers and counts once.
     done = done.drop_duplicates(["config_key", "store"])
-    if done[METRICS[metric]].isna().all():
-        raise InputError(f"No finished training has the metric {METRICS[metric]}: choose another --metric.")
+    if done[LOGGED[metric]].isna().all():
+        raise InputError(f"No finished training has the metric {LOGGED[metric]}: choose another --metric.")
     protocols = {
         key: json.loads(text)
         for key, text in done.drop_duplicates("protocol")[["protocol", "protocol_fields"]].itertuples(index=False)
@@ -181,12 +162,12 @@ def summarise(groups: Any) -> pd.DataFrame:
     table = groups.agg(
         seeds=("config_key", "size"),
         budget=("budget", "first"),
-        **{name: (column, "mean") for name, column in METRICS.items()},
-        **{f"{name}_std": (column, "std") for name, column in METRICS.items() if name not in CONSTANT},
+        **{name: (column, "mean") for name, column in LOGGED.items()},
+        **{f"{name}_std": (column, "std") for name, column in LOGGED.items() if name not in CONSTANT},
     ).reset_index()
     # The mean of only those seeds that have a value would flatter, as that of the times to an accuracy.
-    counts = groups[list(METRICS.values())].count().reset_index(drop=True)
-    for name, column in METRICS.items():
+    counts = groups[list(LOGGED.values())].count().reset_index(drop=True)
+    for name, column in LOGGED.items():
         table[name] = table[name].where(counts[column] == table["seeds"])
     spent = pd.DataFrame([json.loads(text) for text in table.pop("budget")], index=table.index)
     table = table.join(spent.reindex(columns=["epochs", "images_seen", "pretrained"]))
@@ -200,21 +181,15 @@ def summarise(groups: Any) -> pd.DataFrame:
     return table
 
 
-def in_store(rows: pd.DataFrame) -> pd.Series:
-    """What tells rows of another store from one's own, to be put behind their names."""
-    stores = rows.reindex(columns=["store"])["store"].astype(object).fillna("")
-    return stores.map(lambda store: f" ({store})" if store else "")
-
-
 def known_values(runs: Iterable[Mapping[str, Any]], metric: str) -> list[float]:
     """A metric of those trainings that have it."""
-    return [run[METRICS[metric]] for run in runs if pd.notna(run[METRICS[metric]])]
+    return [run[LOGGED[metric]] for run in runs if pd.notna(run[LOGGED[metric]])]
 
 
 def interval(metric: str, runs: list[dict], fields: Mapping[str, Any]) -> tuple[float, float, str]:
     """The 95 % interval of a metric and its method, empty where one run says nothing of it."""
     # Only where there is something to compute: reading them takes longer than reading a thousand runs.
-    from pipeline import stats
+    from pipeline.comparison import stats
 
     values = known_values(runs, metric)
     if len(values) > 1:
@@ -234,7 +209,7 @@ def examine_pairs(metric: str, members: Mapping[str, list[dict]], answers: Answe
     McNemar's test of the newest run of each. Other metrics are tested over seeds, by Welch's test; those that mean
     another thing for a detector, not between it and a classifier.
     """
-    from pipeline import stats
+    from pipeline.comparison import stats
 
     columns = ["first", "second", "difference", "test", "p_value"]
     rows: list[tuple] = []
@@ -271,7 +246,7 @@ def examine_pairs(metric: str, members: Mapping[str, list[dict]], answers: Answe
 
 def is_detector(runs: list[dict]) -> bool:
     """Whether these trainings have what only detectors have."""
-    return pd.notna(runs[0][METRICS["map"]])
+    return pd.notna(runs[0][LOGGED["map"]])
 
 
 def wrong_answers(runs: Iterable[dict], answers: Answers) -> np.ndarray | None:
@@ -302,89 +277,3 @@ def judge(table: pd.DataFrame, pairs: pd.DataFrame, metric: str) -> pd.DataFrame
                 judged.loc[row, "p_value"] = p_value
                 judged.loc[row, "verdict"] = "tied" if p_value >= SIGNIFICANT else "worse"
     return judged
-
-
-# --- Notes ---------------------------------------------------------------------------------------------------------
-
-
-def protocol_notes(table: pd.DataFrame, protocols: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Why there are several groups, field by field."""
-    first, *others = table["protocol"].unique()
-    if not others:
-        return []
-    notes = [f"These trainings were made under {len(others) + 1} protocols, which cannot be compared with each other."]
-    return notes + [
-        f"Protocol {key[:SHOWN]} differs from {first[:SHOWN]}: {protocol.difference(protocols[key], protocols[first])}."
-        for key in others
-    ]
-
-
-def store_notes(table: pd.DataFrame, metric: str) -> list[str]:
-    """How trainings from another store stand beside one's own of the same architecture and protocol."""
-    notes = []
-    for _, theirs in table[table["store"] != ""].iterrows():
-        same = (table["store"] == "") & (table["architecture"] == theirs["architecture"])
-        ours = table[same & (table["protocol"] == theirs["protocol"])]
-        if ours.empty:
-            notes.append(
-                f"{theirs['label']}: nothing here to lay beside it, "
-                + ("as its protocol is another." if same.any() else "as this architecture is not among the trainings.")
-            )
-        for _, own in ours.iterrows():
-            difference = theirs[metric] - own[metric]
-            text = f"{100 * difference:+.2f} pp" if metric in PERCENT else f"{difference:+.4g}"
-            notes.append(f"{theirs['label']} against {own['label']}: {text} {metric}.")
-    return notes
-
-
-def budget_notes(table: pd.DataFrame) -> list[str]:
-    """What was spent, where it differs."""
-    notes = []
-    seen = table["images_seen"].dropna()
-    if seen.nunique() > 1:
-        epochs = table["epochs"].dropna().astype(int)
-        notes.append(
-            f"Budgets differ: {epochs.min()} to {epochs.max()} epochs, "
-            f"{int(seen.min()):,} to {int(seen.max()):,} training images seen."
-        )
-    if table["pretrained"].dropna().nunique() > 1:
-        pretrained = table.loc[table["pretrained"] == True, "label"]  # noqa: E712, it may be empty
-        notes.append(f"These did not start from scratch: {', '.join(pretrained)}.")
-    return notes
-
-
-def seed_notes(table: pd.DataFrame, metric: str) -> list[str]:
-    """What one seed cannot say."""
-    single = table["seeds"] == 1
-    if not single.any():
-        return []
-    names = table.loc[single, "label"]
-    some = ", ".join(names) if len(names) <= 4 else f"{len(names):,} of the {len(table):,} in the table"
-    which = "Each architecture" if single.all() else some
-    covers = "its interval covers other test images, not another seed" if metric == "accuracy" else "it has no interval"
-    return [f"{which} had one seed: {covers}."]
-
-
-def machine_notes(members: Mapping[tuple[str, str], list[dict]]) -> list[str]:
-    """A warning where times come from several machines."""
-    machines = {run["machine"] for runs in members.values() for run in runs if isinstance(run.get("machine"), str)}
-    if len(machines) < 2:
-        return []
-    return [f"Times and memory come from several machines and cannot be compared: {'; '.join(sorted(machines))}."]
-
-
-def unfinished(trainings: pd.DataFrame) -> list[str]:
-    """Which trainings are not in the table, and why."""
-    if trainings.empty:
-        return []
-    # What failed and was then done again needs no word.
-    place = trainings.reindex(columns=["config_key", "store"]).astype(object).fillna("").agg("/".join, axis=1)
-    left = trainings[~place.isin(place[trainings["status"] == "FINISHED"])]
-    notes = []
-    for status, text in (("FAILED", "failed"), ("KILLED", "was interrupted"), ("RUNNING", "is still running")):
-        there = left[left["status"] == status]
-        names = (there["name"] + in_store(there)).unique()
-        if len(names):
-            shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-            notes.append(f"Not in the table, as it {text}: {shown}.")
-    return notes

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.config import TrainConfig
 from pipeline.data.images import Dataset, Splits
 from pipeline.data.splits import SPLIT_SEED
 from pipeline.names import short_hash
@@ -36,12 +35,12 @@ def fingerprint(protocol: Mapping[str, Any]) -> str:
     return short_hash(protocol)
 
 
-def budget(config: TrainConfig, splits: Splits) -> dict[str, Any]:
+def budget(*, epochs: int, images: int, pretrained: bool) -> dict[str, Any]:
     """What a training may spend: a fair comparison shows it, but does not ask it to be equal."""
     return {
-        "epochs": config.epochs,
-        "images_seen": config.epochs * len(splits.train),
-        "pretrained": config.weights != "none",
+        "epochs": epochs,
+        "images_seen": epochs * images,
+        "pretrained": pretrained,
     }
 
 

@@ -1,0 +1,1 @@
+"""From finished trainings to a table, a verdict and a report."""

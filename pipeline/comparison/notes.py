@@ -1,0 +1,99 @@
+"""What a reader of a comparison must know, in sentences."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from pipeline.comparison import protocol
+from pipeline.comparison.protocol import SHOWN
+from pipeline.metrics.catalog import PERCENT
+
+
+def in_store(rows: pd.DataFrame) -> pd.Series:
+    """What tells rows of another store from one's own, to be put behind their names."""
+    stores = rows.reindex(columns=["store"])["store"].astype(object).fillna("")
+    return stores.map(lambda store: f" ({store})" if store else "")
+
+
+def protocol_notes(table: pd.DataFrame, protocols: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Why there are several groups, field by field."""
+    first, *others = table["protocol"].unique()
+    if not others:
+        return []
+    notes = [f"These trainings were made under {len(others) + 1} protocols, which cannot be compared with each other."]
+    return notes + [
+        f"Protocol {key[:SHOWN]} differs from {first[:SHOWN]}: {protocol.difference(protocols[key], protocols[first])}."
+        for key in others
+    ]
+
+
+def store_notes(table: pd.DataFrame, metric: str) -> list[str]:
+    """How trainings from another store stand beside one's own of the same architecture and protocol."""
+    notes = []
+    for _, theirs in table[table["store"] != ""].iterrows():
+        same = (table["store"] == "") & (table["architecture"] == theirs["architecture"])
+        ours = table[same & (table["protocol"] == theirs["protocol"])]
+        if ours.empty:
+            notes.append(
+                f"{theirs['label']}: nothing here to lay beside it, "
+                + ("as its protocol is another." if same.any() else "as this architecture is not among the trainings.")
+            )
+        for _, own in ours.iterrows():
+            difference = theirs[metric] - own[metric]
+            text = f"{100 * difference:+.2f} pp" if metric in PERCENT else f"{difference:+.4g}"
+            notes.append(f"{theirs['label']} against {own['label']}: {text} {metric}.")
+    return notes
+
+
+def budget_notes(table: pd.DataFrame) -> list[str]:
+    """What was spent, where it differs."""
+    notes = []
+    seen = table["images_seen"].dropna()
+    if seen.nunique() > 1:
+        epochs = table["epochs"].dropna().astype(int)
+        notes.append(
+            f"Budgets differ: {epochs.min()} to {epochs.max()} epochs, "
+            f"{int(seen.min()):,} to {int(seen.max()):,} training images seen."
+        )
+    if table["pretrained"].dropna().nunique() > 1:
+        pretrained = table.loc[table["pretrained"] == True, "label"]  # noqa: E712, it may be empty
+        notes.append(f"These did not start from scratch: {', '.join(pretrained)}.")
+    return notes
+
+
+def seed_notes(table: pd.DataFrame, metric: str) -> list[str]:
+    """What one seed cannot say."""
+    single = table["seeds"] == 1
+    if not single.any():
+        return []
+    names = table.loc[single, "label"]
+    some = ", ".join(names) if len(names) <= 4 else f"{len(names):,} of the {len(table):,} in the table"
+    which = "Each architecture" if single.all() else some
+    covers = "its interval covers other test images, not another seed" if metric == "accuracy" else "it has no interval"
+    return [f"{which} had one seed: {covers}."]
+
+
+def machine_notes(members: Mapping[tuple[str, str], list[dict]]) -> list[str]:
+    """A warning where times come from several machines."""
+    machines = {run["machine"] for runs in members.values() for run in runs if isinstance(run.get("machine"), str)}
+    if len(machines) < 2:
+        return []
+    return [f"Times and memory come from several machines and cannot be compared: {'; '.join(sorted(machines))}."]
+
+
+def unfinished(trainings: pd.DataFrame) -> list[str]:
+    """Which trainings are not in the table, and why."""
+    if trainings.empty:
+        return []
+    # What failed and was then done again needs no word.
+    place = trainings.reindex(columns=["config_key", "store"]).astype(object).fillna("").agg("/".join, axis=1)
+    left = trainings[~place.isin(place[trainings["status"] == "FINISHED"])]
+    notes = []
+    for status, text in (("FAILED", "failed"), ("KILLED", "was interrupted"), ("RUNNING", "is still running")):
+        there = left[left["status"] == status]
+        names = (there["name"] + in_store(there)).unique()
+        if len(names):
+            shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+            notes.append(f"Not in the table, as it {text}: {shown}.")
+    return notes
