@@ -161,8 +161,8 @@ def main_command(dataset: str, names: str, seeds: int, weights: str | None, root
 @root_option
 def prepare(dataset: str, root: Path) -> None:
     """Fetch a data set, check it, describe it in a manifest and record it in MLflow."""
-    from pipeline import figures
     from pipeline.data import manifest, sources
+    from pipeline.evaluation import figures
     from pipeline.files import replacing
     from pipeline.tracking import runs, schema
     from pipeline.tracking.client import launcher_run, run_url
@@ -391,7 +391,7 @@ def predict(model_uri: str, trust: str, source: str, output: str, raw: bool) -> 
 @root_option
 def evaluate(model_uri: str, trust: str, dataset: str, root: Path) -> None:
     """Test a registered model on the test file of a data set and record it in MLflow."""
-    from pipeline import evaluation, registry
+    from pipeline import registry, registry_evaluate
     from pipeline.comparison import stats
     from pipeline.data import sources
     from pipeline.tracking.client import run_url
@@ -399,7 +399,7 @@ def evaluate(model_uri: str, trust: str, dataset: str, root: Path) -> None:
     catch_signals()
     model = registry.load(model_uri, trusted=split_names(trust))
     images = sources.load(dataset, root)
-    found = evaluation.evaluate(model, images)
+    found = registry_evaluate.evaluate(model, images)
     count, scores = len(images.test), found.scores
     low, high = stats.wilson(round(scores["accuracy"] * count), count)
     click.echo(

@@ -126,7 +126,7 @@ def resolve(
         InputError: values that do not fit the architecture, the data or this machine.
     """
     # Only here, as torch below: reading results needs neither, and both take long to import.
-    from pipeline import task
+    from pipeline.evaluation import task
 
     chosen = architecture(name)
     pretrained = weights != "none"

@@ -5,7 +5,6 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,38 +16,17 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 import models
-from pipeline import task
 from pipeline.config import TrainConfig
 from pipeline.data.augmentations import augment
 from pipeline.data.images import Dataset, ImageSet, Splits
 from pipeline.errors import InputError, PipelineError, first_line
+from pipeline.evaluation import task
+from pipeline.evaluation.task import Task
+from pipeline.metrics.epoch import Epoch
 from pipeline.preprocess import Preprocess
-from pipeline.task import Task
 
 REPORT_EVERY = 10
 SGD_MOMENTUM = 0.9
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """One pass over the training images.
-
-    Attributes:
-        index: counted from 1.
-        metrics: train/loss (the objective, so with label smoothing and on augmented images) and its parts if it has
-            any, val/loss, val/accuracy, val/f1 and the task's other scores, train/lr (at the end) and
-            train/images_per_second (without validation).
-        seconds: time of training and validation.
-    """
-
-    index: int
-    metrics: Mapping[str, float]
-    seconds: float
-
-    @property
-    def rank(self) -> tuple[float, float]:
-        """The larger, the better: accuracy on validation, then a small loss on validation."""
-        return self.metrics["val/accuracy"], -self.metrics["val/loss"]
 
 
 class Training:

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from pipeline.data import sources
 from pipeline.errors import InputError, PipelineError, first_line
-from pipeline.evaluation import fitted
 from pipeline.files import replacing
 from pipeline.registry import RegisteredModel
+from pipeline.registry_evaluate import fitted
 
 CHECKED = 100
 TOLERANCE = 1e-4

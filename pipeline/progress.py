@@ -6,7 +6,7 @@ import click
 from tqdm import tqdm
 
 from pipeline.config import TrainConfig
-from pipeline.engine import Epoch
+from pipeline.metrics.epoch import Epoch
 
 
 class Progress:

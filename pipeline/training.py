@@ -13,7 +13,7 @@ import numpy as np
 from mlflow.entities import Run
 from torch import nn
 
-from pipeline import answers, bundle, card, cost, figures, registry
+from pipeline import bundle, card, registry
 from pipeline.checkpoint import Checkpoint
 from pipeline.comparison import protocol
 from pipeline.config import TrainConfig
@@ -22,9 +22,10 @@ from pipeline.data.images import Dataset, ImageSet, Splits
 from pipeline.data.splits import split
 from pipeline.engine import Training, check_finite, fit, predict_images
 from pipeline.errors import PipelineError
+from pipeline.evaluation import figures, predictions, profiling
+from pipeline.evaluation.task import Predictions
 from pipeline.metrics import classification
 from pipeline.progress import Progress
-from pipeline.task import Predictions
 from pipeline.tracking import queries, runs
 from pipeline.weights import FRESH, Start
 
@@ -79,7 +80,7 @@ def train(
     name = f"{config.model} seed {config.seed}"
     tags = runs.training_tags(
         config, protocol_fields=protocol.fields(dataset, splits), budget=budget(config, splits)
-    ) | {"machine": cost.machine(training.device)}
+    ) | {"machine": profiling.machine(training.device)}
     if start.lineage:
         tags["lineage"] = start.lineage
     with ExitStack() as stack:
@@ -104,7 +105,7 @@ def train(
                 suffix = "" if kind == "single" else f"-{kind}"
                 runs.log_images(part, f"{dataset.name}-test{suffix}", context="test")
 
-        meter = cost.Meter(training.device)
+        meter = profiling.Meter(training.device)
         try:
             with Progress(config, steps=training.steps, done=len(training.history)) as progress:
                 for epoch in fit(training, report=progress.step):
@@ -171,7 +172,7 @@ def test(run_id: str, training: Training, splits: Splits, spent: Mapping[str, fl
         },
         robustness=robustness,
         train_s=training.seconds,
-        cost={**cost.of_answering(nn.Sequential(training.preprocess, model), splits.test.images), **spent},
+        cost={**profiling.profile_inference(nn.Sequential(training.preprocess, model), splits.test.images), **spent},
     )
 
 
@@ -193,7 +194,7 @@ def record(
     final = {
         **{f"test/{name}": value for name, value in result.scores.items()},
         "time/train_s": result.train_s,
-        **{f"time/{name}": value for name, value in cost.seconds_to_goals(training.history).items()},
+        **{f"time/{name}": value for name, value in profiling.seconds_to_goals(training.history).items()},
         **{f"cost/{name}": value for name, value in result.cost.items()},
     }
     registered_name = registry.registered_name(config.dataset, config.model)
@@ -228,7 +229,7 @@ def record(
         budget=budget(config, splits),
         weights=start.lineage or config.weights,
         best_epoch=training.best.index,
-        machine=cost.machine(training.device),
+        machine=profiling.machine(training.device),
     )
     registry.describe(registered_name, version, model_card)
     robustness = {f"corruption/{name}": curve for name, curve in result.robustness.items()}
@@ -239,7 +240,7 @@ def write_report(folder: Path, result: Result, training: Training, dataset: Data
     """Write pictures, per-class scores and the predictions on the test images into a folder."""
     config, task, best, test_set = training.config, training.task, training.best, dataset.test
     about = f"{config.model} on {dataset.name}, seed {config.seed}"
-    answers.write(
+    predictions.write(
         folder,
         test_set,
         task.log_probabilities(result.predictions),

@@ -19,7 +19,7 @@ import models
 from models.faster_rcnn import SeparableRoIAlign
 from pipeline.data import sources
 from pipeline.data.scenes import NOTHING
-from pipeline.detection import Detection
+from pipeline.evaluation.detection import Detection
 from pipeline.metrics import classification, detection
 from pipeline.metrics.detection import classify
 

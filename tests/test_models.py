@@ -8,9 +8,9 @@ import pytest
 import torch
 
 import models
-from pipeline import task
 from pipeline.engine import load_weights
 from pipeline.errors import InputError
+from pipeline.evaluation import task
 from pipeline.preprocess import Preprocess
 
 CLASSES = tuple("0123456789")

@@ -12,7 +12,7 @@ from conftest import made_once, needs_browser, only_run, open_browser, pipeline
 from playwright.sync_api import Page
 
 from benchmarks.comparison import multiply
-from pipeline.cost import THREADS
+from pipeline.evaluation.profiling import THREADS
 from pipeline.metrics.catalog import METRICS
 
 SECTIONS = [

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import mlflow
 from mlflow.entities import Metric, Param, RunTag
@@ -18,14 +18,10 @@ from pipeline.comparison import protocol
 from pipeline.config import TrainConfig
 from pipeline.data.images import ImageSet
 from pipeline.errors import Interrupted, PipelineError
+from pipeline.metrics.epoch import Epoch
 from pipeline.names import short_hash
 from pipeline.tracking.client import connect, launcher_run, owner
 from pipeline.tracking.schema import CONFIG_KEY, FAILURE, KIND, LAUNCH, OWNER, PAGE, PARENT, RECIPE_KEY, TRAINING
-
-if TYPE_CHECKING:
-    # Importing torch takes longer than comparing a thousand runs.
-    from pipeline.engine import Epoch
-
 
 # MLflow's limit; the whole hash stands in a tag.
 DIGEST_LENGTH = 36
@@ -127,7 +123,7 @@ def log_images(images: ImageSet, name: str, *, context: str) -> None:
     mlflow.log_input(entry, context=context, tags={"sha256": images.sha256})
 
 
-def log_epochs(run_id: str, epochs: Sequence["Epoch"]) -> None:
+def log_epochs(run_id: str, epochs: Sequence[Epoch]) -> None:
     """Log all metrics of these epochs and their time, one request for up to a thousand."""
     metrics = [
         Metric(name, value, now_ms(), epoch.index)

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipeline import answers, figures, registry, task
+from pipeline import registry
 from pipeline.data.images import Dataset, ImageSet
 from pipeline.errors import InputError
+from pipeline.evaluation import figures, task
 from pipeline.metrics import classification
 from pipeline.registry import RegisteredModel
 from pipeline.tracking import runs, schema
@@ -58,7 +59,7 @@ def evaluate(model: RegisteredModel, dataset: Dataset) -> Evaluation:
         tempfile.TemporaryDirectory() as folder,
     ):
         runs.log_images(dataset.test, f"{dataset.name}-test", context="test")
-        answers.write(Path(folder), images, log_probabilities, outcomes=of_task.outcomes, about=about)
+        predictions.write(Path(folder), images, log_probabilities, outcomes=of_task.outcomes, about=about)
         figures.save(of_task.pictures(predictions, samples, about), Path(folder))
         runs.log_artifacts(run_id, Path(folder))
         final = {f"test/{name}": value for name, value in scores.items()}

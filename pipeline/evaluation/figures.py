@@ -1,10 +1,8 @@
 """Pictures of data and results. Every one says what it shows and what it was measured on."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,9 +11,7 @@ from matplotlib.patches import Rectangle
 
 from pipeline.data.images import Dataset, ImageSet
 from pipeline.metrics.detection import SURE
-
-if TYPE_CHECKING:
-    from pipeline.engine import Epoch
+from pipeline.metrics.epoch import Epoch
 
 SAMPLES_PER_CLASS = 12
 ERRORS = 25

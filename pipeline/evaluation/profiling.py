@@ -2,20 +2,16 @@
 
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import psutil
 import torch
 from torch import nn
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from pipeline.engine import Epoch
+from pipeline.metrics.epoch import Epoch
 
 # On one thread a time says something about the model, and not about how many cores happened to be free.
 THREADS = 1
@@ -31,7 +27,7 @@ MEGABYTE = 1e6
 
 
 @torch.inference_mode()
-def of_answering(network: nn.Module, images: np.ndarray) -> dict[str, float]:
+def profile_inference(network: nn.Module, images: np.ndarray) -> dict[str, float]:
     """Size, arithmetic and speed of a network that takes raw images, where it is, in evaluation mode.
 
     Args:
@@ -94,7 +90,7 @@ def machine(device: torch.device) -> str:
 
 
 @contextmanager
-def threads(count: int) -> "Iterator[None]":
+def threads(count: int) -> Iterator[None]:
     """Compute with so many threads on the CPU."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
@@ -104,7 +100,7 @@ def threads(count: int) -> "Iterator[None]":
         torch.set_num_threads(before)
 
 
-def seconds_to_goals(history: "Sequence[Epoch]") -> dict[str, float]:
+def seconds_to_goals(history: Sequence[Epoch]) -> dict[str, float]:
     """Seconds of training and validation until the accuracy on validation images reached each of GOALS, if it did."""
     elapsed = np.cumsum([epoch.seconds for epoch in history])
     reached = {goal: [epoch.metrics["val/accuracy"] >= goal for epoch in history] for goal in GOALS}

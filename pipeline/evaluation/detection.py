@@ -10,9 +10,9 @@ import torch
 from matplotlib.figure import Figure
 from torch import Generator, Tensor
 
-from pipeline import figures
 from pipeline.data.images import ImageSet
 from pipeline.data.scenes import SceneStyle, compose, scene_set, singles
+from pipeline.evaluation import figures
 from pipeline.metrics import classification, detection
 
 MOST_SCENES = 1000

@@ -11,9 +11,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from torch import Generator, Tensor
 
-from pipeline.classification import Classification
 from pipeline.data.images import ImageSet
-from pipeline.detection import Detection
+from pipeline.evaluation.classification import Classification
+from pipeline.evaluation.detection import Detection
 
 # The model, or its head where frozen features are computed once.
 Forward = Callable[..., Any]

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline import figures
 from pipeline.data.images import ImageSet
+from pipeline.evaluation import figures
 from pipeline.metrics import classification
 
 # Wrong answers whose images are kept, for whoever looks at the run without the data set.
