@@ -21,11 +21,12 @@ from mlflow.entities import Run
 
 from benchmarks import runs
 from benchmarks.reference import plain_rates, write_mnist
-from pipeline import cli, registry
+from pipeline import cli
 from pipeline.data import sources
 from pipeline.data.images import Dataset
 from pipeline.data.splits import default_val_size
 from pipeline.files import default_root
+from pipeline.registry import versions
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,7 @@ def trainings(name: str, images: Dataset, seeds: int, epochs: int | None) -> Ite
     source = "none"
     if name == FROZEN:
         features = runs.finished("mobilenet_v2", sources.load(FEATURES_FROM, default_root()))
-        source = registry.version_of(features.info.run_id, f"{FEATURES_FROM}-mobilenet_v2").uri
+        source = versions.version_of(features.info.run_id, f"{FEATURES_FROM}-mobilenet_v2").uri
     for seed in range(seeds):
         yield runs.finished(name.split()[0], images, seed=seed, source=source, **overrides)
 

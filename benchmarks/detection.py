@@ -21,9 +21,10 @@ from torch import Tensor
 
 from benchmarks import runs
 from models.faster_rcnn import FasterRCNN
-from pipeline import bundle, cli, registry
+from pipeline import cli
 from pipeline.data.images import Dataset
 from pipeline.data.scenes import singles
+from pipeline.registry import bundle, loading
 
 LEAST = {"test/accuracy": 0.985, "test/map_50": 0.97, "test/map": 0.80}
 MOST_TRAINING_S = 1800
@@ -51,7 +52,7 @@ def main(dataset: str, epochs: int | None, rounds: int) -> None:
     print(scores.to_markdown(index=False, disable_numparse=True))
 
     with tempfile.TemporaryDirectory() as folder:
-        weights = registry.download_weights(f"runs:/{run.info.run_id}/model", Path(folder))
+        weights = loading.download_weights(f"runs:/{run.info.run_id}/model", Path(folder))
         state = bundle.read_weights(weights, model="faster_rcnn").state
     print(
         f"\nMedian of {rounds} rounds in turn on {torch.get_num_threads()} threads, single images in batches of "

@@ -26,11 +26,12 @@ import torch
 from PIL import Image
 
 from benchmarks import runs
-from pipeline import cli, registry
+from pipeline import cli
 from pipeline.data import sources
 from pipeline.errors import InputError, PipelineError
 from pipeline.files import default_root
 from pipeline.playground import server
+from pipeline.registry import loading, versions
 
 BATCH = 256
 MOST_TIMES = 2
@@ -49,8 +50,8 @@ def main(dataset: str, names: str, rounds: int) -> None:
     images = sources.load(dataset, default_root())
     chosen = cli.split_names(names)
     models = [
-        registry.load(version.uri)
-        for version in registry.champions()
+        loading.load(version.uri)
+        for version in versions.champions()
         if (version.name in chosen if chosen else version.name.startswith(f"{images.name}-"))
     ]
     if not models:
@@ -71,7 +72,7 @@ def main(dataset: str, names: str, rounds: int) -> None:
         sys.exit(f"At most {MOST_TIMES} times the bare {PROMISED}'s time and {MOST_MILLISECONDS} ms are promised.")
 
 
-def measure(model: registry.RegisteredModel, batch: np.ndarray, rounds: int) -> dict[str, object]:
+def measure(model: loading.RegisteredModel, batch: np.ndarray, rounds: int) -> dict[str, object]:
     """The times of one model, in turn."""
     files = [png(image) for image in batch]
     texts = json.dumps({"inputs": [base64.b64encode(file).decode() for file in files]}).encode()

@@ -9,9 +9,10 @@ import click
 import pandas as pd
 
 from benchmarks import runs
-from pipeline import cli, registry
+from pipeline import cli
 from pipeline.data import sources
 from pipeline.files import default_root
+from pipeline.registry import versions
 
 WAYS = {"from scratch": {}, "fine-tuned": {"freeze": "none"}, "frozen features": {"freeze": "features"}}
 
@@ -32,7 +33,7 @@ def main(dataset: str, source: str, names: str, seeds: int, sizes: str, val_size
     quick = {"epochs": epochs} if epochs else {}
     rows = []
     for name in cli.split_names(names):
-        origin = registry.version_of(runs.finished(name, others, **quick).info.run_id, f"{others.name}-{name}").uri
+        origin = versions.version_of(runs.finished(name, others, **quick).info.run_id, f"{others.name}-{name}").uri
         for size in map(int, cli.split_names(sizes)):
             row = {"architecture": name, "training images": f"{size:,}"}
             for way, options in WAYS.items():

@@ -125,9 +125,10 @@ def commands() -> None:
 def main_command(dataset: str, names: str, seeds: int, weights: str | None, root: Path, **choices: Any) -> None:
     """Run a study: train every architecture, then compare. Run again, it continues where it stopped."""
     chosen = models.names() if names == "all" else split_names(names)
-    from pipeline import config, registry, study
+    from pipeline import config, study
     from pipeline.comparison.compare import compare
     from pipeline.data import sources
+    from pipeline.registry import versions
     from pipeline.tracking import queries, runs
 
     catch_signals()
@@ -137,7 +138,7 @@ def main_command(dataset: str, names: str, seeds: int, weights: str | None, root
     settings = split_choices(choices)
     if weights and weights.startswith("models:/"):
         # An alias may stand for another version tomorrow, and the study would be another.
-        weights = registry.find(weights).uri
+        weights = versions.find(weights).uri
     configs = study.plan(chosen, seeds, images, source=weights, options=settings)
     study_key = study.key(images, source=weights, options=settings)
     outcome = study.run(images, configs, study_key=study_key, root=root)
@@ -330,7 +331,7 @@ def report(output: str, **selection: Any) -> None:
 @switch("--dry-run", "Show the decision without writing anything.")
 def promote(study: str, model: str, version: int | None, allow_tie: bool, rollback: bool, dry_run: bool) -> None:
     """Make a registered model its name's champion, if there is evidence that it is better."""
-    from pipeline import promotion
+    from pipeline.registry import promotion
 
     catch_signals()
     refusals = []
@@ -372,12 +373,13 @@ model_uri_option = options(
 @switch("--raw", "Take pictures as they are: no inverting, cropping, centring.")
 def predict(model_uri: str, trust: str, source: str, output: str, raw: bool) -> None:
     """Say what a registered model takes images in files for."""
-    from pipeline import prediction, registry
+    from pipeline import prediction
+    from pipeline.registry import loading
 
     catch_signals()
     path = Path(output).expanduser()
     prediction.check_ending(path)
-    model = registry.load(model_uri, trusted=split_names(trust))
+    model = loading.load(model_uri, trusted=split_names(trust))
     file_launcher_run("predict", model.version)
     answered, skipped = prediction.predict(model, Path(source).expanduser(), path, raw=raw)
     click.echo(f"{model.label} answered {answered:,} images: written to {output}.")
@@ -391,15 +393,15 @@ def predict(model_uri: str, trust: str, source: str, output: str, raw: bool) -> 
 @root_option
 def evaluate(model_uri: str, trust: str, dataset: str, root: Path) -> None:
     """Test a registered model on the test file of a data set and record it in MLflow."""
-    from pipeline import registry, registry_evaluate
     from pipeline.comparison import stats
     from pipeline.data import sources
+    from pipeline.registry import evaluate, loading
     from pipeline.tracking.client import run_url
 
     catch_signals()
-    model = registry.load(model_uri, trusted=split_names(trust))
+    model = loading.load(model_uri, trusted=split_names(trust))
     images = sources.load(dataset, root)
-    found = registry_evaluate.evaluate(model, images)
+    found = evaluate.evaluate(model, images)
     count, scores = len(images.test), found.scores
     low, high = stats.wilson(round(scores["accuracy"] * count), count)
     click.echo(
@@ -422,18 +424,17 @@ def evaluate(model_uri: str, trust: str, dataset: str, root: Path) -> None:
 @click.option("--output", default="", help="Where to write it; NAME.onnx, .pt2 or .pt in this folder by default.")
 def export(model_uri: str, trust: str, form: str, output: str) -> None:
     """Write a registered model in a format that other runtimes read, and check it against the original."""
-    from pipeline import export as exporter
-    from pipeline import registry
+    from pipeline.registry import export, loading
 
     catch_signals()
-    model = registry.load(model_uri, trusted=split_names(trust))
+    model = loading.load(model_uri, trusted=split_names(trust))
     file_launcher_run("export", model.version)
     ending = {"onnx": ".onnx", "pt2": ".pt2", "torchscript": ".pt"}[form]
     path = Path(output or f"{model.architecture}{ending}").expanduser()
-    difference = exporter.export(model, path, form)
+    difference = export.export(model, path, form)
     click.echo(
         f"{model.label} written to {path}: uint8 images (N, {model.shape[0]}, {model.shape[1]}) to probabilities. "
-        f"On {exporter.CHECKED} images it differs from the original by at most {difference:.1e}."
+        f"On {export.CHECKED} images it differs from the original by at most {difference:.1e}."
     )
 
 
@@ -454,20 +455,20 @@ def playground(
     names: str, dataset: str, corrections: str, host: str, port: int, browser: bool, trust: str, root: Path
 ) -> None:
     """Draw digits on a local web page and see what every champion says."""
-    from pipeline import registry
     from pipeline.data import sources
     from pipeline.playground import server
     from pipeline.playground.corrections import Corrections
+    from pipeline.registry import loading, versions
 
     catch_signals()
-    uris = [version.uri for version in registry.champions()] if names == "all" else split_names(names)
+    uris = [version.uri for version in versions.champions()] if names == "all" else split_names(names)
     if not uris:
         raise InputError("No registered model has a champion yet: run `mlflow run . -e promote -P model=all` first.")
     folder = Corrections(Path(corrections).expanduser(), lambda: sources.load(dataset, root))
     loaded = []
     for uri in uris:
-        uri = uri if ":" in uri or "/" in uri else f"models:/{uri}@{registry.CHAMPION}"
-        loaded.append(registry.load(uri, trusted=split_names(trust)))
+        uri = uri if ":" in uri or "/" in uri else f"models:/{uri}@{versions.CHAMPION}"
+        loaded.append(loading.load(uri, trusted=split_names(trust)))
         click.echo(f"Loaded {loaded[-1].label}")
     file_launcher_run("playground", loaded[0].version)
     with suppress(Interrupted):
@@ -511,12 +512,12 @@ def find_study(study: str) -> str:
 
 def find_versions(study: str, model: str, version: int | None) -> list[Any]:
     """The registered versions that `promote` is to judge."""
-    from pipeline import promotion, registry
     from pipeline.comparison.compare import compare
+    from pipeline.registry import promotion, versions
     from pipeline.tracking import queries
 
     if model not in ("best", "all", *models.names()):
-        return [registry.find(f"models:/{model}/{version or 'latest'}")]
+        return [versions.find(f"models:/{model}/{version or 'latest'}")]
     if version:
         raise InputError(f"--version {version} needs the --model it belongs to: a registered model.")
     trainings = promotion.best_trainings(compare(queries.trainings_of(find_study(study)), queries.read_predictions))

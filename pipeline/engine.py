@@ -23,7 +23,7 @@ from pipeline.errors import InputError, PipelineError, first_line
 from pipeline.evaluation import task
 from pipeline.evaluation.task import Task
 from pipeline.metrics.epoch import Epoch
-from pipeline.preprocess import Preprocess
+from pipeline.registry.bundled.preprocess import Preprocess
 
 REPORT_EVERY = 10
 SGD_MOMENTUM = 0.9

@@ -17,7 +17,7 @@ from pipeline import inputs, photo
 from pipeline.errors import InputError
 from pipeline.files import replacing
 from pipeline.photo import Framed
-from pipeline.registry import BATCH, LEAST_SERVED_SCORE, RegisteredModel
+from pipeline.registry.loading import BATCH, LEAST_SERVED_SCORE, RegisteredModel
 
 # Of so many classes the probability is given.
 BEST = 3

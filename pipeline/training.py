@@ -13,7 +13,6 @@ import numpy as np
 from mlflow.entities import Run
 from torch import nn
 
-from pipeline import bundle, card, registry
 from pipeline.checkpoint import Checkpoint
 from pipeline.comparison import protocol
 from pipeline.config import TrainConfig
@@ -22,10 +21,12 @@ from pipeline.data.images import Dataset, ImageSet, Splits
 from pipeline.data.splits import split
 from pipeline.engine import Training, check_finite, fit, predict_images
 from pipeline.errors import PipelineError
-from pipeline.evaluation import figures, predictions, profiling
+from pipeline.evaluation import figures, profiling
+from pipeline.evaluation.predictions import write_predictions
 from pipeline.evaluation.task import Predictions
 from pipeline.metrics import classification
 from pipeline.progress import Progress
+from pipeline.registry import bundle, card, register, versions
 from pipeline.tracking import queries, runs
 from pipeline.weights import FRESH, Start
 
@@ -197,8 +198,8 @@ def record(
         **{f"time/{name}": value for name, value in profiling.seconds_to_goals(training.history).items()},
         **{f"cost/{name}": value for name, value in result.cost.items()},
     }
-    registered_name = registry.registered_name(config.dataset, config.model)
-    registered = registry.version_of(run_id, registered_name)
+    registered_name = versions.registered_name(config.dataset, config.model)
+    registered = versions.version_of(run_id, registered_name)
     version = registered.number if registered else None
     with tempfile.TemporaryDirectory() as temporary:
         report = Path(temporary, "report")
@@ -209,7 +210,7 @@ def record(
             folder = Path(temporary, "bundle")
             folder.mkdir()
             bundle.write(folder, config=config, model=training.model, images=dataset.test)
-            version = registry.log_model(
+            version = register.log_model(
                 folder,
                 registered_name=registered_name,
                 example=dataset.test.images[:2],
@@ -231,7 +232,7 @@ def record(
         best_epoch=training.best.index,
         machine=profiling.machine(training.device),
     )
-    registry.describe(registered_name, version, model_card)
+    register.describe(registered_name, version, model_card)
     robustness = {f"corruption/{name}": curve for name, curve in result.robustness.items()}
     runs.log_results(run_id, final | {"time/total_s": total_s}, robustness)
 
@@ -240,7 +241,7 @@ def write_report(folder: Path, result: Result, training: Training, dataset: Data
     """Write pictures, per-class scores and the predictions on the test images into a folder."""
     config, task, best, test_set = training.config, training.task, training.best, dataset.test
     about = f"{config.model} on {dataset.name}, seed {config.seed}"
-    predictions.write(
+    write_predictions(
         folder,
         test_set,
         task.log_probabilities(result.predictions),

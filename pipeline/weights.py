@@ -9,10 +9,10 @@ from typing import Any
 from torch import Tensor
 
 import models
-from pipeline import bundle, registry
 from pipeline.config import PUBLISHED, resolve_weights
 from pipeline.errors import WITHOUT_NETWORK, InputError, first_line
 from pipeline.network import impatient_sockets
+from pipeline.registry import bundle, loading, versions
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def find(model: str, source: str | None, model_args: Mapping[str, Any]) -> str:
         InputError: there is no such model, or no published weights.
     """
     source = resolve_weights(model, source, model_args)
-    return registry.find(source).uri if source.startswith("models:/") else source
+    return versions.find(source).uri if source.startswith("models:/") else source
 
 
 def load(source: str, model: str, model_args: Mapping[str, Any], *, classes: tuple[str, ...]) -> Start:
@@ -62,8 +62,8 @@ def load(source: str, model: str, model_args: Mapping[str, Any], *, classes: tup
     lineage = ""
     if source.startswith("models:/"):
         with tempfile.TemporaryDirectory() as folder:
-            saved = bundle.read_weights(registry.download_weights(source, Path(folder)), model=model)
-        lineage = f"{source} of run {registry.find(source).run_id}"
+            saved = bundle.read_weights(loading.download_weights(source, Path(folder)), model=model)
+        lineage = f"{source} of run {versions.find(source).run_id}"
     else:
         saved = bundle.read_weights(Path(source).expanduser(), model=model)
     if saved.classes in (None, classes):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pipeline.data.augmentations import augment
-from pipeline.preprocess import Preprocess
+from pipeline.registry.bundled.preprocess import Preprocess
 
 IMAGES = torch.zeros(64, 28, 28, dtype=torch.uint8)
 IMAGES[:, 8:20, 10:18] = 255

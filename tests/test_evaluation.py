@@ -6,7 +6,7 @@ import pytest
 from conftest import idx_bytes, only_run, write_idx_folder
 
 import models
-from pipeline import export, registry
+from pipeline.registry import export, loading
 
 
 @pytest.mark.parametrize("name", models.names())
@@ -25,7 +25,7 @@ def test_every_architecture_is_evaluated_and_exported(champions, command, mistak
     files = {file.path for file in client.list_artifacts(run.info.run_id)}
     assert {"confusion_matrix.png", "predictions.csv", "per_class.csv"} <= files
 
-    original = registry.load(uri)
+    original = loading.load(uri)
     for form in export.FORMATS:
         arguments = ["export", "--model-uri", uri, "--format", form, "--output", f"{name}.{form}"]
         if name == "faster_rcnn":

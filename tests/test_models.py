@@ -11,7 +11,7 @@ import models
 from pipeline.engine import load_weights
 from pipeline.errors import InputError
 from pipeline.evaluation import task
-from pipeline.preprocess import Preprocess
+from pipeline.registry.bundled.preprocess import Preprocess
 
 CLASSES = tuple("0123456789")
 LABELS = torch.arange(8)

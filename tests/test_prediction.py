@@ -14,10 +14,11 @@ from conftest import MNIST, PROJECT, idx_bytes, needs_mnist
 from PIL import Image
 from scipy import ndimage
 
-from pipeline import inputs, photo, registry
+from pipeline import inputs, photo
 from pipeline.data import folders, sources
 from pipeline.data.images import ImageSet
 from pipeline.errors import InputError, Refusal
+from pipeline.registry import loading
 
 READERS = {".csv": pd.read_csv, ".jsonl": lambda path: pd.read_json(path, lines=True), ".parquet": pd.read_parquet}
 
@@ -124,7 +125,7 @@ def test_transparent_is_white_and_sixteen_bits_are_read():
 
 def test_every_kind_of_file_gives_the_same_answers(champions, command, bars):
     images = folders.read_folder(bars, name="bars").test.images
-    expected = registry.load("models:/bars-mlp/1").answer(images).argmax(1)
+    expected = loading.load("models:/bars-mlp/1").answer(images).argmax(1)
     pixels = pd.DataFrame(images.reshape(len(images), -1)).add_prefix("pixel")
     files = {
         "plain-idx3-ubyte": idx_bytes(images),
@@ -264,31 +265,31 @@ def test_memory_does_not_grow_with_the_number_of_images(champions):
 def test_only_trusted_registries_run_their_code(champions, mistake):
     arguments = ["predict", "--input", "x.png", "--output", "o.csv"]
     copy = champions / "copy"
-    registry.download("models:/bars-mlp/1", copy)
+    loading.download("models:/bars-mlp/1", copy)
     (code,) = copy.rglob("serve.py")
     code.write_text("open('executed', 'w')\n" + code.read_text())
     model = str(code.parent)
     assert "is not trusted" in mistake(*arguments, "--model-uri", model, code=3)
     assert "is not trusted" in mistake(*arguments, "--model-uri", "models:/bars-mlp/1", "--trust", "elsewhere", code=3)
     assert not (champions / "executed").exists()
-    assert registry.load(model, trusted=[str(copy)]).label == model and (champions / "executed").exists()
+    assert loading.load(model, trusted=[str(copy)]).label == model and (champions / "executed").exists()
     for elsewhere in (f"{copy}-of-somebody-else", "file:/tmp/evil", "file:///trusted/../evil", "https://a/b/../evil"):
         with pytest.raises(Refusal):
-            registry.check_trust(elsewhere, [str(copy), "/trusted", "https://a/b"])
+            loading.check_trust(elsewhere, [str(copy), "/trusted", "https://a/b"])
     with pytest.raises(Refusal):
-        registry.check_trust("file:/tmp/evil", ["."])
-    registry.check_trust(f"file://{copy}/model", [str(copy)])
+        loading.check_trust("file:/tmp/evil", ["."])
+    loading.check_trust(f"file://{copy}/model", [str(copy)])
 
 
 def test_a_pickled_model_is_not_unpickled(champions):
     copy = champions / "copy"
-    registry.download("models:/bars-mlp/1", copy)
+    loading.download("models:/bars-mlp/1", copy)
     (description,) = copy.rglob("MLmodel")
     description.write_text(
         re.sub(r".*model_code_path.*\n", "    python_model: python_model.pkl\n", description.read_text())
     )
     with pytest.raises(InputError, match="was not made by this project"):
-        registry.load(str(description.parent), trusted=[str(copy)])
+        loading.load(str(description.parent), trusted=[str(copy)])
 
 
 def test_files_of_images_are_read_in_blocks(tmp_path):

@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 from conftest import pipeline_process
 
-from pipeline import promotion, registry
 from pipeline.errors import Refusal
+from pipeline.registry import promotion, versions
+from pipeline.tracking.client import connect
 
 PROTOCOL = {"test_file": "a", "training_images": 50}
 
@@ -75,7 +76,7 @@ def test_other_protocols_and_lost_answers_are_no_evidence():
 
 
 def champions(name: str) -> tuple[str | None, str | None]:
-    found = (registry.aliased(name, alias) for alias in (registry.CHAMPION, registry.PREVIOUS))
+    found = (versions.aliased(name, alias) for alias in (versions.CHAMPION, versions.PREVIOUS))
     return tuple(version.number if version else None for version in found)
 
 
@@ -143,7 +144,7 @@ def test_a_registry_that_does_not_answer_is_not_one_without_a_champion(
     def broken(*arguments):
         raise mlflow.exceptions.MlflowException("database is locked")
 
-    monkeypatch.setattr(registry.client(), "get_model_version_by_alias", broken)
+    monkeypatch.setattr(connect(), "get_model_version_by_alias", broken)
     assert "MLflow refused: database is locked" in mistake("promote", "--model", "bars-mlp", code=1)
     monkeypatch.undo()
     assert champions("bars-mlp") == (None, None)

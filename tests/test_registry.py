@@ -7,8 +7,8 @@ import requests
 from conftest import ask, idx_bytes, serving, tracking_server, write_idx_folder
 from safetensors.torch import load_file
 
-from pipeline import registry
 from pipeline.data import folders
+from pipeline.registry import loading, versions
 
 # Passwords are checked once: they are meant to take long.
 AUTHENTICATION = """
@@ -25,7 +25,7 @@ SMALL = ("--epochs", "2", "--val-size", "20")
 
 
 def weights_of(uri: str, folder) -> dict:
-    return load_file(registry.download_weights(uri, folder))
+    return load_file(loading.download_weights(uri, folder))
 
 
 def test_everything_works_behind_a_password(environment, command, mistake, bars, monkeypatch):
@@ -46,7 +46,7 @@ def test_everything_works_behind_a_password(environment, command, mistake, bars,
         command("predict", "--model-uri", champion, "--input", "images.npy", "--output", "out.csv")
         command("evaluate", "--model-uri", champion, "--dataset", str(bars))
         command("export", "--model-uri", champion, "--format", "torchscript", "--output", "model.pt")
-        assert [version.uri for version in registry.champions()] == ["models:/bars-mlp/1"]
+        assert [version.uri for version in versions.champions()] == ["models:/bars-mlp/1"]
         assert "no previous champion" in mistake("promote", "--model", "bars-mlp", "--rollback", code=3)
         out, _ = command(*train, "--weights", champion)
         assert "Starting from models:/bars-mlp/1" in out

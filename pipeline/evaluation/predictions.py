@@ -12,7 +12,7 @@ from pipeline.metrics import classification
 MOST_ERRORS = 1000
 
 
-def write(
+def write_predictions(
     folder: Path, test: ImageSet, log_probabilities: np.ndarray, *, outcomes: tuple[str, ...], about: str
 ) -> None:
     """Write confusion matrix, the most confident errors, scores by class and every answer into a folder.

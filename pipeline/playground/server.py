@@ -22,7 +22,7 @@ from pipeline import photo
 from pipeline.data import pictures
 from pipeline.errors import InputError, PipelineError
 from pipeline.playground.corrections import Corrections
-from pipeline.registry import LEAST_SERVED_SCORE, RegisteredModel
+from pipeline.registry.loading import LEAST_SERVED_SCORE, RegisteredModel
 
 PAGE = Path(__file__).with_name("page")
 TYPES = ("image/png", "image/jpeg")

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from pipeline.data import sources
 from pipeline.errors import InputError, PipelineError, first_line
 from pipeline.files import replacing
-from pipeline.registry import RegisteredModel
-from pipeline.registry_evaluate import fitted
+from pipeline.registry.evaluate import fitted
+from pipeline.registry.loading import RegisteredModel
 
 CHECKED = 100
 TOLERANCE = 1e-4

@@ -8,13 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from mlflow.exceptions import MlflowException
 
-from pipeline import registry
 from pipeline.data.images import Dataset, ImageSet
 from pipeline.errors import InputError
 from pipeline.evaluation import figures, task
+from pipeline.evaluation.predictions import write_predictions
 from pipeline.metrics import classification
-from pipeline.registry import RegisteredModel
+from pipeline.registry import versions
+from pipeline.registry.loading import RegisteredModel
 from pipeline.tracking import runs, schema
 from pipeline.tracking.client import launcher_run
 
@@ -59,17 +61,17 @@ def evaluate(model: RegisteredModel, dataset: Dataset) -> Evaluation:
         tempfile.TemporaryDirectory() as folder,
     ):
         runs.log_images(dataset.test, f"{dataset.name}-test", context="test")
-        predictions.write(Path(folder), images, log_probabilities, outcomes=of_task.outcomes, about=about)
+        write_predictions(Path(folder), images, log_probabilities, outcomes=of_task.outcomes, about=about)
         figures.save(of_task.pictures(predictions, samples, about), Path(folder))
         runs.log_artifacts(run_id, Path(folder))
         final = {f"test/{name}": value for name, value in scores.items()}
         runs.log_results(run_id, final)
         if model.version:
-            registry.link(model.version, run_id)
+            versions.link(model.version, run_id)
             outcome = {"accuracy": f"{scores['accuracy']:.4f}", "run": run_id}
             # Who may not write to the model still has the run.
-            with suppress(registry.MlflowException):
-                registry.tag(model.version, f"evaluation.{dataset.name}.", outcome)
+            with suppress(MlflowException):
+                versions.tag(model.version, f"evaluation.{dataset.name}.", outcome)
     return Evaluation(run_id, scores)
 
 

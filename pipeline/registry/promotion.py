@@ -8,11 +8,11 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline import registry
 from pipeline.comparison import protocol
 from pipeline.comparison.compare import SIGNIFICANT, Answers, Comparison
 from pipeline.errors import InputError, Refusal
 from pipeline.metrics.catalog import METRICS
+from pipeline.registry import register, versions
 from pipeline.tracking import queries
 from pipeline.tracking.client import owner
 
@@ -114,7 +114,7 @@ def known(training: Mapping[str, Any], metric: str) -> bool:
 # --- In the registry -----------------------------------------------------------------------------------------------
 
 
-def promote(candidate: registry.Version, *, allow_tie: bool = False, dry_run: bool = False) -> str:
+def promote(candidate: versions.Version, *, allow_tie: bool = False, dry_run: bool = False) -> str:
     """Make a version the champion of its registered model if the evidence says so.
 
     The decision and its figures are written into the version's tags and description; the former champion becomes the
@@ -128,8 +128,8 @@ def promote(candidate: registry.Version, *, allow_tie: bool = False, dry_run: bo
         Refusal: there is not enough evidence, or another machine promoted meanwhile.
     """
     name, version = candidate.name, candidate.number
-    with registry.locked(name):
-        champion = registry.aliased(name, registry.CHAMPION)
+    with versions.locked(name):
+        champion = versions.aliased(name, versions.CHAMPION)
         if champion and champion.number == version:
             return f"{name} version {version} is the champion already."
         trainings = [training_of(entry) if entry else None for entry in (candidate, champion)]
@@ -137,19 +137,19 @@ def promote(candidate: registry.Version, *, allow_tie: bool = False, dry_run: bo
         former = champion.number if champion else None
         if dry_run:
             return f"Would promote {name} version {version}. {decision.sentence}"
-        now = registry.aliased(name, registry.CHAMPION)
+        now = versions.aliased(name, versions.CHAMPION)
         if (now.number if now else None) != former:
             raise Refusal(f"Not promoted: another champion of {name} was chosen meanwhile; run it again.")
         # First the evidence: no champion shall be without it.
         record(candidate, decision, former=former)
-        registry.crown(name, version, former=former)
-        now = registry.aliased(name, registry.CHAMPION)
+        versions.set_champion(name, version, former=former)
+        now = versions.aliased(name, versions.CHAMPION)
         if now is None or now.number != version:
             raise Refusal(f"Not promoted: another machine made {now} champion at the same time; run it again.")
     return f"Promoted {name} version {version}. {decision.sentence}"
 
 
-def training_of(version: registry.Version) -> dict[str, Any]:
+def training_of(version: versions.Version) -> dict[str, Any]:
     """The training that made a version.
 
     Raises:
@@ -170,18 +170,18 @@ def roll_back(name: str, *, dry_run: bool = False) -> str:
     Raises:
         Refusal: there is no previous champion.
     """
-    with registry.locked(name):
-        champion, previous = (registry.aliased(name, alias) for alias in (registry.CHAMPION, registry.PREVIOUS))
+    with versions.locked(name):
+        champion, previous = (versions.aliased(name, alias) for alias in (versions.CHAMPION, versions.PREVIOUS))
         if not champion or not previous or champion.number == previous.number:
             raise Refusal(f"Not rolled back: {name} has no previous champion.")
         if dry_run:
             return f"Would make version {previous.number} of {name} champion again, in place of {champion.number}."
         record(previous, Decision("Champion again, by a rollback.", {}), former=champion.number)
-        registry.crown(name, previous.number, former=champion.number)
+        versions.set_champion(name, previous.number, former=champion.number)
     return f"Version {previous.number} of {name} is champion again, in place of version {champion.number}."
 
 
-def record(version: registry.Version, decision: Decision, *, former: str | None) -> None:
+def record(version: versions.Version, decision: Decision, *, former: str | None) -> None:
     """Write a decision into a version's tags and description."""
     facts = {
         "decision": decision.sentence,
@@ -190,20 +190,20 @@ def record(version: registry.Version, decision: Decision, *, former: str | None)
         "former_champion": former or "",
         **decision.figures,
     }
-    registry.tag(version, "promotion.", {key: str(value) for key, value in facts.items()})
+    versions.tag(version, "promotion.", {key: str(value) for key, value in facts.items()})
     place = f" It took the place of version {former}." if former else ""
     card = version.description.split(HEADING)[0].rstrip()
-    registry.describe(version.name, version.number, f"{card}\n\n{HEADING}\n\n{decision.sentence}{place}\n")
+    register.describe(version.name, version.number, f"{card}\n\n{HEADING}\n\n{decision.sentence}{place}\n")
 
 
-def find_candidate(training: Mapping[str, Any]) -> registry.Version:
+def find_candidate(training: Mapping[str, Any]) -> versions.Version:
     """The version that a training registered.
 
     Raises:
         InputError: it registered none, or it was deleted.
     """
-    name = registry.registered_name(training["dataset"], training["architecture"])
-    version = registry.version_of(training["run_id"], name)
+    name = versions.registered_name(training["dataset"], training["architecture"])
+    version = versions.version_of(training["run_id"], name)
     if version is None:
         raise InputError(f"The training {training['name']} ({training['run_id']}) has no registered version of {name}.")
     return version

@@ -14,10 +14,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import models
-from pipeline import preprocess
 from pipeline.config import TrainConfig
 from pipeline.data.images import ImageSet
 from pipeline.errors import InputError, first_line
+from pipeline.registry.bundled import preprocess
 
 PREPROCESS = ("image_size", "in_channels", "mean", "std")
 # The part of a config that weights only fit with.

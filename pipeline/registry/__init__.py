@@ -1,0 +1,1 @@
+"""Registered models: writing, finding, loading, judging and exporting them."""
