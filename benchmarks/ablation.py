@@ -12,9 +12,11 @@ import pandas as pd
 import torch
 
 from benchmarks import runs
-from pipeline import cli, config, engine
+from pipeline import cli, config
 from pipeline.data.images import Dataset
 from pipeline.data.splits import default_val_size, split
+from pipeline.training.loop import fit
+from pipeline.training.state import Training
 
 # Architecture, the trick, and what a training without it is given.
 WITHOUT = [
@@ -91,8 +93,8 @@ def configured(
 
 def trained(resolved: config.TrainConfig, images: Dataset) -> tuple[float, float]:
     """Validation accuracy of the best epoch, and seconds of training."""
-    training = engine.Training(resolved, split(images, val_size=resolved.val_size, limit=resolved.limit))
-    for _ in engine.fit(training):
+    training = Training(resolved, split(images, val_size=resolved.val_size, limit=resolved.limit))
+    for _ in fit(training):
         pass
     return training.best.metrics["val/accuracy"], training.seconds
 

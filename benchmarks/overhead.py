@@ -22,12 +22,14 @@ import pandas as pd
 import torch
 
 from benchmarks import runs
-from pipeline import cli, config, engine
+from pipeline import cli, config
 from pipeline.data.images import Dataset
 from pipeline.data.splits import default_val_size, split
 from pipeline.tracking import queries
 from pipeline.tracking.client import connect
-from pipeline.training import train
+from pipeline.training import batches
+from pipeline.training.run import train
+from pipeline.training.state import Training
 
 MOST = {"mlp": 1.3}
 MOST_OTHERS = 1.05
@@ -100,8 +102,8 @@ class BareLoop:
     """Forward, backward and step with the same network over the same last epoch's batches, ready in memory."""
 
     def __init__(self, resolved: config.TrainConfig, images: Dataset) -> None:
-        self.training = engine.Training(resolved, split(images, val_size=resolved.val_size, limit=resolved.limit))
-        self.feed = engine.create_feed(self.training)
+        self.training = Training(resolved, split(images, val_size=resolved.val_size, limit=resolved.limit))
+        self.feed = batches.create_feed(self.training)
         for _ in range(EPOCHS):
             order = torch.randperm(len(self.training.train), generator=self.training.generator)
             self.batches = [self.feed.train(batch) for batch in order.tensor_split(self.training.steps)]
@@ -114,7 +116,7 @@ class BareLoop:
         torch.set_float32_matmul_precision("high")
         started = time.perf_counter()
         for inputs, targets in self.batches:
-            with engine.autocast(training.config):
+            with batches.autocast(training.config):
                 loss = training.task.loss(forward, inputs, targets)["loss"]
             loss.backward()
             if training.config.clip_norm:

@@ -10,7 +10,6 @@ from typing import Any
 import click
 from mlflow.entities import Run
 
-from pipeline import weights
 from pipeline.config import TrainConfig, resolve
 from pipeline.data import sources
 from pipeline.data.images import Dataset
@@ -18,7 +17,8 @@ from pipeline.errors import InputError
 from pipeline.files import default_root
 from pipeline.tracking import queries
 from pipeline.tracking.client import current_experiment
-from pipeline.training import resumable, train
+from pipeline.training import weights
+from pipeline.training.run import resumable, train
 
 # The promises are about two cores, also on a machine that has a GPU.
 DEVICE = "cpu"

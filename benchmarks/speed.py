@@ -22,9 +22,11 @@ import torch
 
 from benchmarks import reference, runs
 from benchmarks.accuracy import PROMISES
-from pipeline import cli, config, engine
+from pipeline import cli, config
 from pipeline.data.images import Dataset
 from pipeline.data.splits import default_val_size, split
+from pipeline.training.loop import fit
+from pipeline.training.state import Training
 
 # Training images of one epoch of the pipeline; a round is as many epochs as the plain loop's rounds last.
 IMAGES = {
@@ -120,9 +122,9 @@ def pipeline_rates(model: str, dataset: str) -> Iterator[float]:
     resolved = config.resolve(
         model, images, weights="none", overrides={"epochs": 10_000}, limit=limit, val_size=100, device=runs.DEVICE
     )
-    training = engine.Training(resolved, split(images, val_size=resolved.val_size, limit=limit))
+    training = Training(resolved, split(images, val_size=resolved.val_size, limit=limit))
     seen, seconds = 0, 0.0
-    for epoch in engine.fit(training):
+    for epoch in fit(training):
         seen += limit
         seconds += limit / epoch.metrics["train/images_per_second"]
         if seconds > reference.ROUND_SECONDS:

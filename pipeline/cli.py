@@ -125,11 +125,12 @@ def commands() -> None:
 def main_command(dataset: str, names: str, seeds: int, weights: str | None, root: Path, **choices: Any) -> None:
     """Run a study: train every architecture, then compare. Run again, it continues where it stopped."""
     chosen = models.names() if names == "all" else split_names(names)
-    from pipeline import config, study
+    from pipeline import config
     from pipeline.comparison.compare import compare
     from pipeline.data import sources
     from pipeline.registry import versions
     from pipeline.tracking import queries, runs
+    from pipeline.training import study
 
     catch_signals()
     for name in chosen:
@@ -210,19 +211,19 @@ def train(
     **choices: Any,
 ) -> None:
     """Train one architecture, test it, register it."""
-    from pipeline import config, training
-    from pipeline import weights as initial_weights
+    from pipeline import config
     from pipeline.data import sources
-    from pipeline.engine import check_build
     from pipeline.tracking import queries, runs
     from pipeline.tracking.client import current_experiment, launcher_run, run_url
+    from pipeline.training import run, weights
+    from pipeline.training.state import check_build
 
     catch_signals()
     arguments = config.parse_arguments(model_args, option="model_args")
     task_arguments = config.parse_arguments(task_args, option="task_args")
-    source = initial_weights.find(model, weights, arguments)
+    source = weights.find(model, weights, arguments)
     images = sources.load(dataset, root)
-    start = initial_weights.load(source, model, arguments, classes=images.classes)
+    start = weights.load(source, model, arguments, classes=images.classes)
     resolved = config.resolve(
         model,
         images,
@@ -237,7 +238,7 @@ def train(
     run_id = None
     if resume:
         found = queries.find_trainings(current_experiment(), resolved.key)
-        run_id = training.resumable(found, root)
+        run_id = run.resumable(found, root)
         click.echo(
             f"Resuming run {run_id}." if run_id else "There is no interrupted training of these options: starting."
         )
@@ -245,7 +246,7 @@ def train(
         runs.nest_launcher_run("resumed", under=run_id)
     if start.lineage:
         click.echo(f"Starting from {start.lineage}.")
-    result = training.train(resolved, images, root=root, start=start, run_id=run_id or launcher_run())
+    result = run.train(resolved, images, root=root, start=start, run_id=run_id or launcher_run())
     click.echo(f"{model} on {images.name}: {result.summary()}.")
     click.echo(f"Look at it: {run_url(result.run_id)}")
 

@@ -1,17 +1,21 @@
 """The training loop: repeatable, resumable, honest about broken numbers."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 import models
-from pipeline import config, engine
+from pipeline import config
 from pipeline.data import sources
 from pipeline.data.images import Dataset, ImageSet
 from pipeline.data.splits import split
 from pipeline.errors import InputError, PipelineError
+from pipeline.training import batches, loop, optim
+from pipeline.training.loop import fit, predict_images
+from pipeline.training.state import Training, check_build
 
 
 @pytest.fixture(scope="module")
@@ -19,13 +23,13 @@ def dataset(bars, tmp_path_factory):
     return sources.load(str(bars), tmp_path_factory.mktemp("root"))
 
 
-def start(dataset, name="cnn", *, state=None, weights="none", **options) -> engine.Training:
+def start(dataset, name="cnn", *, state=None, weights="none", **options) -> Training:
     overrides = {"epochs": 3, "batch_size": 32} | options.pop("overrides", {})
     resolved = config.resolve(name, dataset, weights=weights, overrides=overrides, val_size=20, device="cpu", **options)
-    return engine.Training(resolved, split(dataset, val_size=20, limit=resolved.limit), state)
+    return Training(resolved, split(dataset, val_size=20, limit=resolved.limit), state)
 
 
-def outcome(training: engine.Training) -> tuple[list[dict], dict[str, torch.Tensor]]:
+def outcome(training: Training) -> tuple[list[dict], dict[str, torch.Tensor]]:
     """What must be equal between two trainings: all metrics but speed, and the weights."""
     metrics = [
         {name: value for name, value in epoch.metrics.items() if name != "train/images_per_second"}
@@ -34,7 +38,7 @@ def outcome(training: engine.Training) -> tuple[list[dict], dict[str, torch.Tens
     return metrics, training.model.state_dict()
 
 
-def assert_equal(first: engine.Training, second: engine.Training) -> None:
+def assert_equal(first: Training, second: Training) -> None:
     (metrics, weights), (other_metrics, other_weights) = outcome(first), outcome(second)
     assert metrics == other_metrics
     assert all(torch.equal(weights[name], other_weights[name]) for name in weights)
@@ -44,7 +48,7 @@ def assert_equal(first: engine.Training, second: engine.Training) -> None:
 def test_the_same_seed_gives_the_same_numbers_bit_for_bit(dataset, name):
     first, second, other = (start(dataset, name, seed=seed, overrides={"epochs": 2}) for seed in (3, 3, 4))
     for training in (first, second, other):
-        list(engine.fit(training))
+        list(fit(training))
     assert_equal(first, second)
     assert outcome(first)[0] != outcome(other)[0]
 
@@ -62,15 +66,15 @@ def test_the_same_seed_gives_the_same_numbers_bit_for_bit(dataset, name):
 def test_resuming_is_bit_identical(dataset, tmp_path, name, overrides, model_args):
     options = {"overrides": {"lr": 0.01, **overrides}, "model_args": model_args}
     whole = start(dataset, name, **options)
-    list(engine.fit(whole))
+    list(fit(whole))
 
     cut = start(dataset, name, **options)
-    next(engine.fit(cut))
+    next(fit(cut))
     torch.save(cut.state_dict(), tmp_path / "state")
     torch.manual_seed(999)
     resumed = start(dataset, name, **options)
     resumed.load_state_dict(torch.load(tmp_path / "state", weights_only=True))
-    list(engine.fit(resumed))
+    list(fit(resumed))
     assert_equal(whole, resumed)
     assert resumed.best.index == whole.best.index
     assert all(torch.equal(whole.best_weights[name], resumed.best_weights[name]) for name in whole.best_weights)
@@ -78,13 +82,13 @@ def test_resuming_is_bit_identical(dataset, tmp_path, name, overrides, model_arg
 
 def test_learns_and_tests_the_best_epoch(dataset):
     training = start(dataset, overrides={"epochs": 12})
-    list(engine.fit(training))
+    list(fit(training))
     best = max(epoch.metrics["val/accuracy"] for epoch in training.history)
     assert best == 1.0
     assert training.best.metrics["val/accuracy"] == best
     training.use_best()
     assert all(torch.equal(value, training.best_weights[name]) for name, value in training.model.state_dict().items())
-    predictions = {"single": engine.predict_images(training, dataset.test.images)}
+    predictions = {"single": predict_images(training, dataset.test.images)}
     assert training.task.score(predictions, {"single": dataset.test})["accuracy"] == 1.0
 
 
@@ -92,7 +96,7 @@ def test_fp16_survives_gradients_that_overflow(dataset):
     training = start(dataset, overrides={"epochs": 12, "precision": "fp16"})
     # So large that the first steps overflow: the scaler must skip them and find a scale that fits.
     training.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40)
-    list(engine.fit(training))
+    list(fit(training))
     assert training.scaler.get_scale() < 2.0**40
     assert all(value.isfinite().all() for value in training.model.state_dict().values())
     assert training.best.metrics["val/accuracy"] > 0.9
@@ -104,7 +108,7 @@ def test_every_image_is_seen_once_an_epoch(dataset):
     training.preprocess.register_forward_pre_hook(
         lambda module, inputs: seen.append(inputs[0]) if training.model.training else None
     )
-    list(engine.fit(training))
+    list(fit(training))
     sizes = [len(batch) for batch in seen]
     assert sum(sizes) == 100 and max(sizes) - min(sizes) <= 1
     assert {image.numpy().tobytes() for batch in seen for image in batch} == {
@@ -115,18 +119,18 @@ def test_every_image_is_seen_once_an_epoch(dataset):
 def test_a_loss_that_is_not_finite_stops_with_advice(dataset):
     training = start(dataset, "mlp", overrides={"lr": 1e30, "optimizer": "sgd"})
     with pytest.raises(PipelineError, match=r"The loss of mlp became (nan|inf) in epoch \d+: try a smaller lr"):
-        list(engine.fit(training))
+        list(fit(training))
 
 
 @pytest.mark.parametrize("name", ["cnn", "mobilenet_v2"])
 def test_cached_features_give_the_same_result_as_computing_them_anew(dataset, monkeypatch, name):
     overrides = {"freeze": "features", "precision": "fp32", "epochs": 4}
     cached = start(dataset, name, overrides=overrides)
-    assert isinstance(engine.create_feed(cached), engine.CachedFeed)
-    list(engine.fit(cached))
+    assert isinstance(batches.create_feed(cached), batches.CachedFeed)
+    list(fit(cached))
     fresh = start(dataset, name, overrides=overrides)
-    monkeypatch.setattr(engine, "create_feed", engine.Feed)
-    list(engine.fit(fresh))
+    monkeypatch.setattr(loop, "create_feed", batches.Feed)
+    list(fit(fresh))
     for a, b in zip(cached.history, fresh.history, strict=True):
         assert a.metrics["train/loss"] == pytest.approx(b.metrics["train/loss"], abs=1e-4)
         assert a.metrics["val/loss"] == pytest.approx(b.metrics["val/loss"], abs=1e-4)
@@ -138,12 +142,12 @@ def test_cached_features_give_the_same_result_as_computing_them_anew(dataset, mo
 def test_features_that_do_not_fit_in_memory_go_to_a_mapped_file(dataset, monkeypatch):
     overrides = {"freeze": "features", "precision": "fp32"}
     in_memory = start(dataset, overrides=overrides)
-    list(engine.fit(in_memory))
-    monkeypatch.setattr(engine.psutil, "virtual_memory", lambda: type("Memory", (), {"available": 1000}))
+    list(fit(in_memory))
+    monkeypatch.setattr(batches.psutil, "virtual_memory", lambda: type("Memory", (), {"available": 1000}))
     mapped = start(dataset, overrides=overrides)
-    feed = engine.create_feed(mapped)
-    assert {path.name for path in engine.Path(feed.folder.name).iterdir()} == {"train", "single"}
-    list(engine.fit(mapped))
+    feed = batches.create_feed(mapped)
+    assert {path.name for path in Path(feed.folder.name).iterdir()} == {"train", "single"}
+    list(fit(mapped))
     assert_equal(in_memory, mapped)
 
 
@@ -151,14 +155,14 @@ def test_features_that_do_not_fit_in_memory_go_to_a_mapped_file(dataset, monkeyp
 def test_frozen_features_keep_weights_and_statistics(dataset, name):
     training = start(dataset, name, overrides={"freeze": "features"})
     before = {name: value.clone() for name, value in training.model.state_dict().items()}
-    list(engine.fit(training))
+    list(fit(training))
     changed = {key for key, value in training.model.state_dict().items() if not torch.equal(value, before[key])}
     assert changed and all(key.startswith(f"{models.get(name).head}.") for key in changed)
 
 
 def test_augmented_images_are_never_cached(dataset):
     training = start(dataset, overrides={"freeze": "features", "augment": "shift"})
-    assert isinstance(engine.create_feed(training), engine.Feed)
+    assert isinstance(batches.create_feed(training), batches.Feed)
 
 
 @pytest.mark.parametrize(
@@ -178,12 +182,12 @@ def test_what_cannot_be_built_is_found_before_training(dataset, name, options, s
     options = {"overrides": {}} | options
     resolved = config.resolve(name, dataset, weights="none", val_size=20, device="cpu", **options)
     with pytest.raises(InputError, match=says):
-        engine.check_build(resolved, dataset)
+        check_build(resolved, dataset)
 
 
 @pytest.mark.parametrize("name", models.names())
 def test_every_recipe_can_be_built(dataset, name):
-    engine.check_build(config.resolve(name, dataset, weights="none", overrides={}, device="cpu"), dataset)
+    check_build(config.resolve(name, dataset, weights="none", overrides={}, device="cpu"), dataset)
 
 
 @pytest.mark.parametrize("warmup", [0.2, 0.3])
@@ -194,7 +198,7 @@ def test_schedule_is_the_one_cycle_of_torch(total, warmup):
         optimizer, max_lr=1.0, total_steps=total, pct_start=warmup, cycle_momentum=False
     )
     for step in range(total):
-        assert engine.one_cycle(step, total=total, warmup=warmup) == pytest.approx(theirs.get_last_lr()[0], abs=1e-12)
+        assert optim.one_cycle(step, total=total, warmup=warmup) == pytest.approx(theirs.get_last_lr()[0], abs=1e-12)
         optimizer.step()
         if step < total - 1:
             theirs.step()
@@ -202,7 +206,7 @@ def test_schedule_is_the_one_cycle_of_torch(total, warmup):
 
 @pytest.mark.parametrize("total", range(1, 11))
 def test_schedule_of_very_few_steps(total):
-    rates = [engine.one_cycle(step, total=total, warmup=0.2) for step in range(total + 1)]
+    rates = [optim.one_cycle(step, total=total, warmup=0.2) for step in range(total + 1)]
     assert all(0 < rate <= 1 for rate in rates[:total])
 
 
@@ -210,7 +214,7 @@ def test_a_model_that_explodes_in_the_last_step_is_no_result(dataset):
     training = start(dataset, "mlp", overrides={"epochs": 1, "batch_size": 100})
     training.optimizer.step = lambda: training.model.head[1].weight.data.fill_(float("nan"))
     with pytest.raises(PipelineError, match="The loss of mlp became nan in epoch 1"):
-        list(engine.fit(training))
+        list(fit(training))
 
 
 def test_any_image_size_any_shape_any_number_of_classes(tmp_path):
@@ -218,13 +222,13 @@ def test_any_image_size_any_shape_any_number_of_classes(tmp_path):
     part = ImageSet(random.integers(0, 256, (60, 40, 17), dtype=np.uint8), np.arange(60) % 3, ("a", "b", "c"))
     dataset = Dataset("odd", "made", part, part)
     training = start(dataset, "vit", overrides={"epochs": 1})
-    list(engine.fit(training))
-    assert engine.predict_images(training, part.images).shape == (60, 3)
+    list(fit(training))
+    assert predict_images(training, part.images).shape == (60, 3)
 
 
 def test_weights_start_a_training(dataset):
     first = start(dataset)
-    list(engine.fit(first))
+    list(fit(first))
     second = start(dataset, state=first.model.state_dict(), weights="file")
     assert all(torch.equal(second.model.state_dict()[k], v) for k, v in first.model.state_dict().items())
 

@@ -11,9 +11,9 @@ from conftest import PROJECT, only_run, pipeline, pipeline_process
 from mlflow.tracking import MlflowClient
 from safetensors.torch import load_file
 
-from pipeline.checkpoint import Checkpoint
 from pipeline.errors import InputError
 from pipeline.files import ROOT_VARIABLE
+from pipeline.training.checkpoint import Checkpoint
 
 OPTIONS = ["--model", "cnn", "--epochs", "6", "--batch-size", "8", "--val-size", "20", "--model-args", "dropout=0.5"]
 COMPARED = ("train/loss", "val/loss", "val/accuracy", "val/f1", "train/lr")

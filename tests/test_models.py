@@ -8,10 +8,10 @@ import pytest
 import torch
 
 import models
-from pipeline.engine import load_weights
 from pipeline.errors import InputError
 from pipeline.evaluation import task
 from pipeline.registry.bundled.preprocess import Preprocess
+from pipeline.training.state import load_weights
 
 CLASSES = tuple("0123456789")
 LABELS = torch.arange(8)

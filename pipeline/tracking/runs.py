@@ -1,27 +1,21 @@
 """Writing runs: opening and ending them, and what is logged to them."""
 
-import json
 import shlex
 import sys
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import mlflow
 from mlflow.entities import Metric, Param, RunTag
 
-from pipeline.comparison import protocol
-from pipeline.config import TrainConfig
 from pipeline.data.images import ImageSet
 from pipeline.errors import Interrupted, PipelineError
 from pipeline.metrics.epoch import Epoch
-from pipeline.names import short_hash
 from pipeline.tracking.client import connect, launcher_run, owner
-from pipeline.tracking.schema import CONFIG_KEY, FAILURE, KIND, LAUNCH, OWNER, PAGE, PARENT, RECIPE_KEY, TRAINING
+from pipeline.tracking.schema import FAILURE, KIND, LAUNCH, OWNER, PAGE, PARENT
 
 # MLflow's limit; the whole hash stands in a tag.
 DIGEST_LENGTH = 36
@@ -84,28 +78,6 @@ def open_run(
 
 
 # --- Writing -------------------------------------------------------------------------------------------------------
-
-
-def training_tags(
-    config: TrainConfig, *, protocol_fields: Mapping[str, Any], budget: Mapping[str, Any]
-) -> dict[str, str]:
-    """What a training's run can be found and grouped by."""
-    params = config.params()
-    return {
-        KIND: TRAINING,
-        "dataset": config.dataset,
-        "dataset_sha256": config.dataset_sha256,
-        "architecture": config.model,
-        "task": config.task,
-        "device": config.device,
-        "torch": version("torch"),
-        "torchvision": version("torchvision"),
-        CONFIG_KEY: config.key,
-        RECIPE_KEY: short_hash({name: value for name, value in params.items() if name != "seed"}),
-        "protocol": protocol.fingerprint(protocol_fields),
-        "protocol_fields": json.dumps(protocol_fields),
-        "budget": json.dumps(budget),
-    }
 
 
 def log_params(run_id: str, params: Mapping[str, str]) -> None:

@@ -7,16 +7,16 @@ from typing import Any
 
 import click
 
-from pipeline import weights
 from pipeline.config import PUBLISHED, TrainConfig, resolve
 from pipeline.data.images import Dataset
-from pipeline.engine import check_build
 from pipeline.errors import PipelineError
 from pipeline.files import only_process
 from pipeline.names import short_hash
 from pipeline.tracking import queries, runs, schema
 from pipeline.tracking.client import current_experiment, launcher_run
-from pipeline.training import resumable, train
+from pipeline.training import weights
+from pipeline.training.run import resumable, train
+from pipeline.training.state import check_build
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""One training and many: weights, loop, checkpoint, result, record."""

@@ -1,0 +1,98 @@
+"""What a batch is made from: resident images, or features computed once."""
+
+import math
+import tempfile
+from pathlib import Path
+
+import psutil
+import torch
+from torch import Tensor
+
+from pipeline.config import TrainConfig
+from pipeline.data.augmentations import augment
+from pipeline.data.images import ImageSet
+from pipeline.training.state import Training
+
+
+def autocast(config: TrainConfig) -> torch.autocast:
+    """Mixed precision where the config asks for it."""
+    half = torch.float16 if config.precision == "fp16" else torch.bfloat16
+    return torch.autocast(config.device, half, enabled=config.precision != "fp32")
+
+
+def channels_last(inputs: Tensor) -> Tensor:
+    return inputs.contiguous(memory_format=torch.channels_last)
+
+
+class Feed:
+    """Images resident on the device; a batch is cut, augmented and preprocessed there."""
+
+    def __init__(self, training: Training) -> None:
+        self.training = training
+        self.forward = training.model
+        device = training.device
+        self.images = torch.from_numpy(training.train.images).to(device)
+        self.targets = torch.from_numpy(training.train.targets).to(device)
+        self.samples = {kind: torch.from_numpy(part.images).to(device) for kind, part in training.samples.items()}
+
+    def train(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+        """The model's input made from these training images, augmented, and its targets."""
+        training = self.training
+        # index_select copies whole images, which indexing does pixel by pixel.
+        images = augment(self.images.index_select(0, batch), training.config.augment, training.generator)
+        images, targets = training.task.batch(images, self.targets[batch], training.generator)
+        return channels_last(training.preprocess(images)), targets
+
+    def val(self, kind: str, batch: Tensor) -> Tensor:
+        """The model's input for these validation samples."""
+        return channels_last(self.training.preprocess(self.samples[kind][batch.to(self.training.device)]))
+
+
+class CachedFeed:
+    """Frozen features, computed once; only the head runs on them."""
+
+    def __init__(self, training: Training) -> None:
+        self.device = training.device
+        self.forward = training.model.forward_head
+        self.folder = tempfile.TemporaryDirectory(prefix="features-", ignore_cleanup_errors=True)
+        self.targets = torch.from_numpy(training.train.targets).to(training.device)
+        self.features = {"train": self._compute(training, training.train, "train")}
+        self.features |= {kind: self._compute(training, part, kind) for kind, part in training.samples.items()}
+
+    @torch.inference_mode()
+    def _compute(self, training: Training, images: ImageSet, name: str) -> Tensor:
+        training.model.eval()
+        store: Tensor | None = None
+        for batch in torch.arange(len(images)).split(training.config.batch_size):
+            pixels = torch.from_numpy(images.images)[batch].to(training.device)
+            with autocast(training.config):
+                features = training.model.forward_features(channels_last(training.preprocess(pixels)))
+            if store is None:
+                store = self._allocate((len(images), *features.shape[1:]), features.dtype, name)
+            store[batch] = features.to(store.device)
+        assert store is not None
+        return store
+
+    def _allocate(self, shape: tuple[int, ...], dtype: torch.dtype, name: str) -> Tensor:
+        """A tensor on the device where it takes less than half of what is free, in a memory-mapped file otherwise."""
+        size = math.prod(shape) * dtype.itemsize
+        free = torch.cuda.mem_get_info()[0] if self.device.type == "cuda" else psutil.virtual_memory().available
+        if size < free / 2:
+            return torch.empty(shape, dtype=dtype, device=self.device)
+        file = Path(self.folder.name, name)
+        return torch.from_file(str(file), shared=True, size=math.prod(shape), dtype=dtype).view(shape)
+
+    def train(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+        """The head's input for these training images, and its targets."""
+        return self.val("train", batch), self.targets[batch]
+
+    def val(self, kind: str, batch: Tensor) -> Tensor:
+        """The head's input for these images."""
+        features = self.features[kind]
+        return features[batch.to(features.device)].to(self.device)
+
+
+def create_feed(training: Training) -> Feed | CachedFeed:
+    """Cached features where the features are frozen and see the same images every epoch."""
+    frozen = training.config.freeze == "features" and training.config.augment == "none"
+    return CachedFeed(training) if frozen and training.task.cacheable else Feed(training)

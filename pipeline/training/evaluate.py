@@ -1,0 +1,75 @@
+"""The test images, used once, at the end of a training."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from torch import nn
+
+from pipeline.data import corruptions
+from pipeline.data.images import ImageSet, Splits
+from pipeline.evaluation import profiling
+from pipeline.evaluation.task import Predictions
+from pipeline.metrics import classification
+from pipeline.training.loop import check_finite, predict_images
+from pipeline.training.state import Training
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a finished training is judged by.
+
+    Attributes:
+        run_id: the MLflow run.
+        predictions: the task's predictions by kind of sample, those on the images in the order of the test file.
+        scores: loss, accuracy, f1 and the task's other scores on the test samples.
+        robustness: by corruption, the accuracy on corrupted test images at each severity; 0: as they are.
+        train_s: seconds of training and validation.
+        cost: what training and answering cost, as `cost` measures it.
+    """
+
+    run_id: str
+    predictions: Predictions
+    scores: Mapping[str, float]
+    robustness: Mapping[str, Mapping[int, float]]
+    train_s: float
+    cost: Mapping[str, float]
+
+    def summary(self) -> str:
+        """The result in a few words."""
+        accuracy, images = self.scores["accuracy"], len(self.predictions["single"])
+        return f"{accuracy:.2%} of the {images:,} test images right after {self.train_s:.0f} s of training"
+
+
+def test(run_id: str, training: Training, splits: Splits, spent: Mapping[str, float]) -> Result:
+    """Use the test images, once, on the epoch that validation chose."""
+    model, task = training.use_best(), training.task
+    samples = task.samples(splits.test)
+    predictions = {kind: predict_images(training, part.images) for kind, part in samples.items()}
+    scores = task.score(predictions, samples)
+    check_finite(scores["loss"], training.config, training.best.index)
+    log_probabilities = task.log_probabilities(predictions)
+    robustness = test_corrupted(training, splits.test, log_probabilities)
+    worse = [accuracy for curve in robustness.values() for severity, accuracy in curve.items() if severity]
+    return Result(
+        run_id=run_id,
+        predictions=predictions,
+        scores={
+            **scores,
+            "calibration_error": classification.calibration_error(log_probabilities, splits.test.targets),
+            "corrupted_accuracy": sum(worse) / len(worse),
+        },
+        robustness=robustness,
+        train_s=training.seconds,
+        cost={**profiling.profile_inference(nn.Sequential(training.preprocess, model), splits.test.images), **spent},
+    )
+
+
+def test_corrupted(training: Training, test: ImageSet, clean: np.ndarray) -> dict[str, dict[int, float]]:
+    """Accuracy on corrupted test images, by corruption and severity, given the log-probabilities of the clean ones."""
+    clean_accuracy = classification.accuracy(clean, test.targets, corruptions.chosen(len(test)))
+    curves: dict[str, dict[int, float]] = {name: {0: clean_accuracy} for name in corruptions.CORRUPTIONS}
+    for name, severity, worse in corruptions.corrupted(test):
+        found = training.task.log_probabilities({"single": predict_images(training, worse.images)})
+        curves[name][severity] = classification.accuracy(found, worse.targets)
+    return curves

@@ -1,0 +1,124 @@
+"""The only training loop. It knows nothing of MLflow, files or terminals: whoever iterates decides what to do."""
+
+import math
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pipeline.config import TrainConfig
+from pipeline.errors import PipelineError
+from pipeline.metrics.epoch import Epoch
+from pipeline.training.batches import Feed, autocast, channels_last, create_feed
+from pipeline.training.state import Training, get_rng, set_rng, train_mode
+
+REPORT_EVERY = 10
+
+
+def fit(
+    training: Training, *, report: Callable[[int, int, float], None] = lambda epoch, step, loss: None
+) -> Iterator[Epoch]:
+    """Train until the config's number of epochs is reached, yielding after each.
+
+    Args:
+        training: where to begin; it is changed in place, and its state is consistent whenever this yields.
+        report: told the epoch, the step within it and the mean loss so far, every few steps.
+
+    Raises:
+        PipelineError: the loss is no longer a finite number.
+    """
+    config, optimizer, scaler = training.config, training.optimizer, training.scaler
+    # TF32 where there are matrix units for it: training does not need the last bits of a product.
+    torch.set_float32_matmul_precision("high")
+    started = time.perf_counter()
+    feed = create_feed(training)
+    parameters = [parameter for parameter in training.model.parameters() if parameter.requires_grad]
+
+    for index in range(len(training.history) + 1, config.epochs + 1):
+        train_mode(training.model, config.freeze, training.head)
+        set_rng(training.rng)
+        order = torch.randperm(len(training.train), generator=training.generator, device=training.device)
+        totals: dict[str, Tensor] = defaultdict(float)
+        seen = 0
+        training_started = time.perf_counter()
+        # Batches that differ by one image at most: no tiny last one, on which batch normalisation would fail.
+        for step, batch in enumerate(order.tensor_split(training.steps), start=1):
+            inputs, targets = feed.train(batch)
+            with autocast(config):
+                losses = training.task.loss(feed.forward, inputs, targets)
+            scaler.scale(losses["loss"]).backward()
+            if config.clip_norm:
+                scaler.unscale_(optimizer)
+                nn.utils.clip_grad_norm_(parameters, config.clip_norm)
+            scaler.step(optimizer)
+            scaler.update()
+            optimizer.zero_grad()
+            training.schedule.step()
+            for name, loss in losses.items():
+                totals[name] += loss.detach() * len(batch)
+            seen += len(batch)
+            if step % REPORT_EVERY == 0 or step == training.steps:
+                mean = totals["loss"].item() / seen
+                check_finite(mean, config, index)
+                report(index, step, mean)
+        training_seconds = time.perf_counter() - training_started
+        training.rng = get_rng(training.device)
+
+        scores = training.task.score(predict(training, feed), training.samples)
+        check_finite(scores["loss"], config, index)
+        epoch = Epoch(
+            index,
+            {
+                **{f"train/{name}": total.item() / seen for name, total in totals.items()},
+                **{f"val/{name}": value for name, value in scores.items()},
+                "train/lr": training.schedule.get_last_lr()[0],
+                "train/images_per_second": seen / training_seconds,
+            },
+            time.perf_counter() - started,
+        )
+        training.history.append(epoch)
+        if training.best is epoch:
+            training.best_weights = {name: value.clone() for name, value in training.model.state_dict().items()}
+        yield epoch
+        started = time.perf_counter()
+
+
+def check_finite(loss: float, config: TrainConfig, epoch: int) -> None:
+    """Stop a training that has diverged.
+
+    Raises:
+        PipelineError: the loss is infinite or not a number.
+    """
+    if not math.isfinite(loss):
+        raise PipelineError(
+            f"The loss of {config.model} became {loss} in epoch {epoch}: "
+            f"try a smaller lr than {config.lr:g}, or precision=fp32."
+        )
+
+
+@torch.inference_mode()
+def predict(training: Training, feed: "Feed") -> dict[str, np.ndarray]:
+    """Predictions on the validation samples with the weights as they are."""
+    training.model.eval()
+
+    def answer(kind: str) -> np.ndarray:
+        batches = torch.arange(len(training.samples[kind])).split(training.config.batch_size)
+        parts = [training.task.predict(feed.forward, feed.val(kind, batch)) for batch in batches]
+        return torch.cat(parts).cpu().numpy()
+
+    with autocast(training.config):
+        return {kind: answer(kind) for kind in training.samples}
+
+
+@torch.inference_mode()
+def predict_images(training: Training, images: np.ndarray) -> np.ndarray:
+    """Predictions of the model as it is on uint8 images (N, H, W), in float32 as a registered model computes them."""
+    torch.set_float32_matmul_precision("highest")
+    training.model.eval()
+    batches = torch.from_numpy(images).split(training.config.batch_size)
+    inputs = (training.preprocess(batch.to(training.device)) for batch in batches)
+    parts = [training.task.predict(training.model, channels_last(batch)) for batch in inputs]
+    return torch.cat(parts).cpu().numpy()

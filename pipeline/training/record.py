@@ -1,0 +1,120 @@
+"""A result in the tracking server and the registry: metrics, pictures, tables, model, card."""
+
+import json
+import tempfile
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from pipeline.comparison import protocol
+from pipeline.config import TrainConfig
+from pipeline.data.images import Dataset, Splits
+from pipeline.evaluation import figures, profiling
+from pipeline.evaluation.predictions import write_predictions
+from pipeline.names import short_hash
+from pipeline.registry import bundle, card, register, versions
+from pipeline.tracking import runs
+from pipeline.tracking.schema import CONFIG_KEY, KIND, RECIPE_KEY, TRAINING
+from pipeline.training.evaluate import Result
+from pipeline.training.state import Training
+from pipeline.training.weights import Start
+
+
+def budget(config: TrainConfig, splits: Splits) -> dict[str, Any]:
+    """What the config may spend on these images."""
+    return protocol.budget(epochs=config.epochs, images=len(splits.train), pretrained=config.weights != "none")
+
+
+def record(
+    result: Result, training: Training, dataset: Dataset, splits: Splits, start: Start, *, total_s: float
+) -> None:
+    """Log a result with its pictures and tables and register the model, unless this run has registered it before."""
+    config, run_id = training.config, result.run_id
+    final = {
+        **{f"test/{name}": value for name, value in result.scores.items()},
+        "time/train_s": result.train_s,
+        **{f"time/{name}": value for name, value in profiling.seconds_to_goals(training.history).items()},
+        **{f"cost/{name}": value for name, value in result.cost.items()},
+    }
+    registered_name = versions.registered_name(config.dataset, config.model)
+    registered = versions.version_of(run_id, registered_name)
+    version = registered.number if registered else None
+    with tempfile.TemporaryDirectory() as temporary:
+        report = Path(temporary, "report")
+        report.mkdir()
+        write_report(report, result, training, dataset)
+        runs.log_artifacts(run_id, report)
+        if version is None:
+            folder = Path(temporary, "bundle")
+            folder.mkdir()
+            bundle.write(folder, config=config, model=training.model, images=dataset.test)
+            version = register.log_model(
+                folder,
+                registered_name=registered_name,
+                example=dataset.test.images[:2],
+                task=config.task,
+                classes=len(dataset.classes),
+            )
+    model_card = card.write(
+        config,
+        name=registered_name,
+        version=version,
+        test=dataset.test,
+        log_probabilities=training.task.log_probabilities(result.predictions),
+        outcomes=training.task.outcomes,
+        results=final,
+        robustness=result.robustness,
+        protocol=protocol.fields(dataset, splits),
+        budget=budget(config, splits),
+        weights=start.lineage or config.weights,
+        best_epoch=training.best.index,
+        machine=profiling.machine(training.device),
+    )
+    register.describe(registered_name, version, model_card)
+    robustness = {f"corruption/{name}": curve for name, curve in result.robustness.items()}
+    runs.log_results(run_id, final | {"time/total_s": total_s}, robustness)
+
+
+def write_report(folder: Path, result: Result, training: Training, dataset: Dataset) -> None:
+    """Write pictures, per-class scores and the predictions on the test images into a folder."""
+    config, task, best, test_set = training.config, training.task, training.best, dataset.test
+    about = f"{config.model} on {dataset.name}, seed {config.seed}"
+    write_predictions(
+        folder,
+        test_set,
+        task.log_probabilities(result.predictions),
+        outcomes=task.outcomes,
+        about=f"{about}: the {len(test_set):,} test images, epoch {best.index}",
+    )
+    pictures = {
+        "learning_curves": figures.learning_curves(
+            training.history, best, f"{about}: {len(training.val):,} validation images"
+        ),
+        **task.pictures(result.predictions, task.samples(test_set), f"{about}, epoch {best.index}"),
+    }
+    figures.save(pictures, folder)
+    chosen = {"epoch": best.index, "chosen_by": "val/accuracy, then val/loss", **best.metrics}
+    (folder / "best_epoch.json").write_text(json.dumps(chosen, indent=2))
+
+
+def training_tags(
+    config: TrainConfig, *, protocol_fields: Mapping[str, Any], budget: Mapping[str, Any]
+) -> dict[str, str]:
+    """What a training's run can be found and grouped by."""
+    params = config.params()
+    return {
+        KIND: TRAINING,
+        "dataset": config.dataset,
+        "dataset_sha256": config.dataset_sha256,
+        "architecture": config.model,
+        "task": config.task,
+        "device": config.device,
+        "torch": version("torch"),
+        "torchvision": version("torchvision"),
+        CONFIG_KEY: config.key,
+        RECIPE_KEY: short_hash({name: value for name, value in params.items() if name != "seed"}),
+        "protocol": protocol.fingerprint(protocol_fields),
+        "protocol_fields": json.dumps(protocol_fields),
+        "budget": json.dumps(budget),
+    }
