@@ -30,7 +30,7 @@ from pipeline import cli
 from pipeline.data import sources
 from pipeline.errors import InputError, PipelineError
 from pipeline.files import default_root
-from pipeline.playground import server
+from pipeline.playground import app
 from pipeline.registry import loading, versions
 
 BATCH = 256
@@ -64,8 +64,8 @@ def main(dataset: str, names: str, rounds: int) -> None:
     )
     print(table.to_markdown(index=False, floatfmt=("", ".1f", ".1f", ".2f", ".1f", ".2f")))
     drawing = drawn(images.test.images[0])
-    server.warm_up(models)
-    took = [server.answer_all(models, drawing)["milliseconds"] for _ in range(rounds + 1)][1:]
+    app.warm_up(models)
+    took = [app.answer_all(models, drawing)["milliseconds"] for _ in range(rounds + 1)][1:]
     print(f"\nThe playground's {len(models)} champions answer a drawing in {median(took):.0f} ms.")
     slow = table["times"][table["model"].str.contains(PROMISED)].max() > MOST_TIMES
     if slow or median(took) > MOST_MILLISECONDS:

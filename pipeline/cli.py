@@ -374,15 +374,15 @@ model_uri_option = options(
 @switch("--raw", "Take pictures as they are: no inverting, cropping, centring.")
 def predict(model_uri: str, trust: str, source: str, output: str, raw: bool) -> None:
     """Say what a registered model takes images in files for."""
-    from pipeline import prediction
+    from pipeline.inference import predict
     from pipeline.registry import loading
 
     catch_signals()
     path = Path(output).expanduser()
-    prediction.check_ending(path)
+    predict.check_ending(path)
     model = loading.load(model_uri, trusted=split_names(trust))
     file_launcher_run("predict", model.version)
-    answered, skipped = prediction.predict(model, Path(source).expanduser(), path, raw=raw)
+    answered, skipped = predict.predict(model, Path(source).expanduser(), path, raw=raw)
     click.echo(f"{model.label} answered {answered:,} images: written to {output}.")
     if skipped:
         raise PipelineError(f"{skipped:,} files or images could not be read and were skipped.")
@@ -457,7 +457,7 @@ def playground(
 ) -> None:
     """Draw digits on a local web page and see what every champion says."""
     from pipeline.data import sources
-    from pipeline.playground import server
+    from pipeline.playground import app
     from pipeline.playground.corrections import Corrections
     from pipeline.registry import loading, versions
 
@@ -473,7 +473,7 @@ def playground(
         click.echo(f"Loaded {loaded[-1].label}")
     file_launcher_run("playground", loaded[0].version)
     with suppress(Interrupted):
-        server.serve(loaded, folder, host=host, port=port, browser=browser)
+        app.serve(loaded, folder, host=host, port=port, browser=browser)
     click.echo("Ended.")
 
 

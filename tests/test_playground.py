@@ -23,10 +23,10 @@ from conftest import (
 from PIL import Image, ImageDraw
 from playwright.sync_api import Page, expect
 
-from pipeline import photo
 from pipeline.data import folders
 from pipeline.errors import InputError
-from pipeline.playground import corrections, server
+from pipeline.inference import digitize
+from pipeline.playground import app, corrections
 from pipeline.playground.corrections import Corrections
 
 # On a drawing area of 448 px.
@@ -58,9 +58,9 @@ def store(tmp_path_factory) -> dict[str, str]:
         for part, count in (("train", 160), ("t10k", 40)):
             digits = ["17"[position % 2] for position in range(count)]
             inks = [
-                photo.find_ink(drawn(digit, seed=seed), name="it") for seed, digit in enumerate(digits, start=count)
+                digitize.find_ink(drawn(digit, seed=seed), name="it") for seed, digit in enumerate(digits, start=count)
             ]
-            images = np.array([photo.frame(ink, (28, 28)).image for ink in inks])
+            images = np.array([digitize.frame(ink, (28, 28)).image for ink in inks])
             (folder / "strokes" / f"{part}-images-idx3-ubyte").write_bytes(idx_bytes(images))
             (folder / "strokes" / f"{part}-labels-idx1-ubyte").write_bytes(idx_bytes(np.array(digits, np.uint8)))
         options = ["--dataset", "strokes", "--models", "mlp,cnn", "--epochs", "20"]
@@ -189,7 +189,7 @@ def test_drawing_dropping_and_correcting(playground, store, width, scheme):
     corrected = folders.read_folder(folder_of(store) / "corrected", name="corrected")
     image, label = corrected.train.images[-1], corrected.train.targets[-1]
     assert label == 1 and len(corrected.train) > 160 and len(corrected.test) == 40
-    expected = photo.frame(photo.find_ink(drawn("7"), name="it"), (28, 28)).image
+    expected = digitize.frame(digitize.find_ink(drawn("7"), name="it"), (28, 28)).image
     assert np.corrcoef(image.ravel(), expected.ravel())[0, 1] > 0.9
     out, _ = pipeline("prepare", "--dataset", "corrected", env=store, cwd=folder_of(store))
     assert f"corrected train: {len(corrected.train)} images of 28 x 28 px" in out
@@ -217,7 +217,7 @@ def test_the_server_refuses_what_it_should(playground, store):
         (request(playground, "POST", "/api/answer", picture[:-40], **kind), 422, "can be read"),
         (request(playground, "POST", "/api/answer", png(np.zeros((9000, 9000), np.uint8)), **kind), 422, "at most"),
         (request(playground, "POST", "/api/answer", png(np.full((99, 99), 255, np.uint8)), **kind), 422, "no ink"),
-        (request(playground, "POST", "/api/answer", bytes(server.MOST_BYTES + 1), **kind), 413, "shrink it"),
+        (request(playground, "POST", "/api/answer", bytes(app.MOST_BYTES + 1), **kind), 413, "shrink it"),
         (request(playground, "POST", "/api/corrections?label=42", picture, **kind), 422, "There is no class '42'"),
         (request(playground, "POST", "/api/corrections", picture, **kind), 422, "label"),
         (request(playground, "GET", "/../server.py"), 404, ""),
@@ -236,7 +236,7 @@ def test_it_listens_on_this_machine_alone(playground):
         entry.laddr.ip for entry in psutil.net_connections("tcp") if entry.laddr.port == port and not entry.raddr
     }
     assert listening == {"127.0.0.1"}
-    assert "evil" not in server.own_names("127.0.0.1") and "127.0.0.1" in server.own_names("0.0.0.0")
+    assert "evil" not in app.own_names("127.0.0.1") and "127.0.0.1" in app.own_names("0.0.0.0")
 
 
 def test_the_number_of_corrections_is_bounded(tmp_path, bars, monkeypatch):
@@ -288,6 +288,6 @@ def test_mistakes(environment, mistake, bars, command, playground):
 
 
 def test_nothing_of_the_page_is_elsewhere():
-    for file in server.PAGE.iterdir():
+    for file in app.PAGE.iterdir():
         addresses = set(re.findall(r"https?://[^\s\"')]+", file.read_text()))
         assert addresses <= {"http://www.w3.org/2000/svg"}, file

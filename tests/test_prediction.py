@@ -14,10 +14,10 @@ from conftest import MNIST, PROJECT, idx_bytes, needs_mnist
 from PIL import Image
 from scipy import ndimage
 
-from pipeline import inputs, photo
 from pipeline.data import folders, sources
 from pipeline.data.images import ImageSet
 from pipeline.errors import InputError, Refusal
+from pipeline.inference import digitize, image_files
 from pipeline.registry import loading
 
 READERS = {".csv": pd.read_csv, ".jsonl": lambda path: pd.read_json(path, lines=True), ".parquet": pd.read_parquet}
@@ -51,7 +51,7 @@ def test_a_photograph_becomes_an_image_in_mnists_format(digits, light, dim):
     for position in range(20):
         image = digits.images[position]
         picture = photograph(image, seed=position, light=light, dim=dim)
-        framed = photo.frame(photo.find_ink(picture, name="it"), (28, 28)).image
+        framed = digitize.frame(digitize.find_ink(picture, name="it"), (28, 28)).image
         assert framed.max() == 255 and np.median(framed) == 0
         rows, columns = (np.flatnonzero((framed > 60).any(axis)) for axis in (1, 0))
         assert 17 <= max(np.ptp(rows), np.ptp(columns)) + 1 <= 22
@@ -64,21 +64,21 @@ def test_a_photograph_becomes_an_image_in_mnists_format(digits, light, dim):
 @needs_mnist
 def test_photographs_of_mnists_own_digits_come_back():
     images = folders.read_folder(MNIST, name="mnist").test.images[:100]
-    framed = [photo.frame(photo.find_ink(photograph(image), name="it"), (28, 28)).image for image in images]
+    framed = [digitize.frame(digitize.find_ink(photograph(image), name="it"), (28, 28)).image for image in images]
     alike = [np.corrcoef(first.ravel(), second.ravel())[0, 1] for first, second in zip(images, framed, strict=True)]
     assert np.median(alike) > 0.9 and min(alike) > 0.6
 
 
 def test_dirt_and_the_table_beside_the_paper_are_no_ink(digits):
     picture = photograph(digits.images[0])
-    clean = photo.frame(photo.find_ink(picture, name="it"), (28, 28)).image
+    clean = digitize.frame(digitize.find_ink(picture, name="it"), (28, 28)).image
     picture[:, :20] = 30
     picture[400:404, 300:304] = 30
-    assert np.abs(photo.frame(photo.find_ink(picture, name="it"), (28, 28)).image.astype(int) - clean).mean() < 5
+    assert np.abs(digitize.frame(digitize.find_ink(picture, name="it"), (28, 28)).image.astype(int) - clean).mean() < 5
 
 
 def test_boxes_come_back_to_where_the_digit_is(digits):
-    framed = photo.frame(photo.find_ink(photograph(digits.images[0], place=(100, 20)), name="it"), (None, None))
+    framed = digitize.frame(digitize.find_ink(photograph(digits.images[0], place=(100, 20)), name="it"), (None, None))
     rows, columns = (np.flatnonzero((framed.image > 60).any(axis)) for axis in (1, 0))
     box = framed.to_picture(np.array([[columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]], float))[0]
     ink = np.argwhere(np.asarray(Image.fromarray(digits.images[0]).resize((280, 280), Image.Resampling.BICUBIC)) > 128)
@@ -90,7 +90,9 @@ def test_a_large_jpeg_is_read_in_its_own_pixels(digits):
     large = np.asarray(Image.fromarray(photograph(digits.images[0])).resize((2800, 2100)))
     boxes = []
     for form in ("PNG", "JPEG"):
-        framed = photo.frame(photo.find_ink(photo.read(encoded(large, form), name="it"), name="it"), (None, None))
+        framed = digitize.frame(
+            digitize.find_ink(digitize.read(encoded(large, form), name="it"), name="it"), (None, None)
+        )
         boxes.append(framed.to_picture(np.array([[0, 0, *framed.image.shape[::-1]]], float))[0])
     assert np.allclose(*boxes, atol=20) and boxes[0][3] - boxes[0][1] > 1000
 
@@ -98,19 +100,19 @@ def test_a_large_jpeg_is_read_in_its_own_pixels(digits):
 def test_a_dim_picture_of_the_right_size_is_inverted():
     dim = np.full((28, 28), 100, np.uint8)
     dim[6:22, 13:15] = 10
-    assert photo.is_light(dim) and not photo.is_framed(dim, (28, 28))
-    assert photo.is_framed(100 - dim, (28, 28))
+    assert digitize.is_light(dim) and not digitize.is_framed(dim, (28, 28))
+    assert digitize.is_framed(100 - dim, (28, 28))
 
 
 def test_what_is_no_picture_is_refused():
     for content in (b"", b"hello", b"\x89PNG\r\n\x1a\nnothing", encoded(np.zeros((9, 9), np.uint8), "GIF")):
         with pytest.raises(InputError, match=r"it is no PNG or JPEG picture that can be read"):
-            photo.read(content, name="it")
+            digitize.read(content, name="it")
     with pytest.raises(InputError, match="shows no ink"):
-        photo.find_ink(np.full((200, 200), 250, np.uint8), name="it")
+        digitize.find_ink(np.full((200, 200), 250, np.uint8), name="it")
     bomb = encoded(np.zeros((9000, 9000), np.uint8), "PNG")
     with pytest.raises(InputError, match=r"9000 x 9000 px: at most"):
-        photo.read(bomb, name="it")
+        digitize.read(bomb, name="it")
 
 
 def test_transparent_is_white_and_sixteen_bits_are_read():
@@ -118,9 +120,9 @@ def test_transparent_is_white_and_sixteen_bits_are_read():
     clear.putpixel((1, 1), (0, 0, 0, 255))
     file = io.BytesIO()
     clear.save(file, "PNG")
-    assert photo.read(file.getvalue(), name="it").tolist()[1] == [255, 0, 255, 255]
+    assert digitize.read(file.getvalue(), name="it").tolist()[1] == [255, 0, 255, 255]
     deep = np.array([[0, 65535], [257, 514]], np.uint16)
-    assert photo.read(encoded(deep, "PNG"), name="it").tolist() == [[0, 255], [1, 2]]
+    assert digitize.read(encoded(deep, "PNG"), name="it").tolist() == [[0, 255], [1, 2]]
 
 
 def test_every_kind_of_file_gives_the_same_answers(champions, command, bars):
@@ -296,6 +298,6 @@ def test_files_of_images_are_read_in_blocks(tmp_path):
     images = np.arange(2500 * 16, dtype=np.int64).reshape(2500, 4, 4) % 251
     file = tmp_path / "a.idx"
     file.write_bytes(idx_bytes(images))
-    found = list(inputs.blocks(file, (28, 28)))
+    found = list(image_files.blocks(file, (28, 28)))
     assert [block.first for block in found] == [0, 1024, 2048]
     assert np.array_equal(np.concatenate([block.images for block in found]), images)

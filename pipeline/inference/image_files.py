@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipeline import photo
 from pipeline.data import idx
 from pipeline.errors import InputError, first_line
+from pipeline.inference import digitize
 
 PICTURES = (".png", ".jpg", ".jpeg")
 # Of large images fewer make a block.
@@ -65,7 +65,7 @@ def blocks(file: Path, shape: tuple[int | None, int | None]) -> Iterator[Block]:
     ending = file.suffix.lower()
     try:
         if ending in PICTURES:
-            yield Block(file, 0, photo.read(file, name=str(file))[None], is_picture=True)
+            yield Block(file, 0, digitize.read(file, name=str(file))[None], is_picture=True)
         elif ending == ".npy":
             yield from _of_array(file)
         elif ending == ".csv":

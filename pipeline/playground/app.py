@@ -18,9 +18,9 @@ from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from pipeline import photo
 from pipeline.data import pictures
 from pipeline.errors import InputError, PipelineError
+from pipeline.inference import digitize
 from pipeline.playground.corrections import Corrections
 from pipeline.registry.loading import LEAST_SERVED_SCORE, RegisteredModel
 
@@ -92,7 +92,7 @@ def create(models: Sequence[RegisteredModel], corrections: Corrections, *, hosts
 
         def work() -> dict[str, Any]:
             with busy:
-                image = photo.frame(ink_of(content), corrections.shape).image
+                image = digitize.frame(ink_of(content), corrections.shape).image
             images = corrections.add(image, label)
             return {"images": images, "folder": str(corrections.folder), "seen": pictures.data_uri(image)}
 
@@ -125,9 +125,9 @@ async def in_threadpool(work: Any) -> Any:
         raise HTTPException(422, str(error)) from error
 
 
-def ink_of(content: bytes) -> photo.Ink:
+def ink_of(content: bytes) -> digitize.Ink:
     """The ink on a picture."""
-    return photo.find_ink(photo.read(content, name="This file"), name="This picture")
+    return digitize.find_ink(digitize.read(content, name="This file"), name="This picture")
 
 
 def describe(model: RegisteredModel) -> dict[str, Any]:
@@ -143,16 +143,16 @@ def answer_all(models: Sequence[RegisteredModel], content: bytes) -> dict[str, A
     """
     started = time.perf_counter()
     ink = ink_of(content)
-    framed: dict[tuple, photo.Framed] = {}
+    framed: dict[tuple, digitize.Framed] = {}
     found = []
     for model in models:
         if model.shape not in framed:
-            framed[model.shape] = photo.frame(ink, model.shape)
+            framed[model.shape] = digitize.frame(ink, model.shape)
         found.append(answer_one(model, framed[model.shape]))
     return {"answers": found, "milliseconds": 1000 * (time.perf_counter() - started)}
 
 
-def answer_one(model: RegisteredModel, framed: photo.Framed) -> dict[str, Any]:
+def answer_one(model: RegisteredModel, framed: digitize.Framed) -> dict[str, Any]:
     """What one model says of an image: label, share of each class, time in ms, what it saw, and a detector's boxes."""
     started = time.perf_counter()
     found = model.answer(framed.image[None])

@@ -13,10 +13,10 @@ import pyarrow as pa
 from pyarrow import parquet
 from tqdm import tqdm
 
-from pipeline import inputs, photo
 from pipeline.errors import InputError
 from pipeline.files import replacing
-from pipeline.photo import Framed
+from pipeline.inference import digitize, image_files
+from pipeline.inference.digitize import Framed
 from pipeline.registry.loading import BATCH, LEAST_SERVED_SCORE, RegisteredModel
 
 # Of so many classes the probability is given.
@@ -49,11 +49,11 @@ def predict(model: RegisteredModel, path: Path, output: Path, *, raw: bool) -> t
         InputError: the only file cannot be read.
     """
     check_ending(output)
-    files = inputs.find(path)
+    files = image_files.find(path)
     if output.resolve() in [file.resolve() for file in files]:
         raise InputError(f"{output} is the input: write the answers to another file.")
     bar = tqdm(
-        total=len(files) if path.is_dir() else inputs.count(path),
+        total=len(files) if path.is_dir() else image_files.count(path),
         unit="image",
         unit_scale=True,
         leave=False,
@@ -69,7 +69,7 @@ def predict(model: RegisteredModel, path: Path, output: Path, *, raw: bool) -> t
     def items() -> Iterator[Item]:
         for file in files:
             try:
-                for block in inputs.blocks(file, model.shape):
+                for block in image_files.blocks(file, model.shape):
                     yield from frames(block, model.shape, raw=raw, skip=skip)
             except InputError as error:
                 if len(files) == 1:
@@ -86,7 +86,7 @@ def predict(model: RegisteredModel, path: Path, output: Path, *, raw: bool) -> t
 
 
 def frames(
-    block: inputs.Block, shape: tuple[int | None, int | None], *, raw: bool, skip: Callable[[InputError], None]
+    block: image_files.Block, shape: tuple[int | None, int | None], *, raw: bool, skip: Callable[[InputError], None]
 ) -> Iterator[Item]:
     """The images of a block, each as the model takes it.
 
@@ -104,12 +104,12 @@ def frames(
             "leave --raw out, and they are fitted."
         )
     for position, image in enumerate(block.images, start=block.first):
-        if raw or (photo.is_framed(image, shape) if block.is_picture else fits):
+        if raw or (digitize.is_framed(image, shape) if block.is_picture else fits):
             yield Item(str(block.file), position, Framed(image, 1.0, 0.0, 0.0))
             continue
         name = str(block.file) if block.is_picture else f"{block.file}, image {position},"
         try:
-            yield Item(str(block.file), position, photo.frame(photo.find_ink(image, name=name), shape))
+            yield Item(str(block.file), position, digitize.frame(digitize.find_ink(image, name=name), shape))
         except InputError as error:
             if block.is_picture:
                 raise

@@ -1,0 +1,1 @@
+"""From files of many kinds to what a registered model says of them."""
