@@ -12,7 +12,8 @@ import pandas as pd
 import torch
 
 from benchmarks import runs
-from pipeline import cli, config
+from pipeline import config
+from pipeline.cli.process import catch_signals, run
 from pipeline.data.images import Dataset
 from pipeline.data.splits import default_val_size, split
 from pipeline.training.loop import fit
@@ -45,7 +46,7 @@ ARCHITECTURES = list(dict.fromkeys(model for model, _, _ in WITHOUT))
 @click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="How often each is trained.")
 def main(dataset: str, names: list[str], limit: int, epochs: int | None, seeds: int) -> None:
     """Print the table."""
-    cli.catch_signals()
+    catch_signals()
     images = runs.load(dataset)
     quick = {"epochs": epochs} if epochs else {}
     rows = []
@@ -100,4 +101,4 @@ def trained(resolved: config.TrainConfig, images: Dataset) -> tuple[float, float
 
 
 if __name__ == "__main__":
-    cli.run(main, "benchmarks.ablation")
+    run(main, "benchmarks.ablation")

@@ -21,7 +21,7 @@ from mlflow.entities import Run
 
 from benchmarks import runs
 from benchmarks.reference import plain_rates, write_mnist
-from pipeline import cli
+from pipeline.cli.process import catch_signals, run
 from pipeline.data import sources
 from pipeline.data.images import Dataset
 from pipeline.data.splits import default_val_size
@@ -116,7 +116,7 @@ class Measured:
 @runs.epochs_option
 def main(dataset: str, names: list[str], epochs: int | None) -> None:
     """Print the table, and each promise that is broken."""
-    cli.catch_signals()
+    catch_signals()
     images = runs.load(dataset)
     with tempfile.TemporaryDirectory() as folder:
         write_mnist(images, Path(folder))
@@ -170,4 +170,4 @@ def trainings(name: str, images: Dataset, seeds: int, epochs: int | None) -> Ite
 
 
 if __name__ == "__main__":
-    cli.run(main, "benchmarks.accuracy")
+    run(main, "benchmarks.accuracy")

@@ -18,7 +18,7 @@ from statistics import median
 import click
 
 from benchmarks import runs
-from pipeline import cli
+from pipeline.cli.process import catch_signals, run
 from pipeline.files import ROOT_VARIABLE
 
 MOST_SECONDS = 3
@@ -32,7 +32,7 @@ COPIED = ("runs", "params", "tags", "latest_metrics", "metrics", "inputs", "inpu
 @runs.rounds_option(5)
 def main(count: int, rounds: int) -> None:
     """Print the time of the whole command, from its start to its end."""
-    cli.catch_signals()
+    catch_signals()
     with tempfile.TemporaryDirectory() as folder:
         store = Path(folder, "mlflow.db")
         runs.use_only(f"sqlite:///{store}")
@@ -85,4 +85,4 @@ def multiply(store: Path, count: int) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, "benchmarks.comparison")
+    run(main, "benchmarks.comparison")

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from benchmarks import runs
 from models.faster_rcnn import FasterRCNN
-from pipeline import cli
+from pipeline.cli.process import catch_signals, run
 from pipeline.data.images import Dataset
 from pipeline.data.scenes import singles
 from pipeline.registry import bundle, loading
@@ -39,7 +39,7 @@ BATCH = 32
 @runs.rounds_option(5)
 def main(dataset: str, epochs: int | None, rounds: int) -> None:
     """Print both tables, and each promise that is broken."""
-    cli.catch_signals()
+    catch_signals()
     images = runs.load(dataset)
     run = runs.finished("faster_rcnn", images, **({"epochs": epochs} if epochs else {}))
     metrics = run.data.metrics
@@ -157,12 +157,12 @@ def in_turn(work: Mapping[str, tuple[Callable[[], None], int]], rounds: int) -> 
     """Median milliseconds an image of each, measured A B A B after one round of warming up."""
     times: dict[str, list[float]] = {name: [] for name in work}
     for _ in range(rounds + 1):
-        for name, (run, images) in work.items():
+        for name, (step, images) in work.items():
             started = time.perf_counter()
-            run()
+            step()
             times[name].append((time.perf_counter() - started) * 1000 / images)
     return pd.Series({name: median(measured[1:]) for name, measured in times.items()})
 
 
 if __name__ == "__main__":
-    cli.run(main, "benchmarks.detection")
+    run(main, "benchmarks.detection")

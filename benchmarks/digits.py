@@ -10,7 +10,7 @@ import sys
 import click
 
 import models
-from pipeline import cli
+from pipeline.cli.process import run
 from pipeline.comparison import tables
 from pipeline.comparison.compare import compare
 from pipeline.errors import InputError
@@ -48,4 +48,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, "benchmarks.digits")
+    run(main, "benchmarks.digits")

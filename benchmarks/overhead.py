@@ -22,7 +22,8 @@ import pandas as pd
 import torch
 
 from benchmarks import runs
-from pipeline import cli, config
+from pipeline import config
+from pipeline.cli.process import catch_signals, run
 from pipeline.data.images import Dataset
 from pipeline.data.splits import default_val_size, split
 from pipeline.tracking import queries
@@ -53,7 +54,7 @@ EPOCHS = 2
 @runs.rounds_option(3)
 def main(dataset: str, names: list[str], rounds: int) -> None:
     """Print the table, and each promise that is broken."""
-    cli.catch_signals()
+    catch_signals()
     images = runs.load(dataset)
     # The test has no part in an epoch.
     images = replace(images, test=images.test.subset(np.arange(min(100, len(images.test)))))
@@ -134,4 +135,4 @@ def epoch_seconds(run_id: str, images: int) -> tuple[float, float]:
 
 
 if __name__ == "__main__":
-    cli.run(main, "benchmarks.overhead")
+    run(main, "benchmarks.overhead")

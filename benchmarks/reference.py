@@ -20,7 +20,7 @@ from torchvision.transforms import Compose, Grayscale, Normalize, Resize, ToTens
 
 import models
 from benchmarks import runs
-from pipeline import cli
+from pipeline.cli.process import catch_signals, run
 from pipeline.data.images import Dataset
 from pipeline.data.scenes import ink_boxes
 from pipeline.data.splits import default_val_size, split
@@ -37,7 +37,7 @@ LARGE = ("alexnet", "vgg16", "mobilenet_v2")
 @click.option("--epochs", type=click.IntRange(1), default=1, show_default=True)
 def main(model: str, dataset: str, epochs: int) -> None:
     """Print accuracy and time after each epoch."""
-    cli.catch_signals()
+    catch_signals()
     images = runs.load(dataset)
     with tempfile.TemporaryDirectory() as folder:
         write_mnist(images, Path(folder))
@@ -133,4 +133,4 @@ def write_mnist(images: Dataset, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, "benchmarks.reference")
+    run(main, "benchmarks.reference")

@@ -26,7 +26,8 @@ import torch
 from PIL import Image
 
 from benchmarks import runs
-from pipeline import cli
+from pipeline.cli.options import DATASETS, split_names
+from pipeline.cli.process import run
 from pipeline.data import sources
 from pipeline.errors import InputError, PipelineError
 from pipeline.files import default_root
@@ -42,13 +43,13 @@ PAPER = 400
 
 
 @click.command()
-@click.option("--dataset", default="mnist", show_default=True, help=f"What the models were trained on: {cli.DATASETS}.")
+@click.option("--dataset", default="mnist", show_default=True, help=f"What the models were trained on: {DATASETS}.")
 @click.option("--models", "names", default="", help="Registered models, separated by commas; all of the data set.")
 @runs.rounds_option(15)
 def main(dataset: str, names: str, rounds: int) -> None:
     """Print the time of a batch over HTTP beside that of the bare model, and of the playground's answer."""
     images = sources.load(dataset, default_root())
-    chosen = cli.split_names(names)
+    chosen = split_names(names)
     models = [
         loading.load(version.uri)
         for version in versions.champions()
@@ -149,4 +150,4 @@ def serving(uri: str) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    cli.run(main, "benchmarks.serving")
+    run(main, "benchmarks.serving")

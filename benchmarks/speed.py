@@ -22,7 +22,8 @@ import torch
 
 from benchmarks import reference, runs
 from benchmarks.accuracy import PROMISES
-from pipeline import cli, config
+from pipeline import config
+from pipeline.cli.process import catch_signals, run
 from pipeline.data.images import Dataset
 from pipeline.data.splits import default_val_size, split
 from pipeline.training.loop import fit
@@ -48,7 +49,7 @@ TRAINED_PLAINLY = {"mlp": 20, "cnn": 10}
 @runs.rounds_option(3)
 def main(dataset: str, names: list[str], rounds: int) -> None:
     """Print both tables."""
-    cli.catch_signals()
+    catch_signals()
     images = runs.load(dataset)
     speeds, times = [], []
     with tempfile.TemporaryDirectory() as temporary:
@@ -148,4 +149,4 @@ def time_to_published(model: str, images: Dataset, folder: Path, plain_rate: flo
 
 
 if __name__ == "__main__":
-    cli.run(main, "benchmarks.speed")
+    run(main, "benchmarks.speed")

@@ -9,7 +9,8 @@ import click
 import pandas as pd
 
 from benchmarks import runs
-from pipeline import cli
+from pipeline.cli.options import DATASETS, split_names
+from pipeline.cli.process import catch_signals, run
 from pipeline.data import sources
 from pipeline.files import default_root
 from pipeline.registry import versions
@@ -18,7 +19,7 @@ WAYS = {"from scratch": {}, "fine-tuned": {"freeze": "none"}, "frozen features":
 
 
 @click.command()
-@click.option("--dataset", default="mnist", show_default=True, help=f"What to learn: {cli.DATASETS}.")
+@click.option("--dataset", default="mnist", show_default=True, help=f"What to learn: {DATASETS}.")
 @click.option("--source", default="digits", show_default=True, help="The data set of the models to start from.")
 @click.option("--models", "names", default="mlp,cnn", show_default=True, help="Architectures, separated by commas.")
 @click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="Trainings of each.")
@@ -28,13 +29,13 @@ WAYS = {"from scratch": {}, "fine-tuned": {"freeze": "none"}, "frozen features":
 @click.option("--epochs", type=click.IntRange(1), help="Fewer than the recipes have, for a quick look.")
 def main(dataset: str, source: str, names: str, seeds: int, sizes: str, val_size: int, epochs: int | None) -> None:
     """Print accuracy on the test images by architecture, number of training images and start."""
-    cli.catch_signals()
+    catch_signals()
     images, others = sources.load(dataset, default_root()), sources.load(source, default_root())
     quick = {"epochs": epochs} if epochs else {}
     rows = []
-    for name in cli.split_names(names):
+    for name in split_names(names):
         origin = versions.version_of(runs.finished(name, others, **quick).info.run_id, f"{others.name}-{name}").uri
-        for size in map(int, cli.split_names(sizes)):
+        for size in map(int, split_names(sizes)):
             row = {"architecture": name, "training images": f"{size:,}"}
             for way, options in WAYS.items():
                 found = pd.Series(
@@ -61,4 +62,4 @@ def main(dataset: str, source: str, names: str, seeds: int, sizes: str, val_size
 
 
 if __name__ == "__main__":
-    cli.run(main, "benchmarks.transfer")
+    run(main, "benchmarks.transfer")

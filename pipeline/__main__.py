@@ -1,5 +1,5 @@
 """`python -m pipeline ENTRY --name value`: the same commands as `mlflow run . -e ENTRY -P name=value`."""
 
-from pipeline.cli import main
+from pipeline.cli.commands import main
 
 main()

@@ -22,7 +22,7 @@ import pytest
 from filelock import FileLock
 from playwright.sync_api import Browser, sync_playwright
 
-from pipeline import cli
+from pipeline.cli import commands
 from pipeline.files import ROOT_VARIABLE
 from pipeline.tracking.client import connect, launcher_run
 
@@ -156,7 +156,7 @@ def command(monkeypatch, capsys):
         capsys.readouterr()
         ended = 0
         try:
-            cli.main()
+            commands.main()
         except SystemExit as end:
             ended = end.code
         out, err = capsys.readouterr()

@@ -10,7 +10,6 @@ import pytest
 from conftest import only_run, write_idx_folder
 
 from benchmarks import runs
-from pipeline import cli
 from pipeline.data import sources
 from pipeline.files import default_root
 from pipeline.tracking import queries
@@ -36,7 +35,7 @@ def here(capsys, monkeypatch):
         capsys.readouterr()
         ended = 0
         try:
-            cli.run(module.main, f"benchmarks.{name}")
+            run(module.main, f"benchmarks.{name}")
         except SystemExit as end:
             ended = end.code
             if isinstance(ended, str):

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from conftest import PROJECT, idx_bytes, only_run, write_idx_folder
 
-from pipeline import cli
+from pipeline.cli import commands
 
 
 def test_help_answers_in_half_a_second():
@@ -28,19 +28,19 @@ def test_help_answers_in_half_a_second():
     assert sorted(times)[2] < 0.5
 
 
-@pytest.mark.parametrize("name", cli.commands.commands)
+@pytest.mark.parametrize("name", commands.commands.commands)
 def test_every_option_has_help_and_shows_its_default(name):
-    for option in cli.commands.commands[name].params:
+    for option in commands.commands.commands[name].params:
         assert isinstance(option, click.Option) and option.help, option.name
 
 
 def test_mlproject_matches_the_command_line():
     project = yaml.safe_load((PROJECT / "MLproject").read_text())
-    assert set(project["entry_points"]) == set(cli.commands.commands)
+    assert set(project["entry_points"]) == set(commands.commands.commands)
     for entry, specification in project["entry_points"].items():
         words = shlex.split(specification["command"])
         assert words[:4] == ["python", "-m", "pipeline", entry]
-        options = {option.opts[0].replace("-", "_"): option for option in cli.commands.commands[entry].params}
+        options = {option.opts[0].replace("-", "_"): option for option in commands.commands.commands[entry].params}
         given = {name.replace("-", "_"): value for name, value in zip(words[4::2], words[5::2], strict=True)}
         assert given == {f"__{name}": f"{{{name}}}" for name in specification["parameters"]}
         for name, parameter in specification["parameters"].items():

@@ -16,7 +16,7 @@ from conftest import PROJECT, pipeline, serving
 from PIL import Image
 
 import models
-from pipeline import cli
+from pipeline.cli import commands
 from pipeline.data import sources
 
 README = (PROJECT / "README.md").read_text()
@@ -88,7 +88,7 @@ def test_a_champion_is_served_and_loaded_as_shown(champions, champions_store):
 
 
 def test_every_entry_point_and_parameter_is_explained():
-    for name, command in cli.commands.commands.items():
+    for name, command in commands.commands.commands.items():
         assert f"`{name}`" in README
         for option in command.params:
             assert f"`{option.opts[0].removeprefix('--').replace('-', '_')}`" in README, option.name

@@ -1,0 +1,54 @@
+"""The command line. Heavy modules are imported where they are used, so that help answers at once."""
+
+import difflib
+from typing import Any
+
+import click
+
+from pipeline.cli.compare import compare
+from pipeline.cli.evaluate import evaluate
+from pipeline.cli.export import export
+from pipeline.cli.main import main_command
+from pipeline.cli.playground import playground
+from pipeline.cli.predict import predict
+from pipeline.cli.prepare import prepare
+from pipeline.cli.process import run
+from pipeline.cli.promote import promote
+from pipeline.cli.report import report
+from pipeline.cli.train import train
+
+
+class Commands(click.Group):
+    """Commands that suggest the nearest one when a name is wrong."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if self.get_command(ctx, args[0]) is None:
+            near = difflib.get_close_matches(args[0], self.commands, n=1, cutoff=0.5)
+            hint = f"did you mean '{near[0]}'?" if near else f"choose one of {', '.join(self.commands)}."
+            raise click.UsageError(f"There is no command '{args[0]}': {hint}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(
+    cls=Commands,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 110,
+        # `mlflow run -P batch_size=64` arrives as --batch_size 64.
+        "token_normalize_func": lambda token: token.replace("_", "-"),
+    },
+)
+def commands() -> None:
+    """Train vision architectures on handwritten digits, record them in MLflow, compare them.
+
+    The same commands as `mlflow run . -e COMMAND -P name=value`.
+    """
+
+
+for command in (main_command, prepare, train, compare, report, promote, predict, evaluate, export, playground):
+    commands.add_command(command)
+
+
+def main() -> None:
+    """Run the command that the arguments name."""
+    run(commands, "pipeline")

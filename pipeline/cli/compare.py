@@ -1,0 +1,37 @@
+"""The command `compare`."""
+
+import atexit
+import gc
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pipeline.cli.selection import is_usual, select, selection_options, show_comparison
+
+
+@click.command("compare")
+@selection_options
+@click.option("--against", default="", help="Lay the runs of another store beside: a folder with mlflow.db, or a URI.")
+@click.option("--output", default="", help="Write the table to a file ending in .csv, .md, .json or .parquet.")
+def compare(against: str, output: str, **selection: Any) -> None:
+    """Compare finished trainings: which architecture is better, and how sure that is."""
+    # SQLAlchemy makes a hundred thousand objects of two thousand runs: looking for garbage among them, while they are
+    # read and again at the end, would double the time of the whole command.
+    gc.disable()
+    click.get_current_context().call_on_close(gc.enable)
+    atexit.register(gc.freeze)
+    from pipeline.comparison import tables
+    from pipeline.tracking import runs
+
+    if output:
+        tables.check_ending(Path(output))
+    study_id, comparison = select(**selection, against=against)
+    if study_id:
+        runs.nest_launcher_run("compare", under=study_id)
+        show_comparison(study_id, comparison, log=not against and is_usual(**selection))
+    else:
+        tables.show(comparison)
+    if output:
+        tables.write(comparison, Path(output).expanduser())
+        click.echo(f"Written to {output}.")

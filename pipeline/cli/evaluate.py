@@ -1,0 +1,32 @@
+"""The command `evaluate`."""
+
+from pathlib import Path
+
+import click
+
+from pipeline.cli.options import DATASETS, model_uri_option, root_option, split_names
+from pipeline.cli.process import catch_signals
+
+
+@click.command("evaluate")
+@model_uri_option
+@click.option("--dataset", default="mnist", show_default=True, help=f"{DATASETS}.")
+@root_option
+def evaluate(model_uri: str, trust: str, dataset: str, root: Path) -> None:
+    """Test a registered model on the test file of a data set and record it in MLflow."""
+    from pipeline.comparison import stats
+    from pipeline.data import sources
+    from pipeline.registry import evaluate, loading
+    from pipeline.tracking.client import run_url
+
+    catch_signals()
+    model = loading.load(model_uri, trusted=split_names(trust))
+    images = sources.load(dataset, root)
+    found = evaluate.evaluate(model, images)
+    count, scores = len(images.test), found.scores
+    low, high = stats.wilson(round(scores["accuracy"] * count), count)
+    click.echo(
+        f"{model.label} on {images.name}: {scores['accuracy']:.2%} of the {count:,} test images right "
+        f"(95 % interval {low:.2%} to {high:.2%}), F1 {scores['f1']:.2%}, loss {scores['loss']:.4f}."
+    )
+    click.echo(f"Look at it: {run_url(found.run_id)}")

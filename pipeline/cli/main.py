@@ -1,0 +1,56 @@
+"""The command `main`."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import click
+
+import models
+from pipeline.cli.options import DATASETS, WEIGHTS, Auto, recipe_options, root_option, split_choices, split_names
+from pipeline.cli.process import catch_signals
+from pipeline.cli.selection import show_comparison, write_report
+from pipeline.errors import PipelineError
+
+
+@click.command("main")
+@click.option("--dataset", default="digits", show_default=True, help=f"{DATASETS}.")
+@click.option("--models", "names", default="all", show_default=True, help="Architectures, separated by commas.")
+@click.option("--seeds", type=click.IntRange(1, 1000), default=1, show_default=True, help="Trainings of each.")
+@click.option("--weights", type=Auto(str), default="none", show_default=True, help=f"{WEIGHTS}.")
+@root_option
+@recipe_options
+def main_command(dataset: str, names: str, seeds: int, weights: str | None, root: Path, **choices: Any) -> None:
+    """Run a study: train every architecture, then compare. Run again, it continues where it stopped."""
+    chosen = models.names() if names == "all" else split_names(names)
+    from pipeline import config
+    from pipeline.comparison.compare import compare
+    from pipeline.data import sources
+    from pipeline.registry import versions
+    from pipeline.tracking import queries, runs
+    from pipeline.training import study
+
+    catch_signals()
+    for name in chosen:
+        config.architecture(name)
+    images = sources.load(dataset, root)
+    settings = split_choices(choices)
+    if weights and weights.startswith("models:/"):
+        # An alias may stand for another version tomorrow, and the study would be another.
+        weights = versions.find(weights).uri
+    configs = study.plan(chosen, seeds, images, source=weights, options=settings)
+    study_key = study.key(images, source=weights, options=settings)
+    outcome = study.run(images, configs, study_key=study_key, root=root)
+    trainings = queries.trainings_of(outcome.run_id)
+    if len(trainings) and (trainings["status"] == "FINISHED").any():
+        comparison = compare(trainings, queries.read_predictions)
+        show_comparison(outcome.run_id, comparison)
+        with tempfile.TemporaryDirectory() as folder:
+            write_report(Path(folder, "report.html"), comparison, source=f"study {outcome.run_id}")
+            runs.log_artifacts(outcome.run_id, Path(folder))
+    else:
+        click.echo("No training finished, so there is nothing to compare.")
+    if outcome.failures:
+        raise PipelineError(
+            f"{len(outcome.failures)} of {len(configs)} trainings failed: {', '.join(outcome.failures)}."
+        )

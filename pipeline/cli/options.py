@@ -1,0 +1,95 @@
+"""Options that several commands share, and their types."""
+
+from collections.abc import Callable, Mapping
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pipeline.files import ROOT_VARIABLE, default_root
+
+DATASETS = "digits, mnist, fashion-mnist, kmnist, emnist-digits, or a folder of IDX files"
+WEIGHTS = "imagenet, none, a weights file, or a registered model models:/NAME@ALIAS; auto: imagenet where published"
+
+
+class Auto(click.ParamType):
+    """A value of another type, or `auto`, which stands for None: the recipe's or the machine's choice."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = click.types.convert_type(inner)
+        self.name = self.inner.name
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        if isinstance(self.inner, click.Choice):
+            return f"[auto|{'|'.join(self.inner.choices)}]"
+        if isinstance(self.inner, (click.IntRange, click.FloatRange)):
+            upper = "" if self.inner.max is None else f"<={self.inner.max}"
+            return f"[auto|{self.inner.min}{'<' if self.inner.min_open else '<='}x{upper}]"
+        return f"[auto|{self.name}]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return None if value == "auto" else self.inner.convert(value, param, ctx)
+
+
+def options(*decorators: Callable) -> Callable:
+    """Several click options as one decorator, in the order they are given."""
+    return lambda command: reduce(lambda wrapped, decorator: decorator(wrapped), reversed(decorators), command)
+
+
+def auto(name: str, kind: Any, text: str) -> Callable:
+    """An option whose default leaves the choice to the recipe or the machine."""
+    return click.option(name, type=Auto(kind), default="auto", show_default=True, help=text)
+
+
+def switch(name: str, text: str) -> Callable:
+    """An option that is either on or off, also when the launcher gives it a value: -P resume=true."""
+    return click.option(name, type=bool, is_flag=False, flag_value=True, default=False, show_default=True, help=text)
+
+
+root_option = click.option(
+    "--root",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=default_root,
+    callback=lambda context, option, path: path.expanduser(),
+    show_default=f"the user's cache folder, or ${ROOT_VARIABLE}",
+    help="Folder for downloads, manifests and checkpoints.",
+)
+# What every architecture understands; where not set, the recipe in its file decides.
+recipe_options = options(
+    auto("--epochs", click.IntRange(1, 10_000), "Passes over the training images."),
+    auto("--batch-size", click.IntRange(2, 65_536), "Images a step."),
+    auto("--lr", click.FloatRange(0, 100, min_open=True), "Largest learning rate of the one-cycle schedule."),
+    auto("--optimizer", click.Choice(["adam", "adamw", "sgd"]), "Optimizer."),
+    auto("--weight-decay", click.FloatRange(0, 10), "Weight decay."),
+    auto("--image-size", click.IntRange(8, 1024), "Side in pixels that images are resized to."),
+    auto("--augment", click.Choice(["none", "shift", "affine"]), "Random changes of the training images."),
+    auto("--precision", click.Choice(["fp32", "bf16", "fp16"]), "Precision of the products while training."),
+    auto("--freeze", click.Choice(["none", "features"]), "Layers that do not train; auto freezes loaded weights only."),
+    auto("--val-size", click.IntRange(2), "Images held out to choose the epoch; auto: a twelfth of the training file."),
+    auto("--device", click.Choice(["cpu", "cuda", "mps"]), "Where to compute; auto: a GPU where there is one."),
+    click.option(
+        "--limit", type=click.IntRange(0), default=0, show_default=True, help="Train on so many images; 0: on all."
+    ),
+)
+trust_option = click.option(
+    "--trust",
+    default="configured",
+    show_default=True,
+    help="Registries and folders whose models' code may run, separated by commas.",
+)
+model_uri_option = options(
+    click.option("--model-uri", required=True, help="A registered model: models:/NAME@ALIAS or models:/NAME/VERSION."),
+    trust_option,
+)
+
+
+def split_choices(choices: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments for `config.resolve`: what the user set of the recipe goes into `overrides`."""
+    others = {name: choices[name] for name in ("limit", "val_size", "device")}
+    return {"overrides": {k: v for k, v in choices.items() if k not in others and v is not None}, **others}
+
+
+def split_names(text: str) -> list[str]:
+    """Names separated by commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]

@@ -1,0 +1,59 @@
+"""The command `prepare`."""
+
+import json
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pipeline.cli.options import DATASETS, root_option
+from pipeline.cli.process import catch_signals
+
+
+@click.command("prepare")
+@click.option("--dataset", default="mnist", show_default=True, help=f"{DATASETS}.")
+@root_option
+def prepare(dataset: str, root: Path) -> None:
+    """Fetch a data set, check it, describe it in a manifest and record it in MLflow."""
+    from pipeline.data import manifest, sources
+    from pipeline.evaluation import figures
+    from pipeline.files import replacing
+    from pipeline.tracking import runs, schema
+    from pipeline.tracking.client import launcher_run, run_url
+
+    catch_signals()
+    images = sources.load(dataset, root)
+    manifest = manifest.describe(images)
+    target = root / "manifests" / f"{images.name}-{images.sha256[:12]}.json"
+    with replacing(target) as temporary:
+        temporary.write_text(json.dumps(manifest, indent=2) + "\n")
+    tags = {schema.KIND: schema.PREPARATION, "dataset": images.name, "dataset_sha256": images.sha256}
+    with (
+        runs.open_run(f"prepare {images.name}", tags=tags, run_id=launcher_run()) as run_id,
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        Path(folder, "manifest.json").write_text(target.read_text())
+        figures.samples(images).savefig(Path(folder, "samples.png"), dpi=110)
+        runs.log_artifacts(run_id, Path(folder))
+        for context, part in (("training", images.train), ("test", images.test)):
+            runs.log_images(part, f"{images.name}-{context}", context=context)
+    describe(manifest)
+    click.echo(f"Manifest: {target}\nSamples:  {run_url(run_id)}")
+
+
+def describe(manifest: Mapping[str, Any]) -> None:
+    """Print the findings of `prepare`."""
+    for part in ("train", "test"):
+        found = manifest[part]
+        counts = found["images_per_class"].values()
+        click.echo(
+            f"{manifest['name']} {part}: {found['images']:,} images of {found['height']} x {found['width']} px, "
+            f"{min(counts):,} to {max(counts):,} a class, mean {found['mean']}, standard deviation {found['std']}"
+        )
+        if found["absent_classes"]:
+            click.echo(f"  without any image of {', '.join(found['absent_classes'])}")
+    if repeated := manifest["test_images_also_in_train"]:
+        click.echo(f"  {repeated:,} test images also occur in training: accuracy on them says nothing")
+    click.echo(f"SHA-256 of the content: {manifest['sha256']}")

@@ -1,0 +1,47 @@
+"""The command `promote`."""
+
+import click
+
+from pipeline.cli.options import Auto, switch
+from pipeline.cli.process import catch_signals
+from pipeline.cli.selection import file_launcher_run, find_versions
+from pipeline.errors import Refusal
+
+
+@click.command("promote")
+@click.option("--study", default="latest", show_default=True, help="Run id of a study.")
+@click.option(
+    "--model",
+    default="best",
+    show_default=True,
+    help="best of the study, an architecture of it, all of them, or a registered model, its newest version.",
+)
+@click.option(
+    "--version", type=Auto(click.IntRange(1)), default="auto", show_default=True, help="Of the registered model."
+)
+@switch("--allow-tie", "Also promote what is tied with the champion and needs fewer FLOPs an answer.")
+@switch("--rollback", "Swap champion and previous champion of the model.")
+@switch("--dry-run", "Show the decision without writing anything.")
+def promote(study: str, model: str, version: int | None, allow_tie: bool, rollback: bool, dry_run: bool) -> None:
+    """Make a registered model its name's champion, if there is evidence that it is better."""
+    from pipeline.registry import promotion
+
+    catch_signals()
+    refusals = []
+    versions = find_versions(study, model, version)
+    file_launcher_run("promote", versions[0])
+    for candidate in versions:
+        try:
+            if rollback:
+                done = promotion.roll_back(candidate.name, dry_run=dry_run)
+            else:
+                done = promotion.promote(candidate, allow_tie=allow_tie, dry_run=dry_run)
+            click.echo(done)
+        except Refusal as refusal:
+            refusals.append(refusal)
+            if len(versions) > 1:
+                click.echo(f"{candidate}: {refusal}", err=True)
+    if len(versions) > 1 and refusals:
+        raise Refusal(f"{len(refusals)} of {len(versions)} were not promoted.")
+    if refusals:
+        raise refusals[0]

@@ -1,0 +1,127 @@
+"""The studies, comparisons and versions that commands are about."""
+
+import tempfile
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+import models
+from pipeline.cli.options import options
+from pipeline.errors import InputError
+
+selection_options = options(
+    click.option("--study", default="latest", show_default=True, help="Run id of a study."),
+    click.option("--experiment", default="", help="All trainings of this experiment instead."),
+    click.option("--filter", "filter_string", default="", help="MLflow filter on them: \"params.seed = '0'\"."),
+    click.option("--since", type=click.DateTime(), help="Only those that started then or later."),
+    click.option("--metric", default="accuracy", show_default=True, help="What they are judged by: a column."),
+    click.option("--sort", default="", help="Column to sort by; the metric by default."),
+)
+# Options that leave trainings out, and what they are called on the page.
+NARROWING = {"filter_string": "filter", "since": "since"}
+
+
+def file_launcher_run(name: str, version: Any) -> None:
+    """Nest the launcher's run under the training of the registered version that it is about, if it is in a registry."""
+    from pipeline.tracking import runs
+
+    if version and version.run_id:
+        runs.nest_launcher_run(name, under=version.run_id)
+
+
+def find_study(study: str) -> str:
+    """Run id of a study, the newest of the current experiment for `latest`."""
+    from pipeline.tracking import queries
+    from pipeline.tracking.client import current_experiment
+
+    if study != "latest":
+        return queries.get_run(study).info.run_id
+    if found := queries.find_study(current_experiment()):
+        return found.info.run_id
+    raise InputError("There is no study to compare yet: run `mlflow run .` first, or give --experiment.")
+
+
+def find_versions(study: str, model: str, version: int | None) -> list[Any]:
+    """The registered versions that `promote` is to judge."""
+    from pipeline.comparison.compare import compare
+    from pipeline.registry import promotion, versions
+    from pipeline.tracking import queries
+
+    if model not in ("best", "all", *models.names()):
+        return [versions.find(f"models:/{model}/{version or 'latest'}")]
+    if version:
+        raise InputError(f"--version {version} needs the --model it belongs to: a registered model.")
+    trainings = promotion.best_trainings(compare(queries.trainings_of(find_study(study)), queries.read_predictions))
+    if model in models.names() and model not in trainings:
+        raise InputError(f"The study has no finished training of {model}: it has {', '.join(trainings)}.")
+    chosen = list(trainings) if model == "all" else [next(iter(trainings)) if model == "best" else model]
+    versions = []
+    for name in chosen:
+        try:
+            versions.append(promotion.find_candidate(trainings[name]))
+        except InputError as error:
+            # One deleted version keeps the others from nothing.
+            if model != "all":
+                raise
+            click.echo(str(error), err=True)
+    if not versions:
+        raise InputError("No training of the study has a registered model.")
+    return versions
+
+
+def select(
+    *, study: str, experiment: str, filter_string: str, since: datetime | None, against: str = "", **choices: str
+) -> tuple[str | None, Any]:
+    """The study that was meant, unless it was an experiment, and the comparison of its trainings."""
+    from pipeline.comparison.compare import check_columns, compare
+    from pipeline.tracking import queries
+    from pipeline.tracking.client import experiment_named
+
+    check_columns(**choices)
+    since_ms = round(since.timestamp() * 1000) if since else 0
+    if experiment:
+        study_id = None
+        found = queries.trainings(experiment_named(experiment), filter_string, since_ms=since_ms)
+    else:
+        study_id = find_study(study)
+        found = queries.trainings_of(study_id, filter_string, since_ms=since_ms)
+    if against:
+        import pandas as pd
+
+        theirs = queries.trainings_elsewhere(against, filter_string, since_ms=since_ms)
+        found = pd.concat([found, theirs], ignore_index=True)
+        choices["sort"] = choices["sort"] or "architecture"
+    return study_id, compare(found, queries.read_predictions, **choices)
+
+
+def is_usual(*, metric: str, sort: str, **selection: Any) -> bool:
+    """Whether it is the comparison that every study shows, which alone its run keeps."""
+    return metric == "accuracy" and not sort and not any(selection[name] for name in NARROWING)
+
+
+def show_comparison(study_id: str, comparison: Any, *, log: bool = True) -> None:
+    """Print a study's comparison, log it to the study's run, and say where to look."""
+    from pipeline.comparison import tables
+    from pipeline.tracking import runs
+    from pipeline.tracking.client import run_url
+
+    tables.show(comparison)
+    if log:
+        with tempfile.TemporaryDirectory() as folder:
+            for ending in (".csv", ".md"):
+                tables.write(comparison, Path(folder, f"comparison{ending}"))
+            comparison.pairs.to_csv(Path(folder, "pairs.csv"), index=False)
+            runs.log_artifacts(study_id, Path(folder))
+    click.echo(f"Look at it: {run_url(study_id)}")
+
+
+def write_report(path: Path, comparison: Any, *, source: str) -> None:
+    """Write a comparison's page."""
+    from pipeline.comparison import report
+    from pipeline.files import replacing
+
+    page = report.build(comparison, source=source, written=datetime.now())
+    with replacing(path) as temporary:
+        temporary.write_text(page)
