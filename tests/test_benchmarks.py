@@ -10,6 +10,7 @@ import pytest
 from conftest import only_run, write_idx_folder
 
 from benchmarks import runs
+from pipeline.cli import process
 from pipeline.data import sources
 from pipeline.files import default_root
 from pipeline.tracking import queries
@@ -35,7 +36,7 @@ def here(capsys, monkeypatch):
         capsys.readouterr()
         ended = 0
         try:
-            run(module.main, f"benchmarks.{name}")
+            process.run(module.main, f"benchmarks.{name}")
         except SystemExit as end:
             ended = end.code
             if isinstance(ended, str):
