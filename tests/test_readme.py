@@ -102,7 +102,7 @@ def test_the_examples_work_as_shown(environment):
         shutil.copytree(PROJECT / folder, environment / "project" / folder)
     project = environment / "project"
     (project / "models" / "linear.py").write_text(architecture)
-    with (project / "pipeline" / "data.py").open("a") as file:
+    with (project / "pipeline" / "data" / "sources.py").open("a") as file:
         file.write(dataset)
     name = re.search(r'SOURCES\["(.*?)"\]', dataset)[1]
     arguments = ["train", "--model", "linear", "--dataset", name, "--epochs", "20"]
