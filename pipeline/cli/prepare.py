@@ -25,10 +25,10 @@ def prepare(dataset: str, root: Path) -> None:
 
     catch_signals()
     images = sources.load(dataset, root)
-    manifest = manifest.describe(images)
+    found = manifest.describe(images)
     target = root / "manifests" / f"{images.name}-{images.sha256[:12]}.json"
     with replacing(target) as temporary:
-        temporary.write_text(json.dumps(manifest, indent=2) + "\n")
+        temporary.write_text(json.dumps(found, indent=2) + "\n")
     tags = {schema.KIND: schema.PREPARATION, "dataset": images.name, "dataset_sha256": images.sha256}
     with (
         runs.open_run(f"prepare {images.name}", tags=tags, run_id=launcher_run()) as run_id,
@@ -39,21 +39,21 @@ def prepare(dataset: str, root: Path) -> None:
         runs.log_artifacts(run_id, Path(folder))
         for context, part in (("training", images.train), ("test", images.test)):
             runs.log_images(part, f"{images.name}-{context}", context=context)
-    describe(manifest)
+    describe(found)
     click.echo(f"Manifest: {target}\nSamples:  {run_url(run_id)}")
 
 
 def describe(manifest: Mapping[str, Any]) -> None:
     """Print the findings of `prepare`."""
     for part in ("train", "test"):
-        found = manifest[part]
-        counts = found["images_per_class"].values()
+        values = manifest[part]
+        counts = values["images_per_class"].values()
         click.echo(
-            f"{manifest['name']} {part}: {found['images']:,} images of {found['height']} x {found['width']} px, "
-            f"{min(counts):,} to {max(counts):,} a class, mean {found['mean']}, standard deviation {found['std']}"
+            f"{manifest['name']} {part}: {values['images']:,} images of {values['height']} x {values['width']} px, "
+            f"{min(counts):,} to {max(counts):,} a class, mean {values['mean']}, standard deviation {values['std']}"
         )
-        if found["absent_classes"]:
-            click.echo(f"  without any image of {', '.join(found['absent_classes'])}")
+        if values["absent_classes"]:
+            click.echo(f"  without any image of {', '.join(values['absent_classes'])}")
     if repeated := manifest["test_images_also_in_train"]:
         click.echo(f"  {repeated:,} test images also occur in training: accuracy on them says nothing")
     click.echo(f"SHA-256 of the content: {manifest['sha256']}")

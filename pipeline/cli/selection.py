@@ -57,18 +57,18 @@ def find_versions(study: str, model: str, version: int | None) -> list[Any]:
     if model in models.names() and model not in trainings:
         raise InputError(f"The study has no finished training of {model}: it has {', '.join(trainings)}.")
     chosen = list(trainings) if model == "all" else [next(iter(trainings)) if model == "best" else model]
-    versions = []
+    found = []
     for name in chosen:
         try:
-            versions.append(promotion.find_candidate(trainings[name]))
+            found.append(promotion.find_candidate(trainings[name]))
         except InputError as error:
             # One deleted version keeps the others from nothing.
             if model != "all":
                 raise
             click.echo(str(error), err=True)
-    if not versions:
+    if not found:
         raise InputError("No training of the study has a registered model.")
-    return versions
+    return found
 
 
 def select(

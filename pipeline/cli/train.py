@@ -36,15 +36,16 @@ def train(
     from pipeline.data import sources
     from pipeline.tracking import queries, runs
     from pipeline.tracking.client import current_experiment, launcher_run, run_url
-    from pipeline.training import run, weights
+    from pipeline.training import run
+    from pipeline.training import weights as initial_weights
     from pipeline.training.state import check_build
 
     catch_signals()
     arguments = config.parse_arguments(model_args, option="model_args")
     task_arguments = config.parse_arguments(task_args, option="task_args")
-    source = weights.find(model, weights, arguments)
+    source = initial_weights.find(model, weights, arguments)
     images = sources.load(dataset, root)
-    start = weights.load(source, model, arguments, classes=images.classes)
+    start = initial_weights.load(source, model, arguments, classes=images.classes)
     resolved = config.resolve(
         model,
         images,

@@ -132,8 +132,12 @@ def promote(candidate: versions.Version, *, allow_tie: bool = False, dry_run: bo
         champion = versions.aliased(name, versions.CHAMPION)
         if champion and champion.number == version:
             return f"{name} version {version} is the champion already."
-        trainings = [training_of(entry) if entry else None for entry in (candidate, champion)]
-        decision = decide(*trainings, queries.read_predictions, allow_tie=allow_tie)
+        decision = decide(
+            training_of(candidate),
+            training_of(champion) if champion else None,
+            queries.read_predictions,
+            allow_tie=allow_tie,
+        )
         former = champion.number if champion else None
         if dry_run:
             return f"Would promote {name} version {version}. {decision.sentence}"
