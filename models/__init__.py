@@ -16,7 +16,6 @@ classification, losses and boxes for detection as `faster_rcnn.py` describes the
 nothing of this project, so that a registered model can carry a copy of that one file.
 """
 
-import difflib
 import hashlib
 import importlib
 import inspect
@@ -25,10 +24,17 @@ from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 # What the pipeline passes to `build`, as far as `build` takes it; everything else in its signature is the user's.
 SUPPLIED = ("num_classes", "in_channels", "image_size")
+
+
+Optimizer = Literal["adam", "adamw", "sgd"]
+Augmentation = Literal["none", "shift", "affine"]
+Freeze = Literal["none", "features"]
+Device = Literal["cpu", "cuda", "mps"]
+Precision = Literal["fp32", "bf16", "fp16"]
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,7 @@ class Recipe:
     std: tuple[float, ...]
     model_args: Mapping[str, Any]
     task_args: Mapping[str, Any]
-    optimizer: str
+    optimizer: Optimizer
     lr: float
     weight_decay: float
     warmup: float
@@ -67,9 +73,9 @@ class Recipe:
     epochs: int
     min_steps: int
     clip_norm: float
-    augment: str
-    freeze: str
-    precision: Mapping[str, str]
+    augment: Augmentation
+    freeze: Freeze
+    precision: Mapping[Device, Precision]
 
 
 @dataclass(frozen=True)
@@ -126,13 +132,11 @@ def get(name: str) -> Architecture:
     """Import and validate one architecture.
 
     Raises:
-        KeyError: there is no such file; the message suggests the nearest name.
+        KeyError: there is no such file.
         TypeError: the file does not define what the registry asks for.
     """
     if name not in names():
-        near = difflib.get_close_matches(name, names(), n=1, cutoff=0.5)
-        hint = f"did you mean '{near[0]}'?" if near else f"choose one of {', '.join(names())}."
-        raise KeyError(f"There is no architecture '{name}': {hint}")
+        raise KeyError(f"There is no architecture '{name}': there are {', '.join(names())}.")
     return _validated(name, importlib.import_module(f"{__name__}.{name}"))
 
 
@@ -146,6 +150,8 @@ def _validated(name: str, module: ModuleType) -> Architecture:
         raise TypeError(f"models/{name}.py: the recipe has unknown fields {', '.join(sorted(unknown))}.")
     if absent := known - set(module.RECIPE):
         raise TypeError(f"models/{name}.py: RECIPE lacks {', '.join(sorted(absent))}.")
+    for mapping, values in (("RECIPE", module.RECIPE), ("PRETRAINED", pretrained)):
+        _check_choices(f"models/{name}.py: {mapping}", values)
     return Architecture(
         name=name,
         file=Path(str(module.__file__)),
@@ -156,3 +162,21 @@ def _validated(name: str, module: ModuleType) -> Architecture:
         pretrained=pretrained,
         weights=getattr(module, "WEIGHTS", None),
     )
+
+
+def _check_choices(place: str, values: Mapping[str, Any]) -> None:
+    """Refuse a value outside the closed set of its field, which would otherwise silently mean something else."""
+    for field, kind in get_type_hints(Recipe).items():
+        if field not in values:
+            continue
+        if get_origin(kind) is Literal:
+            given = [(values[field], kind)]
+        elif field == "precision":
+            given = [(device, Device) for device in values[field]] + [(p, Precision) for p in values[field].values()]
+            if absent := [device for device in get_args(Device) if device not in values[field]]:
+                raise TypeError(f"{place} has no precision for {', '.join(absent)}.")
+        else:
+            continue
+        for value, choices in given:
+            if value not in get_args(choices):
+                raise TypeError(f"{place} has {field} '{value}': choose one of {', '.join(get_args(choices))}.")

@@ -1,7 +1,6 @@
 """What one training does: the architecture's recipe, the user's overrides and the seed, resolved into plain values."""
 
 import ast
-import difflib
 import json
 import math
 from collections.abc import Mapping
@@ -12,9 +11,11 @@ import models
 from pipeline.data.images import Dataset
 from pipeline.data.splits import default_val_size
 from pipeline.errors import InputError
-from pipeline.names import short_hash
+from pipeline.names import did_you_mean, short_hash
 
 PUBLISHED = "imagenet"
+# To be counted up when the same config and seed give other losses: tests/recorded_losses.json tells.
+TRAINING_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class TrainConfig:
 
     The fields up to `precision` are explained in `models.Recipe`; `weights` says where the model starts from, `limit`
     how many training images it sees (0: all), `val_size` how many of the training file choose the best epoch. Hashes
-    stand for what a name alone does not fix: the images, the architecture's source, a weights file.
+    stand for what a name alone does not fix: the images, the architecture's source, a weights file; a number stands
+    for the arithmetic of the training loop.
     """
 
     dataset: str
@@ -53,6 +55,7 @@ class TrainConfig:
     device: str
     architecture_sha256: str
     weights_sha256: str = ""
+    training_version: int = TRAINING_VERSION
 
     def params(self) -> dict[str, str]:
         """Every field as text, the way it is logged."""
@@ -82,7 +85,8 @@ def architecture(name: str) -> models.Architecture:
     try:
         return models.get(name)
     except KeyError as error:
-        raise InputError(error.args[0]) from error
+        hint = did_you_mean(name, models.names(), otherwise=f"choose one of {', '.join(models.names())}.")
+        raise InputError(f"There is no architecture '{name}': {hint}") from error
 
 
 def resolve_weights(name: str, source: str | None, model_args: Mapping[str, Any]) -> str:
@@ -225,8 +229,7 @@ def _checked(owner: str, known: Mapping[str, Any], given: Mapping[str, Any]) -> 
         if name in models.SUPPLIED:
             raise InputError(f"{name} is no model argument: the data or an option of its own sets it.")
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-            hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(known)}."
+            hint = did_you_mean(name, known, otherwise=f"there are {', '.join(known)}.")
             raise InputError(f"{owner} has no argument '{name}': {hint}")
         default = known[name]
         fits = isinstance(value, (int, float)) if isinstance(default, float) else isinstance(value, type(default))

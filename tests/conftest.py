@@ -15,6 +15,8 @@ from pathlib import Path
 
 # Two tests at a time share the cores; more threads than cores would only wait for each other. Read by torch on import.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# As the command line sets it; read by mlflow on import.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 import mlflow
 import numpy as np

@@ -15,7 +15,6 @@ from conftest import PROJECT, idx_bytes, only_run, write_idx_folder
 
 from pipeline.cli import commands
 
-
 HEAVY = {"mlflow", "torch", "torchvision", "pandas", "numpy", "scipy", "sklearn", "matplotlib", "rich", "fastapi"}
 
 

@@ -1,6 +1,5 @@
 """The command line. Heavy modules are imported where they are used, so that help answers at once."""
 
-import difflib
 from typing import Any
 
 import click
@@ -16,6 +15,7 @@ from pipeline.cli.process import run
 from pipeline.cli.promote import promote
 from pipeline.cli.report import report
 from pipeline.cli.train import train
+from pipeline.names import did_you_mean
 
 
 class Commands(click.Group):
@@ -23,8 +23,7 @@ class Commands(click.Group):
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         if self.get_command(ctx, args[0]) is None:
-            near = difflib.get_close_matches(args[0], self.commands, n=1, cutoff=0.5)
-            hint = f"did you mean '{near[0]}'?" if near else f"choose one of {', '.join(self.commands)}."
+            hint = did_you_mean(args[0], self.commands, otherwise=f"choose one of {', '.join(self.commands)}.")
             raise click.UsageError(f"There is no command '{args[0]}': {hint}")
         return super().resolve_command(ctx, args)
 

@@ -3,10 +3,11 @@
 from collections.abc import Callable, Mapping
 from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
+import models
 from pipeline.files import ROOT_VARIABLE, default_root
 
 DATASETS = "digits, mnist, fashion-mnist, kmnist, emnist-digits, or a folder of IDX files"
@@ -60,14 +61,16 @@ recipe_options = options(
     auto("--epochs", click.IntRange(1, 10_000), "Passes over the training images."),
     auto("--batch-size", click.IntRange(2, 65_536), "Images a step."),
     auto("--lr", click.FloatRange(0, 100, min_open=True), "Largest learning rate of the one-cycle schedule."),
-    auto("--optimizer", click.Choice(["adam", "adamw", "sgd"]), "Optimizer."),
+    auto("--optimizer", click.Choice(get_args(models.Optimizer)), "Optimizer."),
     auto("--weight-decay", click.FloatRange(0, 10), "Weight decay."),
     auto("--image-size", click.IntRange(8, 1024), "Side in pixels that images are resized to."),
-    auto("--augment", click.Choice(["none", "shift", "affine"]), "Random changes of the training images."),
-    auto("--precision", click.Choice(["fp32", "bf16", "fp16"]), "Precision of the products while training."),
-    auto("--freeze", click.Choice(["none", "features"]), "Layers that do not train; auto freezes loaded weights only."),
+    auto("--augment", click.Choice(get_args(models.Augmentation)), "Random changes of the training images."),
+    auto("--precision", click.Choice(get_args(models.Precision)), "Precision of the products while training."),
+    auto(
+        "--freeze", click.Choice(get_args(models.Freeze)), "Layers that do not train; auto freezes loaded weights only."
+    ),
     auto("--val-size", click.IntRange(2), "Images held out to choose the epoch; auto: a twelfth of the training file."),
-    auto("--device", click.Choice(["cpu", "cuda", "mps"]), "Where to compute; auto: a GPU where there is one."),
+    auto("--device", click.Choice(get_args(models.Device)), "Where to compute; auto: a GPU where there is one."),
     click.option(
         "--limit", type=click.IntRange(0), default=0, show_default=True, help="Train on so many images; 0: on all."
     ),

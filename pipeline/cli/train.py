@@ -8,6 +8,7 @@ import click
 import models
 from pipeline.cli.options import DATASETS, WEIGHTS, Auto, recipe_options, root_option, split_choices, switch
 from pipeline.cli.process import catch_signals
+from pipeline.errors import InputError
 
 
 @click.command("train")
@@ -61,6 +62,11 @@ def train(
     if resume:
         found = queries.find_trainings(current_experiment(), resolved.key)
         run_id = run.resumable(found, root)
+        if not run_id and (cut := run.cut_by_another_version(resolved, root)):
+            raise InputError(
+                f"Run {cut} of these options was interrupted under another version of the training loop and cannot go "
+                "on in this one: leave --resume out to start anew."
+            )
         click.echo(
             f"Resuming run {run_id}." if run_id else "There is no interrupted training of these options: starting."
         )

@@ -1,38 +1,33 @@
 """From finished trainings to a comparison: a row an architecture, how sure its score is, and who is really better."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import combinations
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from pipeline.comparison import protocol
 from pipeline.comparison.notes import (
     budget_notes,
     in_store,
     machine_notes,
     protocol_notes,
+    scene_notes,
     seed_notes,
     store_notes,
     unfinished,
 )
+from pipeline.comparison.pairs import LOGGED, SIGNIFICANT, Predictions, examine_pairs, known_values, read_once
 from pipeline.comparison.protocol import SHOWN
 from pipeline.errors import InputError
-from pipeline.metrics.catalog import CONSTANT, HIGHER_IS_BETTER, METRICS, OF_SCORES, PERCENT
+from pipeline.metrics.catalog import CONSTANT, HIGHER_IS_BETTER, METRICS, PERCENT
 from pipeline.names import short_hash
 
-LOGGED = {name: metric.logged for name, metric in METRICS.items()}
 ROW = ["protocol", "dataset_sha256", "dataset", "store", "architecture", "recipe_key"]
-SIGNIFICANT = 0.05
-# Of more trainings of one architecture these are enough to tell it from another.
-MOST_TESTED = 20
 # And among more rows than these the number of pairs leaves no difference significant.
 MOST_TESTED_ROWS = 30
-
-# The answers of a training to the test images: columns target and prediction, None where they are not at hand.
-Answers = Callable[[Mapping[str, Any]], pd.DataFrame | None]
 
 
 @dataclass(frozen=True)
@@ -51,6 +46,7 @@ class Comparison:
         protocols: the fields of each protocol.
         members: by protocol and label, the trainings of each row as `tracking.trainings` gives them, newest first.
         notes: what a reader must know, in sentences.
+        predictions: what each training predicted, read once.
     """
 
     metric: str
@@ -59,20 +55,23 @@ class Comparison:
     protocols: Mapping[str, Mapping[str, Any]]
     members: Mapping[tuple[str, str], list[dict]]
     notes: tuple[str, ...]
+    predictions: Predictions
 
     def groups(self) -> list[tuple[str, pd.DataFrame]]:
         """The protocols with their part of the table, each to be read by itself."""
         return [(key, self.table[self.table["protocol"] == key]) for key in self.table["protocol"].unique()]
 
 
-def compare(trainings: pd.DataFrame, answers: Answers, *, metric: str = "accuracy", sort: str = "") -> Comparison:
+def compare(
+    trainings: pd.DataFrame, predictions: Predictions, *, metric: str = "accuracy", sort: str = ""
+) -> Comparison:
     """Compare the finished ones among these trainings, each group of one protocol by itself.
 
     Trainings that differ in anything but the seed are never averaged: each recipe has a row of its own.
 
     Args:
         trainings: one row a training, newest first, as `tracking.trainings` gives them.
-        answers: reads what a training answered to the test images.
+        predictions: reads what a training predicted for the test images; it is asked once for each.
         metric: a column of METRICS to rank and judge by.
         sort: a column to sort by instead of the metric.
 
@@ -80,6 +79,7 @@ def compare(trainings: pd.DataFrame, answers: Answers, *, metric: str = "accurac
         InputError: no training is finished, or none has the metric.
     """
     check_columns(metric, sort)
+    predictions = read_once(predictions)
     done = trainings[trainings["status"] == "FINISHED"] if len(trainings) else trainings
     if done.empty:
         raise InputError(
@@ -92,10 +92,13 @@ def compare(trainings: pd.DataFrame, answers: Answers, *, metric: str = "accurac
         "protocol": "unrecorded-" + known.agg("-".join, axis=1).map(lambda text: short_hash({"known": text})),
         "protocol_fields": "{}",
         "budget": "{}",
+        "scenes": "",
         "store": "",
     }
     done = done.reindex(columns=done.columns.union([*LOGGED.values(), *defaults]))
     done = done.astype(dict.fromkeys(defaults, object)).fillna(defaults)
+    if METRICS[metric].on_scenes:
+        done = done.assign(**examined_on_scenes(done))
     # A seed trained twice with the same config gives the same numbers and counts once.
     done = done.drop_duplicates(["config_key", "store"])
     if done[LOGGED[metric]].isna().all():
@@ -115,7 +118,7 @@ def compare(trainings: pd.DataFrame, answers: Answers, *, metric: str = "accurac
     for key in table["protocol"].unique():
         rows = table[(table["protocol"] == key) & table[metric].notna()]
         best = (better * rows[metric]).nlargest(MOST_TESTED_ROWS).index
-        found, without = examine_pairs(metric, {table["label"][row]: members[row] for row in best}, answers)
+        found, without = examine_pairs(metric, {table["label"][row]: members[row] for row in best}, predictions)
         pairs.append(found.assign(protocol=key))
         untested += [
             f"The answers of {label} to the test images are not at hand, so it is not tested." for label in without
@@ -136,13 +139,27 @@ def compare(trainings: pd.DataFrame, answers: Answers, *, metric: str = "accurac
         *store_notes(table, metric),
         *budget_notes(table),
         *seed_notes(table, metric),
+        *scene_notes(by_row),
         *machine_notes(by_row),
         *untested,
         *unfinished(trainings),
     )
     if not table["store"].any():
         table = table.drop(columns="store")
-    return Comparison(metric, table, pairs, protocols, by_row, notes)
+    return Comparison(metric, table, pairs, protocols, by_row, notes, predictions)
+
+
+def examined_on_scenes(done: pd.DataFrame) -> dict[str, list[str]]:
+    """Protocols that also tell the scenes apart: a score on them compares only with one on the same."""
+    fields = [
+        {**json.loads(known), **({"scenes": json.loads(scenes)} if scenes else {})}
+        for known, scenes in done[["protocol_fields", "scenes"]].itertuples(index=False)
+    ]
+    keys = [
+        protocol.fingerprint(both) if scenes else key
+        for both, scenes, key in zip(fields, done["scenes"], done["protocol"], strict=True)
+    ]
+    return {"protocol": keys, "protocol_fields": [json.dumps(both) for both in fields]}
 
 
 def check_columns(metric: str, sort: str = "") -> None:
@@ -181,11 +198,6 @@ def summarise(groups: Any) -> pd.DataFrame:
     return table
 
 
-def known_values(runs: Iterable[Mapping[str, Any]], metric: str) -> list[float]:
-    """A metric of those trainings that have it."""
-    return [run[LOGGED[metric]] for run in runs if pd.notna(run[LOGGED[metric]])]
-
-
 def interval(metric: str, runs: list[dict], fields: Mapping[str, Any]) -> tuple[float, float, str]:
     """The 95 % interval of a metric and its method, empty where one run says nothing of it."""
     # Only where there is something to compute: reading them takes longer than reading a thousand runs.
@@ -200,64 +212,6 @@ def interval(metric: str, runs: list[dict], fields: Mapping[str, Any]) -> tuple[
     if metric == "accuracy" and images and values:
         return *stats.wilson(round(values[0] * images), images), "Wilson"
     return np.nan, np.nan, ""
-
-
-def examine_pairs(metric: str, members: Mapping[str, list[dict]], answers: Answers) -> tuple[pd.DataFrame, list[str]]:
-    """Whether each pair differs, and the labels of those that cannot be tested.
-
-    Accuracy is tested on the images: by a bootstrap over images and seeds where both were repeated, otherwise by
-    McNemar's test of the newest run of each. Other metrics are tested over seeds, by Welch's test; those that mean
-    another thing for a detector, not between it and a classifier.
-    """
-    from pipeline.comparison import stats
-
-    columns = ["first", "second", "difference", "test", "p_value"]
-    rows: list[tuple] = []
-    untested: list[str] = []
-    values = {label: known_values(runs, metric) for label, runs in members.items()}
-    means = {label: float(np.mean(found)) for label, found in values.items()}
-    if metric == "accuracy" and len(members) > 1:
-        wrong = {label: wrong_answers(runs, answers) for label, runs in members.items()}
-        untested = [label for label, found in wrong.items() if found is None]
-        wrong = {label: found for label, found in wrong.items() if found is not None}
-        # Answers to another number of images are not those to the test images.
-        images = max((found.shape[1] for found in wrong.values()), default=0)
-        untested += [label for label, found in wrong.items() if found.shape[1] != images]
-        wrong = {label: found for label, found in wrong.items() if found.shape[1] == images}
-        several = {label: found for label, found in wrong.items() if len(found) > 1}
-        drawn = dict(zip(several, stats.resample(list(several.values())) if several else (), strict=True))
-        for first, second in combinations(wrong, 2):
-            if first in drawn and second in drawn:
-                test = "bootstrap"
-                p_value = stats.bootstrap_p_value(wrong[first], wrong[second], drawn[first] - drawn[second])
-            else:
-                test, p_value = "McNemar", stats.mcnemar(wrong[first][0], wrong[second][0])
-            rows.append((first, second, means[first] - means[second], test, p_value))
-    elif metric not in CONSTANT:
-        several = {label: found for label, found in values.items() if len(found) > 1}
-        for first, second in combinations(several, 2):
-            if metric in OF_SCORES and is_detector(members[first]) is not is_detector(members[second]):
-                continue
-            p_value = stats.welch(several[first], several[second])
-            rows.append((first, second, means[first] - means[second], "Welch", p_value))
-    pairs = pd.DataFrame(rows, columns=columns)
-    return pairs.assign(p_holm=stats.holm(pairs["p_value"])), untested
-
-
-def is_detector(runs: list[dict]) -> bool:
-    """Whether these trainings have what only detectors have."""
-    return pd.notna(runs[0][LOGGED["map"]])
-
-
-def wrong_answers(runs: Iterable[dict], answers: Answers) -> np.ndarray | None:
-    """Which test images each training answered wrong, bool (seeds, N); None where one's answers are not at hand."""
-    found = []
-    for run in list(runs)[:MOST_TESTED]:
-        table = answers(run)
-        if table is None or (found and len(table) != len(found[0])):
-            return None
-        found.append((table["target"] != table["prediction"]).to_numpy())
-    return np.array(found)
 
 
 def judge(table: pd.DataFrame, pairs: pd.DataFrame, metric: str) -> pd.DataFrame:

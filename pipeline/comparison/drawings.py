@@ -9,7 +9,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from pipeline.comparison import charts, tables
-from pipeline.comparison.compare import MOST_TESTED, SIGNIFICANT, Comparison
+from pipeline.comparison.compare import Comparison
+from pipeline.comparison.pairs import MOST_TESTED, SIGNIFICANT, Predictions
 from pipeline.data import pictures
 from pipeline.data.corruptions import CORRUPTIONS
 from pipeline.tracking import queries
@@ -83,9 +84,9 @@ def robustness(
             yield f"corruption-{name}", figure, f"{text.capitalize()}.", f"At its worst: {worst}."
 
 
-def answers_of(runs: Sequence[Mapping[str, Any]]) -> list[pd.DataFrame]:
+def predictions_of(runs: Sequence[Mapping[str, Any]], predictions: Predictions) -> list[pd.DataFrame]:
     """What the trainings of one architecture answered, of those whose answers are at hand."""
-    return [found for run in runs[:MOST_TESTED] if (found := queries.read_predictions(run)) is not None]
+    return [found for run in runs[:MOST_TESTED] if (found := predictions(run)) is not None]
 
 
 def confusion(answers: Sequence[pd.DataFrame], label: str) -> tuple[Figure, str]:

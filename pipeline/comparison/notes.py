@@ -74,6 +74,19 @@ def seed_notes(table: pd.DataFrame, metric: str) -> list[str]:
     return [f"{which} had one seed: {covers}."]
 
 
+def scene_notes(members: Mapping[tuple[str, str], list[dict]]) -> list[str]:
+    """A warning where detectors under one protocol were examined on different scenes."""
+    labels: dict[tuple[str, str], list[str]] = {}
+    for (key, label), runs in members.items():
+        if runs[0].get("scenes"):
+            labels.setdefault((key, runs[0]["scenes"]), []).append(label)
+    shared = [key for key, _ in labels]
+    names = [name for (key, _), found in labels.items() if shared.count(key) > 1 for name in found]
+    if not names:
+        return []
+    return [f"mAP is measured on scenes of their own and cannot be compared between {', '.join(names)}."]
+
+
 def machine_notes(members: Mapping[tuple[str, str], list[dict]]) -> list[str]:
     """A warning where times come from several machines."""
     machines = {run["machine"] for runs in members.values() for run in runs if isinstance(run.get("machine"), str)}

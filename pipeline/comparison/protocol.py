@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from pipeline.data import corruptions
 from pipeline.data.images import Dataset, Splits
 from pipeline.data.splits import SPLIT_SEED
 from pipeline.names import short_hash
@@ -27,6 +28,7 @@ def fields(dataset: Dataset, splits: Splits) -> dict[str, Any]:
         "split_seed": SPLIT_SEED,
         "metrics_version": METRICS_VERSION,
         "chosen_on": "validation",
+        "corruptions": short_hash(corruptions.definition()),
     }
 
 

@@ -12,12 +12,12 @@ from matplotlib.figure import Figure
 from pipeline.comparison import charts, tables
 from pipeline.comparison.compare import Comparison
 from pipeline.comparison.drawings import (
-    answers_of,
     confusion,
     hard_images,
     learning,
     listing,
     p_value_matrix,
+    predictions_of,
     robustness,
 )
 from pipeline.comparison.protocol import SHOWN
@@ -93,7 +93,7 @@ def group(comparison: Comparison, key: str, rows: pd.DataFrame, number: int) -> 
     labels = list(drawn["label"])
     trainings = {label: comparison.members[key, label] for label in labels}
     newest = {label: runs[0] for label, runs in trainings.items()}
-    answers = {label: answers_of(runs) for label, runs in trainings.items()}
+    answers = {label: predictions_of(runs, comparison.predictions) for label, runs in trainings.items()}
     answers = {label: found for label, found in answers.items() if found}
     share = metric in PERCENT and higher
     everyone = (run for runs in trainings.values() for run in runs)

@@ -6,6 +6,7 @@ named as in MNIST-C: Mu and Gilmer, 2019, arXiv:1906.02337. Other severities are
 """
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -68,6 +69,12 @@ CORRUPTIONS: dict[str, tuple[Callable, tuple[float, ...]]] = {
 }
 
 
+def definition() -> dict[str, Any]:
+    """Everything that decides what the corrupted images are, but for the images themselves and this file's code."""
+    amounts = {name: amounts for name, (_, amounts) in CORRUPTIONS.items()}
+    return {"amounts": amounts, "severities": SEVERITIES, "images": IMAGES, "seed": SEED}
+
+
 def chosen(count: int) -> np.ndarray:
     """Positions of the test images that are made worse, the same for every training."""
     return np.sort(np.random.default_rng(SEED).permutation(count)[:IMAGES])
@@ -76,9 +83,9 @@ def chosen(count: int) -> np.ndarray:
 def corrupted(test: ImageSet) -> Iterator[tuple[str, int, ImageSet]]:
     """Each corruption's name and severity with the chosen test images made worse by it."""
     clean = test.subset(chosen(len(test)))
-    for number, (name, (corrupt, amounts)) in enumerate(CORRUPTIONS.items()):
+    for name, (corrupt, amounts) in CORRUPTIONS.items():
         for severity in SEVERITIES:
-            generator = np.random.default_rng([SEED, number, severity])
+            generator = np.random.default_rng([SEED, *name.encode(), severity])
             worse = corrupt(clean.images.astype(np.float32), amounts[severity - 1], generator)
             images = np.rint(worse).clip(0, 255).astype(np.uint8)
             yield name, severity, ImageSet(images, clean.targets, clean.classes)

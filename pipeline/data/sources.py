@@ -1,6 +1,5 @@
 """Data sets by name, downloaded where they are not on disk yet, or in a folder of IDX files."""
 
-import difflib
 import re
 import shutil
 import tempfile
@@ -14,6 +13,7 @@ from pipeline.data.folders import read_folder
 from pipeline.data.images import Dataset, ImageSet
 from pipeline.data.splits import SPLIT_SEED, stratified_split
 from pipeline.errors import WITHOUT_NETWORK, InputError, first_line
+from pipeline.names import did_you_mean
 from pipeline.network import impatient_sockets
 
 DIGITS = tuple("0123456789")
@@ -30,8 +30,7 @@ def load(dataset: str, root: Path) -> Dataset:
     folder = Path(dataset).expanduser()
     if folder.is_dir():
         return read_folder(folder, name=registered_name(folder))
-    near = difflib.get_close_matches(dataset, SOURCES, n=1, cutoff=0.5)
-    hint = f"did you mean '{near[0]}'?" if near else f"choose one of {', '.join(SOURCES)}, or a folder of IDX files."
+    hint = did_you_mean(dataset, SOURCES, otherwise=f"choose one of {', '.join(SOURCES)}, or a folder of IDX files.")
     raise InputError(f"There is no data set and no folder '{dataset}': {hint}")
 
 

@@ -4,6 +4,7 @@ Predictions are float32 (N, K, 6), targets int64 (N, D, 5), as `models/faster_rc
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from matplotlib.figure import Figure
 from torch import Generator, Tensor
 
 from pipeline.data.images import ImageSet
-from pipeline.data.scenes import SceneStyle, compose, scene_set, singles
+from pipeline.data.scenes import SCENE_SEED, SceneStyle, compose, scene_set, singles
 from pipeline.evaluation import figures
 from pipeline.metrics import classification, detection
 
@@ -49,6 +50,7 @@ class Detection:
         self.outcomes = (*classes, MISSED)
         self.scenes = scenes
         self.style = SceneStyle(canvas, digits, sizes, overlap, clutter, noise)
+        self.examined_on = {**asdict(self.style), "seed": SCENE_SEED, "most": MOST_SCENES}
 
     def samples(self, part: ImageSet) -> dict[str, ImageSet]:
         """The images themselves, and up to MOST_SCENES scenes of them."""

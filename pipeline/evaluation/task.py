@@ -27,11 +27,14 @@ class Task(Protocol):
 
     Attributes:
         outcomes: what an image can be taken for, the classes first.
+        examined_on: what decides which samples it is examined on beside the images; the same for all that are compared
+            by its own scores.
         cacheable: whether every epoch sees the same samples as long as nothing is augmented.
     """
 
     outcomes: tuple[str, ...]
     cacheable: bool
+    examined_on: Mapping[str, Any]
 
     def samples(self, part: ImageSet) -> Samples:
         """What a model is examined on in this part of the data, by kind; the same for every run."""

@@ -17,6 +17,7 @@ class Metric:
         constant: whether it is the same for every seed, so that it has no spread.
         of_scores: whether a detector computes it from its boxes' scores, which makes it another quantity than a
             classifier's.
+        on_scenes: whether it is measured on a detector's scenes, so that only those of the same scenes compare.
     """
 
     logged: str
@@ -26,6 +27,7 @@ class Metric:
     count: bool = False
     constant: bool = False
     of_scores: bool = False
+    on_scenes: bool = False
 
     @property
     def on_test_images(self) -> bool:
@@ -41,8 +43,8 @@ METRICS: Mapping[str, Metric] = {
     "corrupted_accuracy": Metric(
         "test/corrupted_accuracy", "accuracy on corrupted, %", higher_is_better=True, percent=True
     ),
-    "map": Metric("test/map", "mAP", higher_is_better=True),
-    "map_50": Metric("test/map_50", "mAP at 50 %", higher_is_better=True),
+    "map": Metric("test/map", "mAP", higher_is_better=True, on_scenes=True),
+    "map_50": Metric("test/map_50", "mAP at 50 %", higher_is_better=True, on_scenes=True),
     "train_s": Metric("time/train_s", "training, s"),
     "to_95_s": Metric("time/to_95_s", "to 95 %, s"),
     "to_98_s": Metric("time/to_98_s", "to 98 %, s"),

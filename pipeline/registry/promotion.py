@@ -9,7 +9,8 @@ from typing import Any
 import pandas as pd
 
 from pipeline.comparison import protocol
-from pipeline.comparison.compare import SIGNIFICANT, Answers, Comparison
+from pipeline.comparison.compare import Comparison
+from pipeline.comparison.pairs import SIGNIFICANT, Predictions
 from pipeline.errors import InputError, Refusal
 from pipeline.metrics.catalog import METRICS
 from pipeline.registry import register, versions
@@ -36,13 +37,13 @@ class Decision:
 
 
 def decide(
-    candidate: Mapping[str, Any], champion: Mapping[str, Any] | None, answers: Answers, *, allow_tie: bool
+    candidate: Mapping[str, Any], champion: Mapping[str, Any] | None, predictions: Predictions, *, allow_tie: bool
 ) -> Decision:
     """Judge a candidate against the present champion by what both answered to the same test images.
 
     Args:
         candidate, champion: their trainings, as `tracking.training` gives them; None where there is no champion.
-        answers: reads what a training answered to the test images.
+        predictions: reads what a training predicted to the test images.
         allow_tie: whether a candidate that is tied with the champion and needs fewer FLOPs an answer will do.
 
     Raises:
@@ -58,7 +59,7 @@ def decide(
             figures,
         )
     check_protocols(candidate, champion)
-    own, theirs = answers(candidate), answers(champion)
+    own, theirs = predictions(candidate), predictions(champion)
     if own is None or theirs is None or not own["target"].equals(theirs["target"]):
         raise Refusal(
             "Not promoted: what both answered to the same test images is not at hand, so nothing can be tested."

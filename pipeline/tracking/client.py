@@ -25,16 +25,25 @@ def connect() -> mlflow.MlflowClient:
     Raises:
         PipelineError: it does not answer.
     """
+    return open_client(mlflow.get_tracking_uri())
+
+
+def open_client(uri: str) -> mlflow.MlflowClient:
+    """A connection to the tracking server at an address, whichever the environment names.
+
+    Raises:
+        PipelineError: it does not answer.
+    """
     for chatty in ("alembic", "mlflow.store", "mlflow.system_metrics", "mlflow.pyfunc", "mlflow.utils.environment"):
         logging.getLogger(chatty).setLevel(logging.ERROR)
     try:
-        connection = mlflow.MlflowClient()
+        connection = mlflow.MlflowClient(uri)
         # Two processes that create the same SQLite file at once would get in each other's way.
-        lock = f"mlflow-{getpass.getuser()}-{short_hash({'uri': mlflow.get_tracking_uri()})}.lock"
+        lock = f"mlflow-{getpass.getuser()}-{short_hash({'uri': uri})}.lock"
         with FileLock(Path(tempfile.gettempdir(), lock)):
             connection.search_experiments(max_results=1)
     except (MlflowException, SQLAlchemyError, ImportError, requests.RequestException, OSError) as error:
-        place = f"The tracking server at {mlflow.get_tracking_uri()}"
+        place = f"The tracking server at {uri}"
         if "error code 401" in str(error):
             raise PipelineError(
                 f"{place} asks for a name and a password: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."

@@ -14,12 +14,14 @@ from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
 
 from pipeline.errors import InputError
-from pipeline.tracking.client import connect, experiment_of, owner
+from pipeline.tracking.client import connect, experiment_of, open_client, owner
 from pipeline.tracking.schema import CONFIG_KEY, KIND, OWNER, PAGE, PARENT, STUDY, STUDY_KEY, TRAINING
 
 
-def find_runs(experiment: str, filter_string: str, *, most: int | None = None) -> list[Run]:
-    """Runs of an experiment that are not deleted, newest first.
+def find_runs(
+    experiment: str, filter_string: str, *, most: int | None = None, client: mlflow.MlflowClient | None = None
+) -> list[Run]:
+    """Runs of an experiment that are not deleted, newest first, at another server where a client of it is given.
 
     Raises:
         InputError: MLflow does not understand the filter.
@@ -28,7 +30,7 @@ def find_runs(experiment: str, filter_string: str, *, most: int | None = None) -
     token = None
     while True:
         try:
-            page = connect().search_runs(
+            page = (client or connect()).search_runs(
                 [experiment], filter_string, ViewType.ACTIVE_ONLY, max_results=min(most or PAGE, PAGE), page_token=token
             )
         except MlflowException as error:
@@ -62,19 +64,24 @@ def epoch_metrics(run_id: str, *names: str) -> list[tuple[float, ...]]:
     return [tuple(history[step] for history in histories) for step in sorted(histories[0])]
 
 
-def trainings(experiment: str, filter_string: str = "", *, since_ms: int = 0) -> pd.DataFrame:
+def trainings(
+    experiment: str, filter_string: str = "", *, since_ms: int = 0, client: mlflow.MlflowClient | None = None
+) -> pd.DataFrame:
     """One row a training, newest first: run_id, name, status, artifact_uri, tags, params and last metrics.
 
     Args:
         since_ms: only those that started then or later.
+        client: of the server that is asked, the configured one by default.
     """
+    client = client or connect()
     wanted = [f"tags.{KIND} = '{TRAINING}'", *([filter_string] if filter_string else [])]
     if since_ms:
         wanted.append(f"attributes.start_time >= {since_ms}")
-    return pd.DataFrame([row(found) for found in find_runs(experiment, " and ".join(wanted))])
+    found = find_runs(experiment, " and ".join(wanted), client=client)
+    return pd.DataFrame([row(run, tracking_uri=client.tracking_uri) for run in found])
 
 
-def row(found: Run) -> dict[str, Any]:
+def row(found: Run, *, tracking_uri: str) -> dict[str, Any]:
     """A training as one row."""
     return {
         **found.data.tags,
@@ -86,7 +93,7 @@ def row(found: Run) -> dict[str, Any]:
         # One that lacks its results is not finished, whatever its status says.
         "status": found.info.status if found.info.status != "FINISHED" or is_finished(found) else "FAILED",
         "artifact_uri": found.info.artifact_uri,
-        "tracking_uri": mlflow.get_tracking_uri(),
+        "tracking_uri": tracking_uri,
     }
 
 
@@ -96,7 +103,7 @@ def training(run_id: str) -> dict[str, Any]:
     Raises:
         InputError: there is no such run.
     """
-    return row(get_run(run_id))
+    return row(get_run(run_id), tracking_uri=connect().tracking_uri)
 
 
 def trainings_of(study_id: str, filter_string: str = "", *, since_ms: int = 0) -> pd.DataFrame:
@@ -146,19 +153,15 @@ def trainings_elsewhere(place: str, filter_string: str = "", *, since_ms: int = 
     remote = "://" in place
     if not remote and not database.is_file():
         raise InputError(f"There is no mlflow.db in '{place}': give a folder that has one, or a tracking URI.")
-    before = mlflow.get_tracking_uri()
     with tempfile.TemporaryDirectory() as temporary:
         if not remote:
             # MLflow would bring an older database up to date where it lies.
             shutil.copy(database, temporary)
-        mlflow.set_tracking_uri(place if remote else f"sqlite:///{temporary}/mlflow.db")
-        connect.cache_clear()
-        try:
-            experiments = connect().search_experiments()
-            found = [trainings(entry.experiment_id, filter_string, since_ms=since_ms) for entry in experiments]
-        finally:
-            mlflow.set_tracking_uri(before)
-            connect.cache_clear()
+        client = open_client(place if remote else f"sqlite:///{temporary}/mlflow.db")
+        experiments = client.search_experiments()
+        found = [
+            trainings(entry.experiment_id, filter_string, since_ms=since_ms, client=client) for entry in experiments
+        ]
     table = pd.concat(found, ignore_index=True)
     if table.empty:
         raise InputError(f"There is no training of this kind at {place}.")

@@ -4,6 +4,9 @@
 KIND, STUDY, TRAINING, PREPARATION, LAUNCH = "kind", "study", "training", "preparation", "launch"
 EVALUATION = "evaluation"
 STUDY_KEY, CONFIG_KEY, RECIPE_KEY = "study_key", "config_key", "recipe_key"
+# What scenes a detector was examined on, as JSON.
+SCENES = "scenes"
 OWNER, FAILURE = "owner", "failure"
 PARENT = "mlflow.parentRunId"
+# MLflow's limit of rows in one answer.
 PAGE = 1000

@@ -15,7 +15,7 @@ from pipeline.evaluation.predictions import write_predictions
 from pipeline.names import short_hash
 from pipeline.registry import bundle, card, register, versions
 from pipeline.tracking import runs
-from pipeline.tracking.schema import CONFIG_KEY, KIND, RECIPE_KEY, TRAINING
+from pipeline.tracking.schema import CONFIG_KEY, KIND, RECIPE_KEY, SCENES, TRAINING
 from pipeline.training.evaluate import Result
 from pipeline.training.state import Training
 from pipeline.training.weights import Start
@@ -99,7 +99,11 @@ def write_report(folder: Path, result: Result, training: Training, dataset: Data
 
 
 def training_tags(
-    config: TrainConfig, *, protocol_fields: Mapping[str, Any], budget: Mapping[str, Any]
+    config: TrainConfig,
+    *,
+    protocol_fields: Mapping[str, Any],
+    budget: Mapping[str, Any],
+    examined_on: Mapping[str, Any],
 ) -> dict[str, str]:
     """What a training's run can be found and grouped by."""
     params = config.params()
@@ -117,4 +121,5 @@ def training_tags(
         "protocol": protocol.fingerprint(protocol_fields),
         "protocol_fields": json.dumps(protocol_fields),
         "budget": json.dumps(budget),
+        SCENES: json.dumps(examined_on) if examined_on else "",
     }

@@ -14,6 +14,8 @@ from pipeline.data.splits import split
 from pipeline.errors import PipelineError
 from pipeline.evaluation import profiling
 from pipeline.tracking import queries, runs
+from pipeline.tracking.client import current_experiment, owner
+from pipeline.tracking.schema import CONFIG_KEY, OWNER
 from pipeline.training.checkpoint import Checkpoint
 from pipeline.training.evaluate import Result, test
 from pipeline.training.loop import fit
@@ -45,9 +47,12 @@ def train(
     splits = split(dataset, val_size=config.val_size, limit=config.limit)
     training = Training(config, splits, start.state)
     name = f"{config.model} seed {config.seed}"
-    tags = training_tags(config, protocol_fields=protocol.fields(dataset, splits), budget=budget(config, splits)) | {
-        "machine": profiling.machine(training.device)
-    }
+    tags = training_tags(
+        config,
+        protocol_fields=protocol.fields(dataset, splits),
+        budget=budget(config, splits),
+        examined_on=training.task.examined_on,
+    ) | {"machine": profiling.machine(training.device)}
     if start.lineage:
         tags["lineage"] = start.lineage
     with ExitStack() as stack:
@@ -96,6 +101,19 @@ def train(
     # Only now that the run has its status: killed before, it is resumed to do the rest.
     checkpoint.remove()
     return result
+
+
+def cut_by_another_version(config: TrainConfig, root: Path) -> str | None:
+    """An interrupted training of the same options whose loop computed otherwise, so that it cannot go on here."""
+    where = f"tags.architecture = '{config.model}' and tags.dataset_sha256 = '{config.dataset_sha256}'"
+    own = f"{where} and tags.{OWNER} = '{owner()}' and tags.{CONFIG_KEY} != '{config.key}'"
+    wanted = {name: value for name, value in config.params().items() if name != "training_version"}
+    for run in queries.find_runs(current_experiment(), own):
+        logged = run.data.params
+        same = all(logged.get(f"{name}_used", logged.get(name)) == value for name, value in wanted.items())
+        if same and (cut := resumable([run], root)):
+            return cut
+    return None
 
 
 def resumable(found: Iterable[Run], root: Path) -> str | None:
