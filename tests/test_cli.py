@@ -1,6 +1,7 @@
 """What a user types and reads: help, mistakes, exit codes."""
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -117,3 +118,10 @@ def test_a_server_that_does_not_answer_is_one_sentence(environment, mistake, mon
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     err = mistake("train", "--model", "mlp", "--dataset", str(bars), code=1)
     assert "The tracking server at http://127.0.0.1:9 does not answer" in err
+
+
+def test_importing_changes_no_environment():
+    script = "import os; before = dict(os.environ); import pipeline.tracking.client; print(before == dict(os.environ))"
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "GIT_PYTHON"))}
+    out = subprocess.run([sys.executable, "-c", script], cwd=PROJECT, env=clean, check=True, capture_output=True)
+    assert out.stdout.strip() == b"True"

@@ -201,3 +201,15 @@ def test_an_unknown_ending_is_refused_and_nothing_is_written(tmp_path):
     with pytest.raises(InputError, match="cannot be written"):
         tables.write(compared(*STUDY), tmp_path / "file" / "table.csv")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_detectors_examined_on_different_scenes_are_never_one_group_for_their_own_scores():
+    small, large = (
+        {"task": "detection", "test/map": 0.5, "test/map_50": 0.9, "scenes": json.dumps({"canvas": canvas})}
+        for canvas in (64, 96)
+    )
+    rows = [training("one", 1, recipe="a", **small), training("two", 2, recipe="b", **large)]
+    by_accuracy, by_map = (compared(*rows, metric=metric) for metric in ("accuracy", "map"))
+    assert len(by_accuracy.groups()) == 1 and len(by_map.groups()) == 2
+    assert any("mAP is measured on scenes of their own" in note for note in by_accuracy.notes)
+    assert any("differs from" in note and "scenes" in note for note in by_map.notes)

@@ -45,3 +45,11 @@ def test_a_turn_is_by_the_angle_and_a_move_by_the_pixels():
     assert set(np.abs(rows - 14)) <= {6, 7, 8} and set(columns - 14) <= {6, 7, 8}
     moved = corruptions.translate(spot, 0.1, generator)
     assert {tuple(place) for place in np.argwhere(moved > 0)[:, 1:]} <= {(11, 21), (11, 27), (17, 21), (17, 27)}
+
+
+def test_a_corruption_is_the_same_whichever_others_there_are(monkeypatch):
+    name = list(corruptions.CORRUPTIONS)[-1]
+    before = [worse.images for found, _, worse in corruptions.corrupted(TEST) if found == name]
+    monkeypatch.setattr(corruptions, "CORRUPTIONS", {name: corruptions.CORRUPTIONS[name]})
+    for (_, _, worse), images in zip(corruptions.corrupted(TEST), before, strict=True):
+        assert np.array_equal(worse.images, images)

@@ -1,5 +1,6 @@
 """Ctrl-C, SIGTERM and kill -9 in the middle of a training, and what is left and goes on afterwards."""
 
+import os
 import signal
 import subprocess
 import time
@@ -11,6 +12,7 @@ from conftest import PROJECT, only_run, pipeline, pipeline_process
 from mlflow.tracking import MlflowClient
 from safetensors.torch import load_file
 
+from pipeline.config import TrainConfig
 from pipeline.errors import InputError
 from pipeline.files import ROOT_VARIABLE
 from pipeline.training.checkpoint import Checkpoint
@@ -149,3 +151,20 @@ def test_a_checkpoint_is_replaced_whole(tmp_path, monkeypatch):
         assert [path.suffix for path in sorted((tmp_path / "checkpoints").iterdir())] == [".lock", ".pt"]
         with pytest.raises(InputError, match="is being trained by another process"), checkpoint.locked():
             raise AssertionError("two processes train one run")
+
+
+def test_a_training_cut_under_another_version_of_the_loop_is_refused_in_a_sentence(
+    environment, command, mistake, bars, monkeypatch
+):
+    options = ["train", "--model", "mlp", "--dataset", str(bars), "--epochs", "2"]
+    command(*options)
+    client = MlflowClient()
+    (done,) = client.search_runs(["0"], "tags.kind = 'training'")
+    client.set_terminated(done.info.run_id, "KILLED")
+    checkpoint = Checkpoint(Path(os.environ[ROOT_VARIABLE]), done.info.run_id)
+    checkpoint.path.parent.mkdir(parents=True, exist_ok=True)
+    checkpoint.path.write_bytes(b"of another version")
+    monkeypatch.setattr(TrainConfig.__init__, "__defaults__", ("", 2))
+    assert f"Run {done.info.run_id} of these options was interrupted under another version" in mistake(
+        *options, "--resume", code=2
+    )

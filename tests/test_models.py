@@ -1,6 +1,8 @@
 """Every architecture in the registry keeps the same promises."""
 
 import ast
+import re
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -165,3 +167,24 @@ def test_a_file_that_lacks_something_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(models, "names", lambda: ["wide"])
     with pytest.raises(TypeError, match=r"models/wide.py: RECIPE lacks .*epochs"):
         models.get("wide")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "says"),
+    [
+        ("augment", "blur", "has augment 'blur': choose one of none, shift, affine"),
+        ("optimizer", "lion", "has optimizer 'lion'"),
+        ("freeze", "all", "has freeze 'all'"),
+        ("precision", {"cpu": "fp64", "cuda": "fp32", "mps": "fp32"}, "has precision 'fp64'"),
+        ("precision", {"cpu": "fp32"}, "has no precision for cuda, mps"),
+    ],
+)
+def test_a_recipe_with_an_unknown_value_is_refused_when_it_is_read(tmp_path, monkeypatch, field, value, says):
+    recipe = {**models.get("mlp").recipe.__dict__, field: value}
+    (tmp_path / "odd.py").write_text(f"TASK = 'classification'\nHEAD = 'head'\nRECIPE = {recipe!r}\nbuild = None\n")
+    monkeypatch.setattr(models, "__path__", [*models.__path__, str(tmp_path)])
+    monkeypatch.setattr(models, "names", lambda: ["odd"])
+    monkeypatch.delitem(sys.modules, "models.odd", raising=False)
+    models.get.cache_clear()
+    with pytest.raises(TypeError, match=re.escape(says)):
+        models.get("odd")

@@ -14,6 +14,7 @@ from playwright.sync_api import Page
 from benchmarks.comparison import multiply
 from pipeline.evaluation.profiling import THREADS
 from pipeline.metrics.catalog import METRICS
+from pipeline.tracking import queries
 
 SECTIONS = [
     "verdict",
@@ -209,3 +210,17 @@ def test_a_students_runs_beside_ones_own(study, command, bars, mistake):
     out, _ = command("compare", "--against", f"sqlite:///{moved}/mlflow.db")
     assert out.count("handed-in/mlflow.db)") >= 1
     assert "There is no mlflow.db in" in mistake("compare", "--against", str(study / "student"), code=2)
+
+
+def test_a_study_reads_each_predictions_file_once(environment, command, bars, monkeypatch):
+    read: list[str] = []
+    real = queries.read_artifact
+
+    def counted(training, name):
+        read.append(f"{training['run_id']}/{name}")
+        return real(training, name)
+
+    monkeypatch.setattr(queries, "read_artifact", counted)
+    command("main", "--dataset", str(bars), "--models", "mlp,cnn", *SHORT)
+    files = [name for name in read if name.endswith("predictions.csv")]
+    assert len(files) == len(set(files)) == 2
