@@ -59,7 +59,8 @@ def default(option: click.Parameter) -> str:
         return "required"
     if isinstance(option.show_default, str):
         return option.show_default
-    if option.default is None or option.default == "":
+    # An option without a default has an object of click's own in its place.
+    if not isinstance(option.default, (str, int, float)) or option.default == "":
         return ""
     return f"`{str(option.default).lower() if isinstance(option.default, bool) else option.default}`"
 
