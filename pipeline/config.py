@@ -14,7 +14,7 @@ from pipeline.errors import InputError
 from pipeline.names import did_you_mean, short_hash
 
 PUBLISHED = "imagenet"
-# To be counted up when the same config and seed give other losses: tests/recorded_losses.json tells.
+# To be counted up when the same config and seed give other losses: tests/unit/recorded_losses.json tells.
 TRAINING_VERSION = 1
 
 

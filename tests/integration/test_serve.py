@@ -14,8 +14,8 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ask, serving
 from PIL import Image
+from support import ask, serving
 
 import models
 from pipeline.data import sources

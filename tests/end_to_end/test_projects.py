@@ -9,7 +9,7 @@ from pathlib import Path
 import mlflow
 import pandas as pd
 import pytest
-from conftest import PROJECT, ask, serving
+from support import PROJECT, ask, serving
 
 from pipeline.data import sources
 

@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 import torch
 import torchvision
-from conftest import ask, only_run, serving
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import ask, only_run, serving
 
 import models
 from models.faster_rcnn import SeparableRoIAlign

@@ -7,8 +7,8 @@ import mlflow
 import pytest
 import torch
 import torchvision
-from conftest import only_run, write_idx_folder
 from safetensors.torch import load_file
+from support import only_run, write_idx_folder
 
 import models
 

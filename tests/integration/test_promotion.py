@@ -6,7 +6,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import pipeline_process
+from support import pipeline_process
 
 from pipeline.errors import Refusal
 from pipeline.registry import promotion, versions

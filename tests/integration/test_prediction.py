@@ -10,9 +10,9 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import MNIST, PROJECT, idx_bytes, needs_mnist
 from PIL import Image
 from scipy import ndimage
+from support import MNIST, PROJECT, idx_bytes, needs_mnist
 
 from pipeline.data import folders, sources
 from pipeline.data.images import ImageSet

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import MNIST, idx_bytes, needs_mnist, write_idx_folder
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from support import MNIST, idx_bytes, needs_mnist, write_idx_folder
 
 from pipeline.data import idx, manifest, sources
 from pipeline.data.splits import split

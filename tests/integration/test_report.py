@@ -8,8 +8,8 @@ from pathlib import Path
 import mlflow
 import pandas as pd
 import pytest
-from conftest import made_once, needs_browser, only_run, open_browser, pipeline
 from playwright.sync_api import Page
+from support import made_once, needs_browser, only_run, open_browser, pipeline
 
 from benchmarks.comparison import multiply
 from pipeline.evaluation.profiling import THREADS

@@ -2,7 +2,7 @@
 
 import mlflow
 import pandas as pd
-from conftest import MNIST, needs_mnist, only_run
+from support import MNIST, needs_mnist, only_run
 
 
 @needs_mnist

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import only_run, write_idx_folder
+from support import only_run, write_idx_folder
 
 from benchmarks import runs
 from pipeline.cli import process

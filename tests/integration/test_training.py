@@ -9,7 +9,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import PROJECT, only_run, pipeline, tracking_server
+from support import PROJECT, only_run, pipeline, tracking_server
 
 from pipeline import config
 from pipeline.data import sources

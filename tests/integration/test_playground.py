@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from conftest import (
+from PIL import Image, ImageDraw
+from playwright.sync_api import Page, expect
+from support import (
     folder_of,
     idx_bytes,
     made_once,
@@ -20,8 +22,6 @@ from conftest import (
     pipeline_process,
     write_idx_folder,
 )
-from PIL import Image, ImageDraw
-from playwright.sync_api import Page, expect
 
 from pipeline.data import folders
 from pipeline.errors import InputError

@@ -12,8 +12,8 @@ from itertools import pairwise
 import pytest
 import torch
 import torchvision
-from conftest import PROJECT, pipeline, serving
 from PIL import Image
+from support import PROJECT, pipeline, serving
 
 import models
 from pipeline.cli import commands

@@ -12,7 +12,7 @@ import mlflow
 import numpy as np
 import pytest
 import yaml
-from conftest import PROJECT, idx_bytes, only_run, write_idx_folder
+from support import PROJECT, idx_bytes, only_run, write_idx_folder
 
 from pipeline.cli import commands
 

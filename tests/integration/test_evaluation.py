@@ -3,7 +3,7 @@
 import mlflow
 import numpy as np
 import pytest
-from conftest import idx_bytes, only_run, write_idx_folder
+from support import idx_bytes, only_run, write_idx_folder
 
 import models
 from pipeline.registry import export, loading

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from conftest import PROJECT
+from support import PROJECT
 
 from docs import reference
 

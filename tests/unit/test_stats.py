@@ -84,6 +84,7 @@ def p_value(first: np.ndarray, second: np.ndarray) -> float:
 
 
 # The spread is that of the error rate over seeds, as a share of it; a single run has none: its test is about the run.
+@pytest.mark.slow
 @pytest.mark.parametrize(("seeds", "spread"), [(1, 0.0), (2, 0.5), (3, 0.05), (3, 0.5), (5, 0.1)])
 def test_identical_models_are_rarely_told_apart(seeds, spread):
     alarms = 0
@@ -94,6 +95,7 @@ def test_identical_models_are_rarely_told_apart(seeds, spread):
     assert alarms <= 0.05 * REPETITIONS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("seeds", "spread"), [(1, 0.0), (3, 0.03), (5, 0.1)])
 def test_half_a_point_is_found(seeds, spread):
     found = 0

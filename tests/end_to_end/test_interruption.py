@@ -8,9 +8,9 @@ from pathlib import Path
 
 import mlflow
 import pytest
-from conftest import PROJECT, only_run, pipeline, pipeline_process
 from mlflow.tracking import MlflowClient
 from safetensors.torch import load_file
+from support import PROJECT, only_run, pipeline, pipeline_process
 
 from pipeline.config import TrainConfig
 from pipeline.errors import InputError

@@ -4,8 +4,8 @@ import mlflow
 import numpy as np
 import pytest
 import requests
-from conftest import ask, idx_bytes, serving, tracking_server, write_idx_folder
 from safetensors.torch import load_file
+from support import ask, idx_bytes, serving, tracking_server, write_idx_folder
 
 from pipeline.data import folders
 from pipeline.registry import loading, versions
