@@ -1,5 +1,6 @@
 """A command as a process: signals, exit codes, every expected failure as one sentence."""
 
+import logging
 import os
 import signal
 import sys
@@ -8,6 +9,7 @@ import click
 
 from pipeline.errors import InputError, Interrupted, PipelineError
 
+STOPPING = (signal.SIGINT, signal.SIGTERM)
 # Read by MLflow and git when they are imported; what the user has set stays.
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -18,13 +20,21 @@ ENVIRONMENT = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "GIT_PYTHON_REFRESH": "quiet",
 }
-STOPPING = (signal.SIGINT, signal.SIGTERM)
+
+
+class Echo(logging.Handler):
+    """What the pipeline's modules log, as plain lines: news on stdout, what went wrong on stderr."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        click.echo(self.format(record), err=record.levelno >= logging.WARNING)
 
 
 def run(command: click.Command, module: str) -> None:
     """Run a command and turn every expected failure into one sentence and an exit code."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    logger = logging.getLogger("pipeline")
+    logger.handlers, logger.level, logger.propagate = [Echo()], logging.INFO, False
     for number in STOPPING:
         signal.signal(number, leave)
     try:

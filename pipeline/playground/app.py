@@ -1,5 +1,6 @@
 """The web server behind the page: pictures in, answers out; for this machine alone unless told otherwise."""
 
+import logging
 import socket
 import threading
 import time
@@ -23,6 +24,8 @@ from pipeline.errors import InputError, PipelineError
 from pipeline.inference import digitize
 from pipeline.playground.corrections import Corrections
 from pipeline.registry.loading import LEAST_SERVED_SCORE, RegisteredModel
+
+logger = logging.getLogger(__name__)
 
 PAGE = Path(__file__).with_name("page")
 TYPES = ("image/png", "image/jpeg")
@@ -219,7 +222,7 @@ def serve(models: Sequence[RegisteredModel], corrections: Corrections, *, host: 
     app = create(models, corrections, hosts=own_names(host))
     shown = "127.0.0.1" if host in ANYWHERE else host
     url = f"http://{f'[{shown}]' if ':' in shown else shown}:{listener.getsockname()[1]}"
-    print(f"Playground: {url} (Ctrl-C ends it)", flush=True)
+    logger.info("Playground: %s (Ctrl-C ends it)", url)
     if browser:
         webbrowser.open(url)
     config = uvicorn.Config(

@@ -1,12 +1,14 @@
 """What a person sees of a training: bars where a terminal looks, plain lines elsewhere."""
 
+import logging
 import sys
 
-import click
 from tqdm import tqdm
 
 from pipeline.config import TrainConfig
 from pipeline.metrics.epoch import Epoch
+
+logger = logging.getLogger(__name__)
 
 
 class Progress:
@@ -55,6 +57,6 @@ class Progress:
             f"  val accuracy {scores['val/accuracy']:7.2%}{found}  {epoch.seconds:5.1f} s, {left:.0f} s left"
         )
         if self.bar.disable:
-            click.echo(line)
+            logger.info(line)
         else:
             self.bar.write(line)

@@ -1,11 +1,10 @@
 """Many trainings under one protocol: every architecture, every seed, one MLflow run that holds them together."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import click
 
 from pipeline.config import PUBLISHED, TrainConfig, resolve
 from pipeline.data.images import Dataset
@@ -17,6 +16,8 @@ from pipeline.tracking.client import current_experiment, launcher_run
 from pipeline.training import weights
 from pipeline.training.run import resumable, train
 from pipeline.training.state import check_build
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -85,10 +86,11 @@ def _run(dataset: Dataset, configs: Sequence[TrainConfig], *, study_key: str, ro
             position = f"[{number}/{len(configs)}] {label}"
             trainings = queries.find_trainings(experiment, config.key, parent=study_id)
             if any(queries.is_finished(training) for training in trainings):
-                click.echo(f"{position}: finished before")
+                logger.info("%s: finished before", position)
                 continue
             cut = resumable(trainings, root)
-            click.echo(f"{position}: {'resuming' if cut else 'training'} on {config.device} in {config.precision}")
+            doing = "resuming" if cut else "training"
+            logger.info("%s: %s on %s in %s", position, doing, config.device, config.precision)
             try:
                 result = train(
                     config,
@@ -100,9 +102,9 @@ def _run(dataset: Dataset, configs: Sequence[TrainConfig], *, study_key: str, ro
             except Exception as error:
                 # Whatever it is: the others go on. The run of this one keeps the traceback.
                 failures[label] = str(error) if isinstance(error, PipelineError) else repr(error)
-                click.echo(f"{position}: failed: {failures[label]}", err=True)
+                logger.warning("%s: failed: %s", position, failures[label])
                 continue
-            click.echo(f"{position}: {result.summary()}")
+            logger.info("%s: %s", position, result.summary())
     if failures:
         runs.mark_failed(study_id, "; ".join(f"{label}: {reason}" for label, reason in failures.items()))
     return Outcome(study_id, failures)
