@@ -211,8 +211,9 @@ def parse_arguments(text: str, *, option: str) -> dict[str, Any]:
     """
     try:
         call = ast.parse(f"dict({text})", mode="eval").body
-        names = [keyword.arg for keyword in call.keywords] if isinstance(call, ast.Call) else [None]
-        if None in names or call.args or not isinstance(call.func, ast.Name):
+        if not isinstance(call, ast.Call) or call.args or not isinstance(call.func, ast.Name):
+            raise ValueError("it is no list of names with values")
+        if None in [keyword.arg for keyword in call.keywords]:
             raise ValueError("a name is missing")
         return {
             str(keyword.arg): keyword.value.id

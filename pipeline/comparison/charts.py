@@ -55,7 +55,7 @@ def svg(figure: Figure, *, name: str, alternative: str) -> Markup:
     return Markup(drawing)
 
 
-def styles(labels: Sequence[str]) -> dict[str, dict[str, str]]:
+def styles(labels: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Colour, marker and dash of each architecture, the same in every drawing."""
     return {
         label: {
@@ -141,7 +141,7 @@ def forest(rows: pd.DataFrame, metric: str, *, name: str, share: bool, best: flo
 
 
 def curves(
-    series: Mapping[str, Mapping[float, float]],
+    series: Mapping[str, Mapping[int, float] | Mapping[float, float]],
     labels: Sequence[str],
     *,
     x: str,

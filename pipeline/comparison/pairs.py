@@ -52,15 +52,15 @@ def examine_pairs(
     values = {label: known_values(runs, metric) for label, runs in members.items()}
     means = {label: float(np.mean(found)) for label, found in values.items()}
     if metric == "accuracy" and len(members) > 1:
-        wrong = {label: wrong_predictions(runs, predictions) for label, runs in members.items()}
-        untested = [label for label, found in wrong.items() if found is None]
-        wrong = {label: found for label, found in wrong.items() if found is not None}
+        known = {label: wrong_predictions(runs, predictions) for label, runs in members.items()}
+        untested = [label for label, found in known.items() if found is None]
+        wrong = {label: found for label, found in known.items() if found is not None}
         # Answers to another number of images are not those to the test images.
         images = max((found.shape[1] for found in wrong.values()), default=0)
         untested += [label for label, found in wrong.items() if found.shape[1] != images]
         wrong = {label: found for label, found in wrong.items() if found.shape[1] == images}
-        several = {label: found for label, found in wrong.items() if len(found) > 1}
-        drawn = dict(zip(several, stats.resample(list(several.values())) if several else (), strict=True))
+        repeated = {label: found for label, found in wrong.items() if len(found) > 1}
+        drawn = dict(zip(repeated, stats.resample(list(repeated.values())) if repeated else (), strict=True))
         for first, second in combinations(wrong, 2):
             if first in drawn and second in drawn:
                 test = "bootstrap"
@@ -86,7 +86,7 @@ def is_detector(runs: list[dict]) -> bool:
 
 def wrong_predictions(runs: Iterable[dict], predictions: Predictions) -> np.ndarray | None:
     """Which test images each training answered wrong, bool (seeds, N); None where one's answers are not at hand."""
-    found = []
+    found: list[np.ndarray] = []
     for run in list(runs)[:MOST_TESTED]:
         table = predictions(run)
         if table is None or (found and len(table) != len(found[0])):

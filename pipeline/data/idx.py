@@ -71,7 +71,7 @@ def write(path: Path, array: np.ndarray) -> None:
     header = bytes([0, 0, 8, array.ndim]) + b"".join(size.to_bytes(4, "big") for size in array.shape)
     with path.open("wb") as file:
         file.write(header)
-        file.write(np.ascontiguousarray(array, np.uint8))
+        file.write(np.ascontiguousarray(array, np.uint8).data)
 
 
 def payload_size(header: bytes, dimensions: int, path: Path) -> int:

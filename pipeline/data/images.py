@@ -28,8 +28,8 @@ class ImageSet:
     def sha256(self) -> str:
         """Hash of the content: shape, pixels and labels, however they are stored."""
         digest = hashlib.sha256(repr(self.images.shape).encode())
-        digest.update(np.ascontiguousarray(self.images))
-        digest.update(np.ascontiguousarray(self.targets.astype("<i8")))
+        digest.update(np.ascontiguousarray(self.images).data)
+        digest.update(np.ascontiguousarray(self.targets.astype("<i8")).data)
         return digest.hexdigest()
 
     def subset(self, indices: np.ndarray) -> "ImageSet":

@@ -156,8 +156,8 @@ def scene_set(part: ImageSet, style: SceneStyle, *, count: int) -> ImageSet:
         canvases, boxes = compose(images, labels, style, count=several, generator=generator)
         check_boxes(boxes, side=style.canvas)
         pieces.append((canvases.round().byte().numpy(), boxes.numpy()))
-    images, boxes = (np.concatenate(arrays) for arrays in zip(*pieces, strict=True))
-    return ImageSet(images, boxes, part.classes)
+    pixels, targets = (np.concatenate(arrays) for arrays in zip(*pieces, strict=True))
+    return ImageSet(pixels, targets, part.classes)
 
 
 def check_boxes(boxes: Tensor, *, side: int) -> None:

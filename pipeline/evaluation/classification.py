@@ -1,6 +1,7 @@
 """One class an image."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ class Classification:
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing is a share from 0 to 1, not {label_smoothing}")
         self.outcomes = classes
-        self.examined_on = {}
+        self.examined_on: Mapping[str, Any] = {}
         self.label_smoothing = label_smoothing
 
     def samples(self, part: ImageSet) -> dict[str, ImageSet]:

@@ -5,6 +5,7 @@ Predictions are float32 (N, K, 6), targets int64 (N, D, 5), as `models/faster_rc
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import torch
@@ -50,7 +51,7 @@ class Detection:
         self.outcomes = (*classes, MISSED)
         self.scenes = scenes
         self.style = SceneStyle(canvas, digits, sizes, overlap, clutter, noise)
-        self.examined_on = {**asdict(self.style), "seed": SCENE_SEED, "most": MOST_SCENES}
+        self.examined_on: Mapping[str, Any] = {**asdict(self.style), "seed": SCENE_SEED, "most": MOST_SCENES}
 
     def samples(self, part: ImageSet) -> dict[str, ImageSet]:
         """The images themselves, and up to MOST_SCENES scenes of them."""
@@ -105,6 +106,6 @@ class Detection:
         curves = detection.precision_recall(found, scenes.targets)
         return {
             "scenes": figures.detections(scenes, found, right, range(len(scenes)), f"{about}; the first"),
-            "misses": figures.detections(scenes, found, right, worst, f"{about}; {summary}; the worst"),
+            "misses": figures.detections(scenes, found, right, worst.tolist(), f"{about}; {summary}; the worst"),
             "precision_recall": figures.precision_recall(curves, self.classes, f"{about}\n{rule}"),
         }

@@ -82,12 +82,12 @@ def read(source: Path | bytes, *, name: str) -> np.ndarray:
                 )
             # A JPEG then gives its brightness alone, in a third of the memory.
             picture.draft("L", picture.size)
-            picture = ImageOps.exif_transpose(picture)
-            if picture.mode.startswith("I"):
-                return (np.asarray(picture).astype(np.uint32) // 257).astype(np.uint8)
-            grey = picture.convert("L")
-            if picture.has_transparency_data:
-                grey = Image.composite(grey, Image.new("L", grey.size, 255), picture.convert("RGBA").getchannel("A"))
+            upright = ImageOps.exif_transpose(picture)
+            if upright.mode.startswith("I"):
+                return (np.asarray(upright).astype(np.uint32) // 257).astype(np.uint8)
+            grey = upright.convert("L")
+            if upright.has_transparency_data:
+                grey = Image.composite(grey, Image.new("L", grey.size, 255), upright.convert("RGBA").getchannel("A"))
             return np.array(grey)
     except InputError:
         raise
@@ -140,28 +140,30 @@ def frame(ink: Ink, shape: tuple[int | None, int | None]) -> Framed:
         shape: height and width of the frame; None, None: several digits stay where they are to each other.
     """
     amount, mask = ink.amount, ink.mask
-    (top, bottom), (left, right) = (_ends(mask.any(axis)) for axis in (1, 0))
+    (top, bottom), (left, right) = (_ends(np.any(mask, axis=axis)) for axis in (1, 0))
     height, width = bottom - top, right - left
-    if shape[0] is None:
+    if shape[0] is None or shape[1] is None:
         stroke = STROKE * 28
         # Thickening and rounding take a few more pixels.
         largest = LARGEST_SCENE - 2 * MARGIN - 2 * stroke - 2
         scale = min(DIGIT_HEIGHT / typical_height(mask), largest / max(height, width))
     else:
-        scale = DIGIT_SHARE * min(shape) / max(height, width)
-        stroke = STROKE * min(shape)
+        side = min(shape[0], shape[1])
+        scale = DIGIT_SHARE * side / max(height, width)
+        stroke = STROKE * side
     # A margin for what thickening adds.
     border = max(1, round(stroke / scale))
     amount, mask = (np.pad(part[top:bottom, left:right], border) for part in (amount, mask))
     digit = _resized(thicken(amount, mask, stroke / scale), scale)
     digit = digit / digit.max()
-    if shape[0] is None:
-        shape = tuple(max(28, side + 2 * MARGIN) for side in digit.shape)
-        offset = tuple((outer - inner) // 2 for outer, inner in zip(shape, digit.shape, strict=True))
+    if shape[0] is None or shape[1] is None:
+        rows, columns = (max(28, side + 2 * MARGIN) for side in digit.shape)
+        offset = (rows - digit.shape[0]) // 2, (columns - digit.shape[1]) // 2
     else:
+        rows, columns = shape[0], shape[1]
         centre = ndimage.center_of_mass(digit)
-        offset = tuple(round(side / 2 - middle) for side, middle in zip(shape, centre, strict=True))
-    image = _placed(digit, offset, shape)
+        offset = round(rows / 2 - centre[0]), round(columns / 2 - centre[1])
+    image = _placed(digit, offset, (rows, columns))
     return Framed(
         image=np.rint(255 * image).astype(np.uint8),
         scale=ink.shrink * scale,

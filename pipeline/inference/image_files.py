@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -93,7 +94,7 @@ def count(file: Path) -> int | None:
         return None
 
 
-def _opened(file: Path) -> gzip.GzipFile:
+def _opened(file: Path) -> BinaryIO | gzip.GzipFile:
     with file.open("rb") as raw:
         compressed = raw.read(2) == b"\x1f\x8b"
     return gzip.open(file, "rb") if compressed else file.open("rb")
@@ -172,8 +173,8 @@ def block_size(height: int, width: int) -> int:
 def image_size(values: int, shape: tuple[int | None, int | None]) -> tuple[int, int] | None:
     """Height and width of the image in a row of so many values; in Kaggle's archive a label stands before it."""
     for pixels in (values, values - 1):
-        if shape[0] and pixels == shape[0] * shape[1]:
-            return shape
+        if shape[0] and shape[1] and pixels == shape[0] * shape[1]:
+            return shape[0], shape[1]
     for pixels in (values, values - 1):
         side = math.isqrt(max(0, pixels))
         if side > 1 and side**2 == pixels:

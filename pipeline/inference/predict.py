@@ -136,7 +136,7 @@ def answers(model: RegisteredModel, batch: Sequence[Item]) -> pd.DataFrame:
     if model.task == "detection":
         image, row = np.nonzero((found[:, :, 5] >= 0) & (found[:, :, 4] >= LEAST_SERVED_SCORE))
         rows = found[image, row].astype(float)
-        boxes = [batch[at].framed.to_picture(box[None])[0] for at, box in zip(image, rows[:, :4], strict=True)]
+        boxes = [batch[at].framed.to_picture(box[None])[0] for at, box in zip(image.tolist(), rows[:, :4], strict=True)]
         sides = pd.DataFrame(np.reshape(boxes, (-1, 4)), columns=["x1", "y1", "x2", "y2"]).round(2)
         table = origin.iloc[image].reset_index(drop=True).join(sides)
         return table.assign(label=classes[rows[:, 5].astype(int)], probability=rows[:, 4])

@@ -38,7 +38,7 @@ class Corrections:
         self.between_threads = threading.Lock()
         self.between_processes = FileLock(folder.with_name(f".{folder.name}.lock"))
         if (folder / MARK).is_file():
-            self.base = None
+            self.base: Dataset | None = None
             mark = json.loads((folder / MARK).read_text())
             self.classes, self.shape = tuple(mark["classes"]), tuple(mark["shape"])
         elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -75,6 +75,7 @@ class Corrections:
             return len(labels)
 
     def _begin(self) -> None:
+        assert self.base is not None, "a folder that was begun before has its mark"
         # Made beside it and renamed: the folder is there whole or not at all, whenever the process is killed.
         beside = self.folder.with_name(f".{self.folder.name}.new")
         beside.mkdir(exist_ok=True)

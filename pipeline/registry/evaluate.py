@@ -92,8 +92,8 @@ def relabelled(images: ImageSet, model: RegisteredModel) -> ImageSet:
 
 def fitted(images: ImageSet, shape: tuple[int | None, int | None]) -> ImageSet:
     """The images in the size that a model takes."""
-    if shape[0] is None or images.images.shape[1:] == shape:
+    if shape[0] is None or shape[1] is None or images.images.shape[1:] == shape:
         return images
     pixels = torch.from_numpy(images.images)[:, None].float()
-    scaled = torch.nn.functional.interpolate(pixels, shape, mode="bilinear", antialias=True)[:, 0]
+    scaled = torch.nn.functional.interpolate(pixels, (shape[0], shape[1]), mode="bilinear", antialias=True)[:, 0]
     return replace(images, images=scaled.round().clamp(0, 255).byte().numpy())

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import mlflow
+from mlflow.data.numpy_dataset import from_numpy
 from mlflow.entities import Metric, Param, RunTag
 
 from pipeline.data.images import ImageSet
@@ -48,8 +49,8 @@ def open_run(
     launcher_run()
     status = "FAILED"
     active = mlflow.start_run(run_id=run_id, nested=mlflow.active_run() is not None, log_system_metrics=system_metrics)
+    run_id = str(active.info.run_id)
     try:
-        run_id = active.info.run_id
         # MLflow would otherwise show its pages for language models.
         connect().set_experiment_tag(active.info.experiment_id, "mlflow.experimentKind", "custom_model_development")
         ours = {
@@ -89,9 +90,7 @@ def log_params(run_id: str, params: Mapping[str, str]) -> None:
 
 def log_images(images: ImageSet, name: str, *, context: str) -> None:
     """Record in the open run which images it used, with the hash of their content."""
-    entry = mlflow.data.from_numpy(
-        images.images, targets=images.targets, name=name, digest=images.sha256[:DIGEST_LENGTH]
-    )
+    entry = from_numpy(images.images, targets=images.targets, name=name, digest=images.sha256[:DIGEST_LENGTH])
     mlflow.log_input(entry, context=context, tags={"sha256": images.sha256})
 
 
@@ -110,7 +109,7 @@ def log_results(
     run_id: str, metrics: Mapping[str, float], series: Mapping[str, Mapping[int, float]] | None = None
 ) -> None:
     """Log final metrics in one request, all at step 0: MLflow draws them as bars, run beside run; series at theirs."""
-    values = {name: {0: value} for name, value in metrics.items()} | (series or {})
+    values: dict[str, Mapping[int, float]] = {**{name: {0: value} for name, value in metrics.items()}, **(series or {})}
     points = [Metric(name, value, now_ms(), step) for name, curve in values.items() for step, value in curve.items()]
     connect().log_batch(run_id, metrics=points)
 

@@ -3,6 +3,7 @@
 import math
 import tempfile
 from pathlib import Path
+from typing import Any, cast
 
 import psutil
 import torch
@@ -29,7 +30,7 @@ class Feed:
 
     def __init__(self, training: Training) -> None:
         self.training = training
-        self.forward = training.model
+        self.forward: Any = training.model
         device = training.device
         self.images = torch.from_numpy(training.train.images).to(device)
         self.targets = torch.from_numpy(training.train.targets).to(device)
@@ -53,7 +54,7 @@ class CachedFeed:
 
     def __init__(self, training: Training) -> None:
         self.device = training.device
-        self.forward = training.model.forward_head
+        self.forward: Any = cast(Any, training.model).forward_head
         self.folder = tempfile.TemporaryDirectory(prefix="features-", ignore_cleanup_errors=True)
         self.targets = torch.from_numpy(training.train.targets).to(training.device)
         self.features = {"train": self._compute(training, training.train, "train")}
@@ -66,7 +67,7 @@ class CachedFeed:
         for batch in torch.arange(len(images)).split(training.config.batch_size):
             pixels = torch.from_numpy(images.images)[batch].to(training.device)
             with autocast(training.config):
-                features = training.model.forward_features(channels_last(training.preprocess(pixels)))
+                features = cast(Any, training.model).forward_features(channels_last(training.preprocess(pixels)))
             if store is None:
                 store = self._allocate((len(images), *features.shape[1:]), features.dtype, name)
             store[batch] = features.to(store.device)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from pipeline.config import TrainConfig
 from pipeline.errors import PipelineError
 from pipeline.metrics.epoch import Epoch
-from pipeline.training.batches import Feed, autocast, channels_last, create_feed
+from pipeline.training.batches import CachedFeed, Feed, autocast, channels_last, create_feed
 from pipeline.training.state import Training, get_rng, set_rng, train_mode
 
 REPORT_EVERY = 10
@@ -41,7 +41,7 @@ def fit(
         train_mode(training.model, config.freeze, training.head)
         set_rng(training.rng)
         order = torch.randperm(len(training.train), generator=training.generator, device=training.device)
-        totals: dict[str, Tensor] = defaultdict(float)
+        totals: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=training.device))
         seen = 0
         training_started = time.perf_counter()
         # Batches that differ by one image at most: no tiny last one, on which batch normalisation would fail.
@@ -74,7 +74,7 @@ def fit(
             {
                 **{f"train/{name}": total.item() / seen for name, total in totals.items()},
                 **{f"val/{name}": value for name, value in scores.items()},
-                "train/lr": training.schedule.get_last_lr()[0],
+                "train/lr": float(training.schedule.get_last_lr()[0]),
                 "train/images_per_second": seen / training_seconds,
             },
             time.perf_counter() - started,
@@ -100,7 +100,7 @@ def check_finite(loss: float, config: TrainConfig, epoch: int) -> None:
 
 
 @torch.inference_mode()
-def predict(training: Training, feed: "Feed") -> dict[str, np.ndarray]:
+def predict(training: Training, feed: Feed | CachedFeed) -> dict[str, np.ndarray]:
     """Predictions on the validation samples with the weights as they are."""
     training.model.eval()
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -45,7 +45,7 @@ class Training:
         self.model = build(config, num_classes=len(splits.train.classes))
         if state is not None:
             load_weights(self.model, state, head=self.head)
-        self.model.to(self.device, memory_format=torch.channels_last)
+        self.model.to(self.device).to(memory_format=torch.channels_last)
         self.preprocess = preprocess(config).to(self.device)
         self.train, self.val = splits.train, splits.val
         self.samples = self.task.samples(splits.val)
@@ -142,7 +142,7 @@ def check_build(config: TrainConfig, dataset: Dataset) -> None:
         inputs = preprocess(config)(torch.empty(2, *dataset.train.images.shape[1:]))
         try:
             # Without the head, whose work may depend on what the features hold.
-            model.forward_features(inputs)
+            cast(Any, model).forward_features(inputs)
         except (ValueError, TypeError, RuntimeError) as error:
             size = " x ".join(map(str, inputs.shape[2:]))
             raise InputError(f"{config.model} cannot work on images of {size} px: {first_line(error)}.") from error

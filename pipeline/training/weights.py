@@ -76,7 +76,7 @@ def load(source: str, model: str, model_args: Mapping[str, Any], *, classes: tup
 def _published(model: str, model_args: Mapping[str, Any]) -> Mapping[str, Tensor]:
     try:
         with impatient_sockets():
-            published = models.get(model).published(model_args)
+            published: Any = models.get(model).published(model_args)
             return published.get_state_dict(progress=False, check_hash=True, weights_only=True)
     except Exception as error:
         # No network, a wrong checksum, or a broken file in the cache, which fails in arbitrary ways.

@@ -253,7 +253,7 @@ def test_memory_does_not_grow_with_the_number_of_images(champions):
     peaks = []
     for count in (2_000, 60_000):
         script = (
-            "import resource; from pipeline import cli; cli.main(); "
+            "import resource; from pipeline.cli.commands import main; main(); "
             "print('peak', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
         )
         arguments = ["predict", "--model-uri", "models:/bars-mlp/1", "--input", f"{count}.idx"]

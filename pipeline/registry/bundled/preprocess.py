@@ -16,6 +16,9 @@ class Preprocess(nn.Module):
         mean, std: one value a channel, for pixels in [0, 1].
     """
 
+    offset: Tensor
+    factor: Tensor
+
     def __init__(self, *, image_size: int, in_channels: int, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__()
         self.image_size = image_size
