@@ -17,8 +17,8 @@ from pipeline.errors import InputError
 from pipeline.tracking import queries, schema
 from pipeline.tracking.client import current_experiment
 
-LEAST_ACCURACY = 0.93
-MOST_SECONDS = 300
+MIN_ACCURACY = 0.93
+MAX_SECONDS = 300
 
 
 @click.command()
@@ -35,14 +35,14 @@ def main() -> None:
     started = min(run.info.start_time for run in queries.find_runs(experiment, within))
     seconds = (study.info.end_time - started) / 1000
     print(tables.markdown(comparison))
-    print(f"\nThe study took {seconds:.0f} s; at most {MOST_SECONDS} s on two cores are promised.")
+    print(f"\nThe study took {seconds:.0f} s; at most {MAX_SECONDS} s on two cores are promised.")
     accuracy = dict(zip(table["architecture"], table["accuracy"], strict=True))
     broken = [
-        f"{name} reaches {accuracy.get(name, 0):.2%} of the test images, {LEAST_ACCURACY:.0%} are promised."
+        f"{name} reaches {accuracy.get(name, 0):.2%} of the test images, {MIN_ACCURACY:.0%} are promised."
         for name in models.names()
-        if accuracy.get(name, 0) < LEAST_ACCURACY
+        if accuracy.get(name, 0) < MIN_ACCURACY
     ]
-    if seconds > MOST_SECONDS:
+    if seconds > MAX_SECONDS:
         broken.append("The study took too long.")
     sys.exit("\n".join(broken) or 0)
 

@@ -35,8 +35,8 @@ from pipeline.playground import app
 from pipeline.registry import loading, versions
 
 BATCH = 256
-MOST_TIMES = 2
-MOST_MILLISECONDS = 300
+MAX_TIMES = 2
+MAX_MILLISECONDS = 300
 # Whatever HTTP and JSON cost shows in these most; the promise is made for a model that computes.
 PROMISED = "cnn"
 PAPER = 400
@@ -68,9 +68,9 @@ def main(dataset: str, names: str, rounds: int) -> None:
     app.warm_up(models)
     took = [app.answer_all(models, drawing)["milliseconds"] for _ in range(rounds + 1)][1:]
     print(f"\nThe playground's {len(models)} champions answer a drawing in {median(took):.0f} ms.")
-    slow = table["times"][table["model"].str.contains(PROMISED)].max() > MOST_TIMES
-    if slow or median(took) > MOST_MILLISECONDS:
-        sys.exit(f"At most {MOST_TIMES} times the bare {PROMISED}'s time and {MOST_MILLISECONDS} ms are promised.")
+    slow = table["times"][table["model"].str.contains(PROMISED)].max() > MAX_TIMES
+    if slow or median(took) > MAX_MILLISECONDS:
+        sys.exit(f"At most {MAX_TIMES} times the bare {PROMISED}'s time and {MAX_MILLISECONDS} ms are promised.")
 
 
 def measure(model: loading.RegisteredModel, batch: np.ndarray, rounds: int) -> dict[str, object]:

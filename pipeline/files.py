@@ -23,7 +23,7 @@ def default_root() -> Path:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path` that takes its place when the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # Made with the permissions that any other file of the user gets, which a temporary file of the library's has not.
@@ -39,7 +39,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def only_process(lock: Path, doing: str) -> Iterator[None]:
+def process_lock(lock: Path, doing: str) -> Iterator[None]:
     """Keep other processes out of a block; a killed process leaves no lock behind.
 
     Args:

@@ -19,7 +19,7 @@ def prepare(dataset: str, root: Path) -> None:
     """Fetch a data set, check it, describe it in a manifest and record it in MLflow."""
     from pipeline.data import manifest, sources
     from pipeline.evaluation import figures
-    from pipeline.files import replacing
+    from pipeline.files import atomic_write
     from pipeline.tracking import runs, schema
     from pipeline.tracking.client import launcher_run, run_url
 
@@ -27,7 +27,7 @@ def prepare(dataset: str, root: Path) -> None:
     images = sources.load(dataset, root)
     found = manifest.describe(images)
     target = root / "manifests" / f"{images.name}-{images.sha256[:12]}.json"
-    with replacing(target) as temporary:
+    with atomic_write(target) as temporary:
         temporary.write_text(json.dumps(found, indent=2) + "\n")
     tags = {schema.KIND: schema.PREPARATION, "dataset": images.name, "dataset_sha256": images.sha256}
     with (

@@ -120,8 +120,8 @@ def show_comparison(study_id: str, comparison: Any, *, log: bool = True) -> None
 def write_report(path: Path, comparison: Any, *, source: str) -> None:
     """Write a comparison's page."""
     from pipeline.comparison import report
-    from pipeline.files import replacing
+    from pipeline.files import atomic_write
 
     page = report.build(comparison, source=source, written=datetime.now())
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(page)

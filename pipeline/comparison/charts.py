@@ -27,10 +27,10 @@ GRID = "#808080"
 FILL = LinearSegmentedColormap.from_list("fill", [(0.84, 0.37, 0.0, 0.12), (0.84, 0.37, 0.0, 0.6)])
 # Marks of an axis that shows how few errors are left; at 100 % it would have no end.
 SHARES = (0.1, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)
-MOST_SHARE = 0.9999
-MOST_MARKS = 6
+MAX_SHARE = 0.9999
+MAX_MARKS = 6
 # Beyond this many rows or columns the numbers in a matrix cannot be read.
-LARGEST_ANNOTATED = 14
+MAX_ANNOTATED = 14
 
 
 def svg(figure: Figure, *, name: str, alternative: str) -> Markup:
@@ -192,7 +192,7 @@ def confusion(counts: np.ndarray, outcomes: Sequence[str], title: str) -> Figure
     axis = figure.subplots()
     errors = counts * (1 - np.eye(*counts.shape))
     axis.imshow(np.where(errors > 0, errors, np.nan), cmap=FILL, vmin=0, vmax=max(1.0, errors.max()))
-    if len(outcomes) <= LARGEST_ANNOTATED:
+    if len(outcomes) <= MAX_ANNOTATED:
         for row, column in np.argwhere(counts):
             axis.text(column, row, counts[row, column], ha="center", va="center", fontsize=7, color=INK)
         axis.set_xticks(range(len(outcomes)), outcomes, rotation=0 if max(map(len, outcomes)) < 3 else 60, fontsize=8)
@@ -208,12 +208,12 @@ def shares(axis: Axes, which: str = "y", *, stretched: bool = False) -> None:
     scale = axis.xaxis if which == "x" else axis.yaxis
     if stretched:
         low, high = axis.dataLim.intervalx if which == "x" else axis.dataLim.intervaly
-        most, least = np.clip([1 - low, 1 - high], 1 - MOST_SHARE, 1)
-        low, high = 1 - min(1, 1.3 * most), min(MOST_SHARE, 1 - least / 1.3)
-        functions = (lambda share: -np.log(1 - np.minimum(share, MOST_SHARE)), lambda y: 1 - np.exp(-y))
+        most, least = np.clip([1 - low, 1 - high], 1 - MAX_SHARE, 1)
+        low, high = 1 - min(1, 1.3 * most), min(MAX_SHARE, 1 - least / 1.3)
+        functions = (lambda share: -np.log(1 - np.minimum(share, MAX_SHARE)), lambda y: 1 - np.exp(-y))
         (axis.set_xscale if which == "x" else axis.set_yscale)("function", functions=functions)
         (axis.set_xlim if which == "x" else axis.set_ylim)(low, high)
         marks = [share for share in SHARES if low <= share <= high]
         # Side by side there is less room for them than one above the other.
-        scale.set_major_locator(FixedLocator(marks[::2] if which == "x" and len(marks) > MOST_MARKS else marks))
+        scale.set_major_locator(FixedLocator(marks[::2] if which == "x" and len(marks) > MAX_MARKS else marks))
     scale.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))

@@ -27,7 +27,7 @@ from pipeline.names import short_hash
 
 ROW = ["protocol", "dataset_sha256", "dataset", "store", "architecture", "recipe_key"]
 # And among more rows than these the number of pairs leaves no difference significant.
-MOST_TESTED_ROWS = 30
+MAX_TESTED_ROWS = 30
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class Comparison:
         table: one row an architecture and recipe under one protocol; columns protocol, dataset, store (only where
             there are several), architecture, recipe, label (unique within a protocol), seeds, epochs, images_seen,
             pretrained, for each of METRICS its mean `NAME` and its standard deviation over seeds `NAME_std`, the 95 %
-            interval of the metric `low` and `high` with its method `interval`, `verdict`, and `behind` and `p_value`
-            against the leader. A mean is empty where a seed lacks the metric.
+            interval of the metric `low` and `high` with its method `interval`, `verdict`, and `gap_to_best` and
+            `p_value` against the leader. A mean is empty where a seed lacks the metric.
         pairs: one row a pair of architectures under one protocol; columns protocol, first, second, difference, test,
             p_value, p_holm (corrected by Holm over the pairs of the protocol).
         protocols: the fields of each protocol.
@@ -117,7 +117,7 @@ def compare(
     better = 1 if metric in HIGHER_IS_BETTER else -1
     for key in table["protocol"].unique():
         rows = table[(table["protocol"] == key) & table[metric].notna()]
-        best = (better * rows[metric]).nlargest(MOST_TESTED_ROWS).index
+        best = (better * rows[metric]).nlargest(MAX_TESTED_ROWS).index
         found, without = examine_pairs(metric, {table["label"][row]: members[row] for row in best}, predictions)
         pairs.append(found.assign(protocol=key))
         untested += [
@@ -217,12 +217,12 @@ def interval(metric: str, runs: list[dict], fields: Mapping[str, Any]) -> tuple[
 def judge(table: pd.DataFrame, pairs: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Verdict, distance and corrected p-value of each row against the leader of its protocol."""
     better = 1 if metric in HIGHER_IS_BETTER else -1
-    judged = pd.DataFrame({"verdict": "", "behind": np.nan, "p_value": np.nan}, index=table.index)
+    judged = pd.DataFrame({"verdict": "", "gap_to_best": np.nan, "p_value": np.nan}, index=table.index)
     for key, rows in table[table[metric].notna()].groupby("protocol"):
         leader = (better * rows[metric]).idxmax()
         own = pairs[pairs["protocol"] == key]
         p_values = {frozenset((pair.first, pair.second)): pair.p_holm for pair in own.itertuples()}
-        judged.loc[rows.index, "behind"] = better * (rows[metric][leader] - rows[metric])
+        judged.loc[rows.index, "gap_to_best"] = better * (rows[metric][leader] - rows[metric])
         for row in rows.index:
             p_value = p_values.get(frozenset((table["label"][leader], table["label"][row])))
             if row == leader:

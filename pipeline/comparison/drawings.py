@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from pipeline.comparison import charts, tables
 from pipeline.comparison.compare import Comparison
-from pipeline.comparison.pairs import MOST_TESTED, SIGNIFICANT, Predictions
+from pipeline.comparison.pairs import MAX_TESTED, SIGNIFICANT, Predictions
 from pipeline.data import pictures
 from pipeline.data.corruptions import CORRUPTIONS
 from pipeline.tracking import queries
@@ -86,7 +86,7 @@ def robustness(
 
 def predictions_of(runs: Sequence[Mapping[str, Any]], predictions: Predictions) -> list[pd.DataFrame]:
     """What the trainings of one architecture answered, of those whose answers are at hand."""
-    return [found for run in runs[:MOST_TESTED] if (found := predictions(run)) is not None]
+    return [found for run in runs[:MAX_TESTED] if (found := predictions(run)) is not None]
 
 
 def confusion(answers: Sequence[pd.DataFrame], label: str) -> tuple[Figure, str]:

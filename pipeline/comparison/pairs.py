@@ -12,7 +12,7 @@ from pipeline.metrics.catalog import CONSTANT, METRICS, OF_SCORES
 LOGGED = {name: metric.logged for name, metric in METRICS.items()}
 SIGNIFICANT = 0.05
 # Of more trainings of one architecture these are enough to tell it from another.
-MOST_TESTED = 20
+MAX_TESTED = 20
 # What a training predicted for the test images: columns target and prediction, None where it is not at hand.
 Predictions = Callable[[Mapping[str, Any]], pd.DataFrame | None]
 
@@ -87,7 +87,7 @@ def is_detector(runs: list[dict]) -> bool:
 def wrong_predictions(runs: Iterable[dict], predictions: Predictions) -> np.ndarray | None:
     """Which test images each training answered wrong, bool (seeds, N); None where one's answers are not at hand."""
     found: list[np.ndarray] = []
-    for run in list(runs)[:MOST_TESTED]:
+    for run in list(runs)[:MAX_TESTED]:
         table = predictions(run)
         if table is None or (found and len(table) != len(found[0])):
             return None

@@ -25,7 +25,7 @@ from pipeline.data.corruptions import CORRUPTIONS, IMAGES
 from pipeline.metrics.catalog import HIGHER_IS_BETTER, METRICS, PERCENT
 
 # More architectures than these would not be told apart in a drawing.
-MOST_DRAWN = 12
+MAX_DRAWN = 12
 # Column of the table on the page: its heading.
 HEADINGS = {
     "verdict": "verdict",
@@ -89,7 +89,7 @@ def group(comparison: Comparison, key: str, rows: pd.DataFrame, number: int) -> 
     higher = metric in HIGHER_IS_BETTER
     ranked = rows[rows[metric].notna()].sort_values(metric, ascending=not higher, kind="stable")
     # The best of them, in the order of the table.
-    drawn = rows.loc[sorted(ranked.index[:MOST_DRAWN])]
+    drawn = rows.loc[sorted(ranked.index[:MAX_DRAWN])]
     labels = list(drawn["label"])
     trainings = {label: comparison.members[key, label] for label in labels}
     newest = {label: runs[0] for label, runs in trainings.items()}
@@ -176,7 +176,7 @@ def verdict(comparison: Comparison, key: str, rows: pd.DataFrame) -> str:
     if len(tied):
         sentences.append(f"It cannot be told from {enumeration(tied['label'])}: the differences may be chance.")
     if len(worse):
-        low, high = (tables.number(metric, worse["behind"].agg(which)) for which in ("min", "max"))
+        low, high = (tables.number(metric, worse["gap_to_best"].agg(which)) for which in ("min", "max"))
         distance = f"{low} to {high}" if low != high else low
         points = " percentage points" if metric in PERCENT else ""
         verb = "is" if len(worse) == 1 else "are"
@@ -204,8 +204,8 @@ def verdict(comparison: Comparison, key: str, rows: pd.DataFrame) -> str:
 def enumeration(words: Sequence[str]) -> str:
     """Words joined as in a sentence; of many the first ones and how many more."""
     words = list(words)
-    if len(words) > MOST_DRAWN:
-        words = [*words[:MOST_DRAWN], f"{len(words) - MOST_DRAWN:,} more"]
+    if len(words) > MAX_DRAWN:
+        words = [*words[:MAX_DRAWN], f"{len(words) - MAX_DRAWN:,} more"]
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 

@@ -11,7 +11,7 @@ from scipy.special import stdtr, stdtrit
 CONFIDENCE = 0.95
 RESAMPLES = 10_000
 # From here on Student's distribution is the normal one.
-MOST_FREEDOM = 1e9
+MAX_FREEDOM = 1e9
 # Resamples drawn at once: their counts take memory.
 BLOCK = 500
 
@@ -112,8 +112,8 @@ def bootstrap_p_value(first: np.ndarray, second: np.ndarray, drawn: np.ndarray) 
         return float(difference == 0)
     of_seeds = [rate.var(ddof=1) / len(rate) for rate in rates]
     uncertainty = sum(part**2 / (len(rate) - 1) for part, rate in zip(of_seeds, rates, strict=True))
-    freedom = variance**2 / uncertainty if uncertainty else MOST_FREEDOM
-    return float(2 * stdtr(min(freedom, MOST_FREEDOM), -abs(difference) / np.sqrt(variance)))
+    freedom = variance**2 / uncertainty if uncertainty else MAX_FREEDOM
+    return float(2 * stdtr(min(freedom, MAX_FREEDOM), -abs(difference) / np.sqrt(variance)))
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:

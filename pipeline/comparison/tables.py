@@ -13,7 +13,7 @@ from rich.table import Table
 from pipeline.comparison.compare import Comparison
 from pipeline.comparison.protocol import SHOWN
 from pipeline.errors import InputError
-from pipeline.files import replacing
+from pipeline.files import atomic_write
 from pipeline.metrics.catalog import COUNTS, PERCENT
 
 WIDTH = 100
@@ -148,7 +148,7 @@ def verdict(metric: str, row: Mapping[str, Any]) -> str:
     """`best`, `tied`, or by how much it is worse and how sure that is."""
     if row["verdict"] != "worse":
         return row["verdict"]
-    distance = f"{row['behind'] * 100:.2f} pp" if metric in PERCENT else number(metric, row["behind"])
+    distance = f"{row['gap_to_best'] * 100:.2f} pp" if metric in PERCENT else number(metric, row["gap_to_best"])
     return f"worse by {distance}, {p_text(row['p_value'])}"
 
 
@@ -165,7 +165,7 @@ def write(comparison: Comparison, path: Path) -> None:
     """
     check_ending(path)
     try:
-        with replacing(path) as temporary:
+        with atomic_write(path) as temporary:
             WRITERS[path.suffix](comparison, temporary)
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror or error}.") from error

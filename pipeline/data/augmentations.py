@@ -6,10 +6,10 @@ import torch
 from torch import Generator, Tensor
 
 # Of MNIST's size, where the digit fills 20 of 28 px; fractions of the image otherwise.
-LARGEST_SHIFT = 2 / 28
-LARGEST_ROTATION = math.radians(12)
-LARGEST_SCALING = 0.12
-LARGEST_SHEAR = 0.15
+MAX_SHIFT = 2 / 28
+MAX_ROTATION = math.radians(12)
+MAX_SCALING = 0.12
+MAX_SHEAR = 0.15
 
 
 def augment(images: Tensor, kind: str, generator: Generator) -> Tensor:
@@ -31,7 +31,7 @@ def augment(images: Tensor, kind: str, generator: Generator) -> Tensor:
 def shift(images: Tensor, generator: Generator) -> Tensor:
     """Move each image by whole pixels, which costs a ninth of resampling it."""
     n, *size = images.shape
-    rows, columns = (round(LARGEST_SHIFT * side) for side in size)
+    rows, columns = (round(MAX_SHIFT * side) for side in size)
     padded = torch.nn.functional.pad(images, (columns, columns, rows, rows))
     # Every window of the padded image is one of its shifts.
     windows = padded.unfold(1, size[0], 1).unfold(2, size[1], 1)
@@ -49,8 +49,8 @@ def affine(images: Tensor, generator: Generator) -> Tensor:
         return (torch.rand(n, generator=generator, device=images.device) * 2 - 1) * largest
 
     # affine_grid's coordinates run from -1 to 1, so a shift of the whole image is 2.
-    offset = torch.stack([uniform(2 * LARGEST_SHIFT), uniform(2 * LARGEST_SHIFT)], 1)
-    angle, scale, shear = uniform(LARGEST_ROTATION), 1 + uniform(LARGEST_SCALING), uniform(LARGEST_SHEAR)
+    offset = torch.stack([uniform(2 * MAX_SHIFT), uniform(2 * MAX_SHIFT)], 1)
+    angle, scale, shear = uniform(MAX_ROTATION), 1 + uniform(MAX_SCALING), uniform(MAX_SHEAR)
     cos, sin = angle.cos() * scale, angle.sin() * scale
     linear = torch.stack([cos, cos * shear - sin, sin, sin * shear + cos], 1).view(n, 2, 2)
     grid = torch.nn.functional.affine_grid(

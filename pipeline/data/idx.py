@@ -14,7 +14,7 @@ import numpy as np
 
 from pipeline.errors import InputError
 
-LARGEST_SIDE = 4096
+MAX_SIDE = 4096
 
 
 CHUNK = 1 << 20
@@ -92,6 +92,6 @@ def payload_size(header: bytes, dimensions: int, path: Path) -> int:
     if len(header) < 4 + 4 * dimensions:
         raise InputError(f"{path} is truncated within its header; fetch it again.")
     shape = [int.from_bytes(header[i : i + 4], "big") for i in range(4, 4 + 4 * dimensions, 4)]
-    if 0 in shape or any(side > LARGEST_SIDE for side in shape[1:]):
+    if 0 in shape or any(side > MAX_SIDE for side in shape[1:]):
         raise InputError(f"{path} has an absurd header: a shape of {tuple(shape)}; fetch it again.")
     return math.prod(shape)

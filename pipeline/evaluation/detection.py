@@ -16,8 +16,9 @@ from pipeline.data.images import ImageSet
 from pipeline.data.scenes import SCENE_SEED, SceneStyle, compose, scene_set, singles
 from pipeline.evaluation import figures
 from pipeline.metrics import classification, detection
+from pipeline.metrics.catalog import IOU_THRESHOLD, SCORE_THRESHOLD
 
-MOST_SCENES = 1000
+MAX_SCENES = 1000
 MISSED = "nothing"
 
 
@@ -51,11 +52,11 @@ class Detection:
         self.outcomes = (*classes, MISSED)
         self.scenes = scenes
         self.style = SceneStyle(canvas, digits, sizes, overlap, clutter, noise)
-        self.examined_on: Mapping[str, Any] = {**asdict(self.style), "seed": SCENE_SEED, "most": MOST_SCENES}
+        self.examined_on: Mapping[str, Any] = {**asdict(self.style), "seed": SCENE_SEED, "most": MAX_SCENES}
 
     def samples(self, part: ImageSet) -> dict[str, ImageSet]:
-        """The images themselves, and up to MOST_SCENES scenes of them."""
-        return {"single": part, "scene": scene_set(part, self.style, count=min(MOST_SCENES, len(part)))}
+        """The images themselves, and up to MAX_SCENES scenes of them."""
+        return {"single": part, "scene": scene_set(part, self.style, count=min(MAX_SCENES, len(part)))}
 
     def batch(self, images: Tensor, labels: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
         """The images with their boxes, or scenes made of them."""
@@ -98,11 +99,11 @@ class Detection:
         there = scenes.targets[:, :, 4] >= 0
         seen, right = detection.match(found, scenes.targets)
         missed = (there & ~seen).sum(1)
-        invented = ((found[:, :, 4] >= detection.SURE) & ~right).sum(1)
+        invented = ((found[:, :, 4] >= SCORE_THRESHOLD) & ~right).sum(1)
         worst = np.lexsort((-invented, -missed))[: np.count_nonzero(missed + invented)]
         about = f"{about}: {len(scenes):,} scenes of test images"
         summary = f"{missed.sum():,} of {there.sum():,} digits missed, {invented.sum():,} boxes wrong"
-        rule = f"a box is right when it shares at least {detection.HIT:.0%} of the union with the true one"
+        rule = f"a box is right when it shares at least {IOU_THRESHOLD:.0%} of the union with the true one"
         curves = detection.precision_recall(found, scenes.targets)
         return {
             "scenes": figures.detections(scenes, found, right, range(len(scenes)), f"{about}; the first"),

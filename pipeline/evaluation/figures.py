@@ -10,14 +10,14 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from pipeline.data.images import Dataset, ImageSet
-from pipeline.metrics.detection import SURE
+from pipeline.metrics.catalog import SCORE_THRESHOLD
 from pipeline.metrics.epoch import Epoch
 
 SAMPLES_PER_CLASS = 12
 ERRORS = 25
 SCENES = 15
 # Beyond this many classes the numbers in the cells of a confusion matrix cannot be read.
-LARGEST_ANNOTATED = 20
+MAX_ANNOTATED = 20
 
 
 def save(pictures: Mapping[str, Figure], folder: Path) -> None:
@@ -54,7 +54,7 @@ def confusion(counts: np.ndarray, outcomes: Sequence[str], title: str) -> Figure
     axis.set(title=title, xlabel="predicted class", ylabel="true class")
     axis.set_xticks(range(len(outcomes)), outcomes, rotation=0 if max(map(len, outcomes)) < 3 else 60)
     axis.set_yticks(range(len(counts)), outcomes[: len(counts)])
-    if len(outcomes) <= LARGEST_ANNOTATED:
+    if len(outcomes) <= MAX_ANNOTATED:
         for row, column in np.argwhere(counts):
             weight = "bold" if row == column else "normal"
             axis.text(column, row, counts[row, column], ha="center", va="center", weight=weight)
@@ -114,7 +114,8 @@ def detections(scenes: ImageSet, found: np.ndarray, right: np.ndarray, chosen: S
     rows = max(1, -(-len(shown) // columns))
     figure = Figure(figsize=(columns * 2.2, rows * 2.4 + 0.9), layout="constrained")
     figure.suptitle(
-        f"{title} {len(shown)}\ngrey: true; blue: predicted with a score of at least {SURE}; red: so, but wrong"
+        f"{title} {len(shown)}\ngrey: true; blue: predicted with a score of at least {SCORE_THRESHOLD}; "
+        "red: so, but wrong"
     )
     for axis, position in zip(
         figure.subplots(rows, columns, squeeze=False).flat, [*shown, *[None] * SCENES], strict=False
@@ -129,7 +130,7 @@ def detections(scenes: ImageSet, found: np.ndarray, right: np.ndarray, chosen: S
                 if label >= 0:
                     _frame(axis, box, color="0.6", linewidth=3)
             for (*box, score, label), hit in zip(found[position], right[position], strict=True):
-                if score >= SURE:
+                if score >= SCORE_THRESHOLD:
                     color = "tab:blue" if hit else "tab:red"
                     _frame(axis, box, color=color, linewidth=1)
                     axis.text(box[0], box[1] - 1, f"{scenes.classes[int(label)]} {score:.2f}", color=color, fontsize=7)

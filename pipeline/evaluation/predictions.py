@@ -9,7 +9,7 @@ from pipeline.evaluation import figures
 from pipeline.metrics import classification
 
 # Wrong answers whose images are kept, for whoever looks at the run without the data set.
-MOST_ERRORS = 1000
+MAX_ERRORS = 1000
 
 
 def write_predictions(
@@ -35,5 +35,5 @@ def write_predictions(
     classification.predictions_table(log_probabilities, targets, outcomes).to_csv(
         folder / "predictions.csv", index=False, float_format="%.6g"
     )
-    wrong = np.flatnonzero(log_probabilities.argmax(1) != targets)[:MOST_ERRORS]
+    wrong = np.flatnonzero(log_probabilities.argmax(1) != targets)[:MAX_ERRORS]
     np.savez_compressed(folder / "errors.npz", index=wrong, images=test.images[wrong])

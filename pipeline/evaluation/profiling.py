@@ -18,8 +18,8 @@ THREADS = 1
 WARM_UP = 5
 ANSWERS = 100
 # Fewer say nothing about a twentieth of them.
-LEAST_ANSWERS = 20
-MOST_SECONDS = 0.3
+MIN_ANSWERS = 20
+MAX_SECONDS = 0.3
 BATCH = 32
 # Shares of the validation images that are worth knowing the time until.
 GOALS = (0.95, 0.98, 0.99)
@@ -48,7 +48,7 @@ def profile_inference(network: nn.Module, images: np.ndarray) -> dict[str, float
     def seconds(inputs: torch.Tensor, most: int, least: int = 1) -> list[float]:
         times: list[float] = []
         spent = 0.0
-        while len(times) < most and (spent < MOST_SECONDS or len(times) < least):
+        while len(times) < most and (spent < MAX_SECONDS or len(times) < least):
             started = time.perf_counter()
             # To the device and back, as for whoever asks.
             network(inputs.to(device)).cpu()
@@ -60,7 +60,7 @@ def profile_inference(network: nn.Module, images: np.ndarray) -> dict[str, float
         network(one.to(device))
     with threads(THREADS):
         seconds(one, WARM_UP)
-        single = seconds(one, ANSWERS, least=LEAST_ANSWERS)
+        single = seconds(one, ANSWERS, least=MIN_ANSWERS)
         seconds(many, 1)
         batch = seconds(many, WARM_UP)
     weights = network.state_dict().values()

@@ -15,18 +15,18 @@ from scipy import ndimage
 from pipeline.errors import InputError
 
 FORMATS = ("PNG", "JPEG")
-MOST_PIXELS = 50_000_000
+MAX_PIXELS = 50_000_000
 # A larger picture is shrunk first: what is left is more than enough for 28 px.
 WORKING_SIDE = 480
 # The share of the frame that the digit's longer side takes, and the digit's height in an image of several.
 DIGIT_SHARE = 20 / 28
 DIGIT_HEIGHT = 20
 MARGIN = 4
-LARGEST_SCENE = 256
+MAX_SCENE = 256
 # Strokes of MNIST are about so wide, in a frame of 28 px; a thin pen's vanish when shrunk.
 STROKE = 2.4 / 28
 # Ink differs from paper by at least so much, of the way from black to white.
-LEAST_CONTRAST = 0.15
+MIN_CONTRAST = 0.15
 # Spots smaller than this share of the largest are dirt.
 DIRT = 0.03
 # What touches the border is the table beside the paper, if something inside is at least this share as large.
@@ -76,9 +76,9 @@ def read(source: Path | bytes, *, name: str) -> np.ndarray:
     try:
         # Only the readers of these formats: the fewer, the less can be tried on them.
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as picture:
-            if picture.width * picture.height > MOST_PIXELS:
+            if picture.width * picture.height > MAX_PIXELS:
                 raise InputError(
-                    f"{name} has {picture.width} x {picture.height} px: at most {MOST_PIXELS:,} are read; shrink it."
+                    f"{name} has {picture.width} x {picture.height} px: at most {MAX_PIXELS:,} are read; shrink it."
                 )
             # A JPEG then gives its brightness alone, in a third of the memory.
             picture.draft("L", picture.size)
@@ -107,7 +107,7 @@ def is_light(picture: np.ndarray) -> bool:
     return bool(median > (darkest + brightest) / 2)
 
 
-def find_ink(picture: np.ndarray, *, name: str) -> Ink:
+def segment_ink(picture: np.ndarray, *, name: str) -> Ink:
     """Tell ink from paper, whatever the light.
 
     Args:
@@ -124,7 +124,7 @@ def find_ink(picture: np.ndarray, *, name: str) -> Ink:
     raised = picture - ndimage.uniform_filter(ground, size=max(3, max(picture.shape) // 10))
     threshold = otsu(raised)
     mask = raised > threshold
-    if mask.all() or not mask.any() or raised[mask].mean() - raised[~mask].mean() < LEAST_CONTRAST:
+    if mask.all() or not mask.any() or raised[mask].mean() - raised[~mask].mean() < MIN_CONTRAST:
         raise InputError(f"{name} shows no ink: dark strokes on light paper, or the reverse, are looked for.")
     mask = without_dirt(mask)
     level, ground = np.median(raised[mask]), np.median(raised[~mask])
@@ -133,7 +133,7 @@ def find_ink(picture: np.ndarray, *, name: str) -> Ink:
     return Ink(amount.astype(np.float32), mask, shrink)
 
 
-def frame(ink: Ink, shape: tuple[int | None, int | None]) -> Framed:
+def normalize_digit(ink: Ink, shape: tuple[int | None, int | None]) -> Framed:
     """Set ink into a frame as MNIST's digits are.
 
     Args:
@@ -145,7 +145,7 @@ def frame(ink: Ink, shape: tuple[int | None, int | None]) -> Framed:
     if shape[0] is None or shape[1] is None:
         stroke = STROKE * 28
         # Thickening and rounding take a few more pixels.
-        largest = LARGEST_SCENE - 2 * MARGIN - 2 * stroke - 2
+        largest = MAX_SCENE - 2 * MARGIN - 2 * stroke - 2
         scale = min(DIGIT_HEIGHT / typical_height(mask), largest / max(height, width))
     else:
         side = min(shape[0], shape[1])

@@ -14,10 +14,11 @@ from pyarrow import parquet
 from tqdm import tqdm
 
 from pipeline.errors import InputError
-from pipeline.files import replacing
+from pipeline.files import atomic_write
 from pipeline.inference import digitize, image_files
 from pipeline.inference.digitize import Framed
-from pipeline.registry.loading import BATCH, LEAST_SERVED_SCORE, RegisteredModel
+from pipeline.metrics.catalog import SCORE_THRESHOLD
+from pipeline.registry.loading import BATCH, RegisteredModel
 
 # Of so many classes the probability is given.
 BEST = 3
@@ -109,7 +110,9 @@ def frames(
             continue
         name = str(block.file) if block.is_picture else f"{block.file}, image {position},"
         try:
-            yield Item(str(block.file), position, digitize.frame(digitize.find_ink(image, name=name), shape))
+            yield Item(
+                str(block.file), position, digitize.normalize_digit(digitize.segment_ink(image, name=name), shape)
+            )
         except InputError as error:
             if block.is_picture:
                 raise
@@ -134,7 +137,7 @@ def answers(model: RegisteredModel, batch: Sequence[Item]) -> pd.DataFrame:
     origin = pd.DataFrame({"file": [item.file for item in batch], "image": [item.position for item in batch]})
     classes = np.array(model.classes, object)
     if model.task == "detection":
-        image, row = np.nonzero((found[:, :, 5] >= 0) & (found[:, :, 4] >= LEAST_SERVED_SCORE))
+        image, row = np.nonzero((found[:, :, 5] >= 0) & (found[:, :, 4] >= SCORE_THRESHOLD))
         rows = found[image, row].astype(float)
         boxes = [batch[at].framed.to_picture(box[None])[0] for at, box in zip(image.tolist(), rows[:, :4], strict=True)]
         sides = pd.DataFrame(np.reshape(boxes, (-1, 4)), columns=["x1", "y1", "x2", "y2"]).round(2)
@@ -180,7 +183,7 @@ def ending(rank: int) -> str:
 @contextmanager
 def _written(path: Path, columns: pa.Schema) -> Iterator[Callable[[pd.DataFrame], object]]:
     """Yield what appends a table to a file that appears whole or not at all."""
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         if path.suffix == ".parquet":
             with parquet.ParquetWriter(temporary, columns) as writer:
                 yield lambda table: writer.write_table(pa.Table.from_pandas(table, columns, preserve_index=False))

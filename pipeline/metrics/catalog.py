@@ -3,6 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+# A detection counts as an answer from this score on, and as the right one from this overlap with the truth on.
+SCORE_THRESHOLD = 0.5
+IOU_THRESHOLD = 0.5
+
 
 @dataclass(frozen=True)
 class Metric:

@@ -5,9 +5,7 @@ import re
 import numpy as np
 import torch
 
-# A detection counts as an answer from this score on, and as the right one from this overlap with the truth on.
-SURE = 0.5
-HIT = 0.5
+from pipeline.metrics.catalog import IOU_THRESHOLD, SCORE_THRESHOLD
 
 
 def scores(predictions: np.ndarray, targets: np.ndarray, classes: tuple[str, ...]) -> dict[str, float]:
@@ -30,7 +28,7 @@ def scores(predictions: np.ndarray, targets: np.ndarray, classes: tuple[str, ...
 
 
 def precision_recall(predictions: np.ndarray, targets: np.ndarray) -> dict[int, np.ndarray]:
-    """Precision at the recalls 0, 0.01, ... 1 for an overlap of HIT, by class."""
+    """Precision at the recalls 0, 0.01, ... 1 for an overlap of IOU_THRESHOLD, by class."""
     found = _coco(predictions, targets)
     # Axes of the precision: overlaps, recalls, classes, areas of boxes (all first), numbers of boxes (most last).
     curves = found["precision"][0, :, :, 0, -1].T
@@ -44,8 +42,8 @@ def match(predictions: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.
     from torchvision.ops import box_iou
 
     overlaps = box_iou(torch.from_numpy(targets[..., :4]).float(), torch.from_numpy(predictions[..., :4])).numpy()
-    there, sure = targets[..., 4] >= 0, predictions[..., 4] >= SURE
-    hits = (overlaps >= HIT) & (targets[..., :, None, 4] == predictions[..., None, :, 5])
+    there, sure = targets[..., 4] >= 0, predictions[..., 4] >= SCORE_THRESHOLD
+    hits = (overlaps >= IOU_THRESHOLD) & (targets[..., :, None, 4] == predictions[..., None, :, 5])
     return (hits & sure[:, None, :]).any(2) & there, (hits & there[:, :, None]).any(1)
 
 
@@ -67,7 +65,7 @@ def _coco(predictions: np.ndarray, targets: np.ndarray) -> dict[str, np.ndarray]
 
 
 # What a class counts for that no box has been found of; that nothing is there counts twice as much.
-LEAST_SCORE = 1e-3
+MIN_SCORE = 1e-3
 
 
 def classify(detections: np.ndarray, classes: int) -> np.ndarray:
@@ -77,12 +75,12 @@ def classify(detections: np.ndarray, classes: int) -> np.ndarray:
         detections: (N, K, 6).
 
     Returns:
-        log-probabilities float32 (N, classes + 1): each class's best score, not less than LEAST_SCORE, and twice that
+        log-probabilities float32 (N, classes + 1): each class's best score, not less than MIN_SCORE, and twice that
         for "nothing", scaled to a sum of 1. So the best box decides, and without a box it is "nothing".
     """
-    scores = np.full((len(detections), classes + 1), LEAST_SCORE, np.float32)
-    scores[:, classes] = 2 * LEAST_SCORE
+    scores = np.full((len(detections), classes + 1), MIN_SCORE, np.float32)
+    scores[:, classes] = 2 * MIN_SCORE
     for label in range(classes):
         of_class = np.where(detections[:, :, 5] == label, detections[:, :, 4], 0)
-        scores[:, label] = of_class.max(1).clip(LEAST_SCORE)
+        scores[:, label] = of_class.max(1).clip(MIN_SCORE)
     return np.log(scores / scores.sum(1, keepdims=True))

@@ -22,15 +22,16 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from pipeline.data import pictures
 from pipeline.errors import InputError, PipelineError
 from pipeline.inference import digitize
+from pipeline.metrics.catalog import SCORE_THRESHOLD
 from pipeline.playground.corrections import Corrections
-from pipeline.registry.loading import LEAST_SERVED_SCORE, RegisteredModel
+from pipeline.registry.loading import RegisteredModel
 
 logger = logging.getLogger(__name__)
 
 PAGE = Path(__file__).with_name("page")
 TYPES = ("image/png", "image/jpeg")
-MOST_BYTES = 20_000_000
-MOST_CONNECTIONS = 32
+MAX_BYTES = 20_000_000
+MAX_CONNECTIONS = 32
 ANYWHERE = ("0.0.0.0", "::")
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -95,7 +96,7 @@ def create(models: Sequence[RegisteredModel], corrections: Corrections, *, hosts
 
         def work() -> dict[str, Any]:
             with busy:
-                image = digitize.frame(ink_of(content), corrections.shape).image
+                image = digitize.normalize_digit(ink_of(content), corrections.shape).image
             images = corrections.add(image, label)
             return {"images": images, "folder": str(corrections.folder), "seen": pictures.data_uri(image)}
 
@@ -115,8 +116,8 @@ async def read_picture(request: Request) -> bytes:
     content = bytearray()
     async for part in request.stream():
         content += part
-        if len(content) > MOST_BYTES:
-            raise HTTPException(413, f"This picture has more than {MOST_BYTES // 1_000_000} MB: shrink it first.")
+        if len(content) > MAX_BYTES:
+            raise HTTPException(413, f"This picture has more than {MAX_BYTES // 1_000_000} MB: shrink it first.")
     return bytes(content)
 
 
@@ -130,7 +131,7 @@ async def in_threadpool(work: Any) -> Any:
 
 def ink_of(content: bytes) -> digitize.Ink:
     """The ink on a picture."""
-    return digitize.find_ink(digitize.read(content, name="This file"), name="This picture")
+    return digitize.segment_ink(digitize.read(content, name="This file"), name="This picture")
 
 
 def describe(model: RegisteredModel) -> dict[str, Any]:
@@ -150,7 +151,7 @@ def answer_all(models: Sequence[RegisteredModel], content: bytes) -> dict[str, A
     found = []
     for model in models:
         if model.shape not in framed:
-            framed[model.shape] = digitize.frame(ink, model.shape)
+            framed[model.shape] = digitize.normalize_digit(ink, model.shape)
         found.append(answer_one(model, framed[model.shape]))
     return {"answers": found, "milliseconds": 1000 * (time.perf_counter() - started)}
 
@@ -170,7 +171,7 @@ def answer_one(model: RegisteredModel, framed: digitize.Framed) -> dict[str, Any
     }
     if model.task == "detection":
         rows = found[0]
-        rows = rows[(rows[:, 5] >= 0) & (rows[:, 4] >= LEAST_SERVED_SCORE)].astype(float)
+        rows = rows[(rows[:, 5] >= 0) & (rows[:, 4] >= SCORE_THRESHOLD)].astype(float)
         # As they are read.
         rows = rows[np.argsort(rows[:, 0])]
         labels = [model.classes[int(label)] for label in rows[:, 5]]
@@ -226,7 +227,7 @@ def serve(models: Sequence[RegisteredModel], corrections: Corrections, *, host: 
     if browser:
         webbrowser.open(url)
     config = uvicorn.Config(
-        app, log_level="warning", limit_concurrency=MOST_CONNECTIONS, server_header=False, timeout_keep_alive=5
+        app, log_level="warning", limit_concurrency=MAX_CONNECTIONS, server_header=False, timeout_keep_alive=5
     )
     server = uvicorn.Server(config)
     server.run(sockets=[listener])

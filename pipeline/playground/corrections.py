@@ -11,7 +11,7 @@ from filelock import FileLock
 from pipeline.data import idx
 from pipeline.data.images import Dataset
 from pipeline.errors import InputError
-from pipeline.files import replacing
+from pipeline.files import atomic_write
 
 # Added since the playground was started.
 MOST = 1_000
@@ -66,8 +66,8 @@ class Corrections:
             images = np.concatenate([images[:count], image[None]])
             labels = np.append(labels[:count], np.uint8(self.classes.index(label)))
             with (
-                replacing(self._path("train", "images")) as new_images,
-                replacing(self._path("train", "labels")) as new_labels,
+                atomic_write(self._path("train", "images")) as new_images,
+                atomic_write(self._path("train", "labels")) as new_labels,
             ):
                 idx.write(new_images, images)
                 idx.write(new_labels, labels)

@@ -12,7 +12,7 @@ from pipeline.config import TrainConfig
 from pipeline.data.images import ImageSet
 from pipeline.metrics import classification
 
-MOST_FAILURES = 5
+MAX_FAILURES = 5
 
 
 def write(
@@ -80,7 +80,7 @@ def failures(log_probabilities: np.ndarray, targets: np.ndarray, outcomes: tuple
     pairs = np.column_stack(np.unravel_index(np.argsort(-counts, axis=None, kind="stable"), counts.shape))
     most = [
         f"{outcomes[true]} taken for {outcomes[said]} ({counts[true, said]})"
-        for true, said in pairs[:MOST_FAILURES]
+        for true, said in pairs[:MAX_FAILURES]
         if counts[true, said]
     ]
     return f"It answered {counts.sum():,} of the {len(targets):,} test images wrong, most often {', '.join(most)}."

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from pipeline.data import sources
 from pipeline.errors import InputError, PipelineError, first_line
-from pipeline.files import replacing
+from pipeline.files import atomic_write
 from pipeline.registry.evaluate import fitted
 from pipeline.registry.loading import RegisteredModel
 
 CHECKED = 100
 TOLERANCE = 1e-4
-LARGEST_BATCH = 65_536
+MAX_BATCH = 65_536
 ONNX_REQUIREMENTS = "requirements-onnx.txt"
 
 
@@ -62,7 +62,7 @@ def export(model: RegisteredModel, path: Path, form: str) -> float:
     with torch.inference_mode():
         expected = network(torch.from_numpy(images)).numpy()
     write, read = FORMATS[form]
-    with replacing(path) as temporary, _quiet():
+    with atomic_write(path) as temporary, _quiet():
         try:
             # Two images: of one, some would take the number for a constant.
             write(network, torch.from_numpy(images[:2]), temporary)
@@ -132,7 +132,7 @@ def _read_torchscript(path: Path) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _any_number() -> tuple[dict[int, Any]]:
-    return ({0: torch.export.Dim("images", min=1, max=LARGEST_BATCH)},)
+    return ({0: torch.export.Dim("images", min=1, max=MAX_BATCH)},)
 
 
 @contextmanager

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 # In a list of trusted registries: the one that the environment names.
 CONFIGURED = "configured"
-# Boxes that a served detector keeps to itself unless asked for them: more likely wrong than right.
-LEAST_SERVED_SCORE = 0.5
 BATCH = 256
 
 

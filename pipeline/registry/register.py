@@ -8,7 +8,7 @@ import numpy as np
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
 
-from pipeline.registry.loading import LEAST_SERVED_SCORE
+from pipeline.metrics.catalog import SCORE_THRESHOLD
 from pipeline.registry.versions import CHAMPION, aliased
 from pipeline.tracking.client import connect
 
@@ -31,7 +31,7 @@ def log_model(bundle: Path, *, registered_name: str, example: np.ndarray, task: 
     if task == "detection":
         sides = [ColSpec("double", side) for side in ("x1", "y1", "x2", "y2")]
         table = Schema([ColSpec("long", "image"), *sides, ColSpec("string", "label"), ColSpec("double", "score")])
-        signature = ModelSignature(inputs, table, ParamSchema([ParamSpec("min_score", "double", LEAST_SERVED_SCORE)]))
+        signature = ModelSignature(inputs, table, ParamSchema([ParamSpec("min_score", "double", SCORE_THRESHOLD)]))
         size = "N, H, W"
     else:
         signature = ModelSignature(inputs, Schema([TensorSpec(np.dtype(np.float32), (-1, classes))]))

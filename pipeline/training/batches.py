@@ -25,7 +25,7 @@ def channels_last(inputs: Tensor) -> Tensor:
     return inputs.contiguous(memory_format=torch.channels_last)
 
 
-class Feed:
+class DeviceBatches:
     """Images resident on the device; a batch is cut, augmented and preprocessed there."""
 
     def __init__(self, training: Training) -> None:
@@ -49,7 +49,7 @@ class Feed:
         return channels_last(self.training.preprocess(self.samples[kind][batch.to(self.training.device)]))
 
 
-class CachedFeed:
+class CachedFeatures:
     """Frozen features, computed once; only the head runs on them."""
 
     def __init__(self, training: Training) -> None:
@@ -93,7 +93,7 @@ class CachedFeed:
         return features[batch.to(features.device)].to(self.device)
 
 
-def create_feed(training: Training) -> Feed | CachedFeed:
+def create_batches(training: Training) -> DeviceBatches | CachedFeatures:
     """Cached features where the features are frozen and see the same images every epoch."""
     frozen = training.config.freeze == "features" and training.config.augment == "none"
-    return CachedFeed(training) if frozen and training.task.cacheable else Feed(training)
+    return CachedFeatures(training) if frozen and training.task.cacheable else DeviceBatches(training)

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from pipeline.files import only_process, replacing
+from pipeline.files import atomic_write, process_lock
 
 
 class Checkpoint:
@@ -23,7 +23,7 @@ class Checkpoint:
         Raises:
             InputError: on entering, another process is training it.
         """
-        return only_process(self.path.with_suffix(".lock"), f"Run {self.run_id} is being trained")
+        return process_lock(self.path.with_suffix(".lock"), f"Run {self.run_id} is being trained")
 
     def exists(self) -> bool:
         """Whether there is something to go on from."""
@@ -38,7 +38,7 @@ class Checkpoint:
             elapsed: seconds this run has taken so far, earlier processes included.
         """
         content = {"run_id": self.run_id, "config": dict(config), "elapsed": elapsed, "training": dict(training)}
-        with replacing(self.path) as temporary:
+        with atomic_write(self.path) as temporary:
             torch.save(content, temporary)
 
     def load(self) -> dict[str, Any] | None:

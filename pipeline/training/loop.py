@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from pipeline.config import TrainConfig
 from pipeline.errors import PipelineError
 from pipeline.metrics.epoch import Epoch
-from pipeline.training.batches import CachedFeed, Feed, autocast, channels_last, create_feed
+from pipeline.training.batches import CachedFeatures, DeviceBatches, autocast, channels_last, create_batches
 from pipeline.training.state import Training, get_rng, set_rng, train_mode
 
 REPORT_EVERY = 10
@@ -34,7 +34,7 @@ def fit(
     # TF32 where there are matrix units for it: training does not need the last bits of a product.
     torch.set_float32_matmul_precision("high")
     started = time.perf_counter()
-    feed = create_feed(training)
+    feed = create_batches(training)
     parameters = [parameter for parameter in training.model.parameters() if parameter.requires_grad]
 
     for index in range(len(training.history) + 1, config.epochs + 1):
@@ -100,7 +100,7 @@ def check_finite(loss: float, config: TrainConfig, epoch: int) -> None:
 
 
 @torch.inference_mode()
-def predict(training: Training, feed: Feed | CachedFeed) -> dict[str, np.ndarray]:
+def predict(training: Training, feed: DeviceBatches | CachedFeatures) -> dict[str, np.ndarray]:
     """Predictions on the validation samples with the weights as they are."""
     training.model.eval()
 

@@ -18,7 +18,7 @@ from pipeline.tracking import runs
 from pipeline.tracking.schema import CONFIG_KEY, KIND, RECIPE_KEY, SCENES, TRAINING
 from pipeline.training.evaluate import Result
 from pipeline.training.state import Training
-from pipeline.training.weights import Start
+from pipeline.training.weights import InitialWeights
 
 
 def budget(config: TrainConfig, splits: Splits) -> dict[str, Any]:
@@ -27,7 +27,7 @@ def budget(config: TrainConfig, splits: Splits) -> dict[str, Any]:
 
 
 def record(
-    result: Result, training: Training, dataset: Dataset, splits: Splits, start: Start, *, total_s: float
+    result: Result, training: Training, dataset: Dataset, splits: Splits, start: InitialWeights, *, total_s: float
 ) -> None:
     """Log a result with its pictures and tables and register the model, unless this run has registered it before."""
     config, run_id = training.config, result.run_id

@@ -22,7 +22,7 @@ from pipeline.training.loop import fit
 from pipeline.training.progress import Progress
 from pipeline.training.record import budget, record, training_tags
 from pipeline.training.state import Training
-from pipeline.training.weights import FRESH, Start
+from pipeline.training.weights import FRESH, InitialWeights
 
 
 def train(
@@ -30,7 +30,7 @@ def train(
     dataset: Dataset,
     *,
     root: Path,
-    start: Start = FRESH,
+    start: InitialWeights = FRESH,
     run_id: str | None = None,
 ) -> Result:
     """Train, test and record one config.

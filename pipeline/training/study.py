@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.config import PUBLISHED, TrainConfig, resolve
 from pipeline.data.images import Dataset
 from pipeline.errors import PipelineError
-from pipeline.files import only_process
+from pipeline.files import process_lock
 from pipeline.names import short_hash
 from pipeline.tracking import queries, runs, schema
 from pipeline.tracking.client import current_experiment, launcher_run
@@ -63,7 +63,7 @@ def run(dataset: Dataset, configs: Sequence[TrainConfig], *, study_key: str, roo
     A training that was cut is resumed from its checkpoint, one that failed without leaving one starts again in a run
     of its own. One failing training does not stop the others.
     """
-    with only_process(root / "checkpoints" / f"study-{study_key}.lock", "This study is being run"):
+    with process_lock(root / "checkpoints" / f"study-{study_key}.lock", "This study is being run"):
         return _run(dataset, configs, study_key=study_key, root=root)
 
 

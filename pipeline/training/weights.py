@@ -16,7 +16,7 @@ from pipeline.registry import bundle, loading, versions
 
 
 @dataclass(frozen=True)
-class Start:
+class InitialWeights:
     """What a training starts from.
 
     Attributes:
@@ -31,7 +31,7 @@ class Start:
     lineage: str = ""
 
 
-FRESH = Start(None, {})
+FRESH = InitialWeights(None, {})
 
 
 def find(model: str, source: str | None, model_args: Mapping[str, Any]) -> str:
@@ -44,7 +44,7 @@ def find(model: str, source: str | None, model_args: Mapping[str, Any]) -> str:
     return versions.find(source).uri if source.startswith("models:/") else source
 
 
-def load(source: str, model: str, model_args: Mapping[str, Any], *, classes: tuple[str, ...]) -> Start:
+def load(source: str, model: str, model_args: Mapping[str, Any], *, classes: tuple[str, ...]) -> InitialWeights:
     """Fetch starting weights for an architecture.
 
     Args:
@@ -58,7 +58,7 @@ def load(source: str, model: str, model_args: Mapping[str, Any], *, classes: tup
     if source == "none":
         return FRESH
     if source == PUBLISHED:
-        return Start(_published(model, model_args), {})
+        return InitialWeights(_published(model, model_args), {})
     lineage = ""
     if source.startswith("models:/"):
         with tempfile.TemporaryDirectory() as folder:
@@ -67,10 +67,10 @@ def load(source: str, model: str, model_args: Mapping[str, Any], *, classes: tup
     else:
         saved = bundle.read_weights(Path(source).expanduser(), model=model)
     if saved.classes in (None, classes):
-        return Start(saved.state, saved.stored, lineage)
+        return InitialWeights(saved.state, saved.stored, lineage)
     head = models.get(model).head
     features = {name: value for name, value in saved.state.items() if not name.startswith(f"{head}.")}
-    return Start(features, saved.stored, lineage and f"{lineage}, with a fresh head for other classes")
+    return InitialWeights(features, saved.stored, lineage and f"{lineage}, with a fresh head for other classes")
 
 
 def _published(model: str, model_args: Mapping[str, Any]) -> Mapping[str, Tensor]:

@@ -58,9 +58,10 @@ def store(tmp_path_factory) -> dict[str, str]:
         for part, count in (("train", 160), ("t10k", 40)):
             digits = ["17"[position % 2] for position in range(count)]
             inks = [
-                digitize.find_ink(drawn(digit, seed=seed), name="it") for seed, digit in enumerate(digits, start=count)
+                digitize.segment_ink(drawn(digit, seed=seed), name="it")
+                for seed, digit in enumerate(digits, start=count)
             ]
-            images = np.array([digitize.frame(ink, (28, 28)).image for ink in inks])
+            images = np.array([digitize.normalize_digit(ink, (28, 28)).image for ink in inks])
             (folder / "strokes" / f"{part}-images-idx3-ubyte").write_bytes(idx_bytes(images))
             (folder / "strokes" / f"{part}-labels-idx1-ubyte").write_bytes(idx_bytes(np.array(digits, np.uint8)))
         options = ["--dataset", "strokes", "--models", "mlp,cnn", "--epochs", "20"]
@@ -189,7 +190,7 @@ def test_drawing_dropping_and_correcting(playground, store, width, scheme):
     corrected = folders.read_folder(folder_of(store) / "corrected", name="corrected")
     image, label = corrected.train.images[-1], corrected.train.targets[-1]
     assert label == 1 and len(corrected.train) > 160 and len(corrected.test) == 40
-    expected = digitize.frame(digitize.find_ink(drawn("7"), name="it"), (28, 28)).image
+    expected = digitize.normalize_digit(digitize.segment_ink(drawn("7"), name="it"), (28, 28)).image
     assert np.corrcoef(image.ravel(), expected.ravel())[0, 1] > 0.9
     out, _ = pipeline("prepare", "--dataset", "corrected", env=store, cwd=folder_of(store))
     assert f"corrected train: {len(corrected.train)} images of 28 x 28 px" in out
@@ -217,7 +218,7 @@ def test_the_server_refuses_what_it_should(playground, store):
         (request(playground, "POST", "/api/answer", picture[:-40], **kind), 422, "can be read"),
         (request(playground, "POST", "/api/answer", png(np.zeros((9000, 9000), np.uint8)), **kind), 422, "at most"),
         (request(playground, "POST", "/api/answer", png(np.full((99, 99), 255, np.uint8)), **kind), 422, "no ink"),
-        (request(playground, "POST", "/api/answer", bytes(app.MOST_BYTES + 1), **kind), 413, "shrink it"),
+        (request(playground, "POST", "/api/answer", bytes(app.MAX_BYTES + 1), **kind), 413, "shrink it"),
         (request(playground, "POST", "/api/corrections?label=42", picture, **kind), 422, "There is no class '42'"),
         (request(playground, "POST", "/api/corrections", picture, **kind), 422, "label"),
         (request(playground, "GET", "/../server.py"), 404, ""),

@@ -51,7 +51,7 @@ def test_a_photograph_becomes_an_image_in_mnists_format(digits, light, dim):
     for position in range(20):
         image = digits.images[position]
         picture = photograph(image, seed=position, light=light, dim=dim)
-        framed = digitize.frame(digitize.find_ink(picture, name="it"), (28, 28)).image
+        framed = digitize.normalize_digit(digitize.segment_ink(picture, name="it"), (28, 28)).image
         assert framed.max() == 255 and np.median(framed) == 0
         rows, columns = (np.flatnonzero((framed > 60).any(axis)) for axis in (1, 0))
         assert 17 <= max(np.ptp(rows), np.ptp(columns)) + 1 <= 22
@@ -64,21 +64,30 @@ def test_a_photograph_becomes_an_image_in_mnists_format(digits, light, dim):
 @needs_mnist
 def test_photographs_of_mnists_own_digits_come_back():
     images = folders.read_folder(MNIST, name="mnist").test.images[:100]
-    framed = [digitize.frame(digitize.find_ink(photograph(image), name="it"), (28, 28)).image for image in images]
+    framed = [
+        digitize.normalize_digit(digitize.segment_ink(photograph(image), name="it"), (28, 28)).image for image in images
+    ]
     alike = [np.corrcoef(first.ravel(), second.ravel())[0, 1] for first, second in zip(images, framed, strict=True)]
     assert np.median(alike) > 0.9 and min(alike) > 0.6
 
 
 def test_dirt_and_the_table_beside_the_paper_are_no_ink(digits):
     picture = photograph(digits.images[0])
-    clean = digitize.frame(digitize.find_ink(picture, name="it"), (28, 28)).image
+    clean = digitize.normalize_digit(digitize.segment_ink(picture, name="it"), (28, 28)).image
     picture[:, :20] = 30
     picture[400:404, 300:304] = 30
-    assert np.abs(digitize.frame(digitize.find_ink(picture, name="it"), (28, 28)).image.astype(int) - clean).mean() < 5
+    assert (
+        np.abs(
+            digitize.normalize_digit(digitize.segment_ink(picture, name="it"), (28, 28)).image.astype(int) - clean
+        ).mean()
+        < 5
+    )
 
 
 def test_boxes_come_back_to_where_the_digit_is(digits):
-    framed = digitize.frame(digitize.find_ink(photograph(digits.images[0], place=(100, 20)), name="it"), (None, None))
+    framed = digitize.normalize_digit(
+        digitize.segment_ink(photograph(digits.images[0], place=(100, 20)), name="it"), (None, None)
+    )
     rows, columns = (np.flatnonzero((framed.image > 60).any(axis)) for axis in (1, 0))
     box = framed.to_picture(np.array([[columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]], float))[0]
     ink = np.argwhere(np.asarray(Image.fromarray(digits.images[0]).resize((280, 280), Image.Resampling.BICUBIC)) > 128)
@@ -90,8 +99,8 @@ def test_a_large_jpeg_is_read_in_its_own_pixels(digits):
     large = np.asarray(Image.fromarray(photograph(digits.images[0])).resize((2800, 2100)))
     boxes = []
     for form in ("PNG", "JPEG"):
-        framed = digitize.frame(
-            digitize.find_ink(digitize.read(encoded(large, form), name="it"), name="it"), (None, None)
+        framed = digitize.normalize_digit(
+            digitize.segment_ink(digitize.read(encoded(large, form), name="it"), name="it"), (None, None)
         )
         boxes.append(framed.to_picture(np.array([[0, 0, *framed.image.shape[::-1]]], float))[0])
     assert np.allclose(*boxes, atol=20) and boxes[0][3] - boxes[0][1] > 1000
@@ -109,7 +118,7 @@ def test_what_is_no_picture_is_refused():
         with pytest.raises(InputError, match=r"it is no PNG or JPEG picture that can be read"):
             digitize.read(content, name="it")
     with pytest.raises(InputError, match="shows no ink"):
-        digitize.find_ink(np.full((200, 200), 250, np.uint8), name="it")
+        digitize.segment_ink(np.full((200, 200), 250, np.uint8), name="it")
     bomb = encoded(np.zeros((9000, 9000), np.uint8), "PNG")
     with pytest.raises(InputError, match=r"9000 x 9000 px: at most"):
         digitize.read(bomb, name="it")

@@ -135,15 +135,18 @@ def test_a_study_survives_one_failing_architecture_and_is_continued(environment,
 
 def test_weights_of_a_registered_model_and_of_a_file_start_a_training(environment, command, bars):
     options = ["train", "--model", "cnn", "--dataset", str(bars), "--val-size", "20"]
-    command(*options, "--epochs", "12", "--batch-size", "16", "--model-args", "channels=(16,32)")
+    first, _ = command(*options, "--epochs", "12", "--batch-size", "16", "--model-args", "channels=(16,32)")
+    (reached,) = re.findall(r"[\d.]+% of the 20 test images", first)
+    # From fresh weights one epoch at this rate would be no better than a guess.
+    assert float(reached.split("%")[0]) > 80
     out, _ = command(*options, "--epochs", "1", "--lr", "1e-6", "--weights", "models:/bars-cnn/1")
-    assert "100.00% of the 20 test images" in out, "it starts where the registered model stopped"
+    assert reached in out, "it starts where the registered model stopped"
     study = ["main", "--models", "cnn", *options[3:], "--epochs", "1", "--lr", "1e-6"]
     out, _ = command(*study, "--weights", "models:/bars-cnn/1")
-    assert "100.00% of the 20 test images" in out
+    assert reached in out
     file = min((environment / "mlruns").rglob("weights.safetensors"), key=lambda path: path.stat().st_mtime)
     out, _ = command(*options, "--epochs", "1", "--lr", "1e-6", "--weights", str(file), "--freeze", "features")
-    assert "100.00% of the 20 test images" in out
+    assert reached in out
     _, err = command("train", "--model", "mlp", "--dataset", str(bars), "--weights", str(file), code=2)
     assert "holds the weights of cnn, not of mlp" in err
 

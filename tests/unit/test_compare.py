@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from pipeline.comparison import tables
-from pipeline.comparison.compare import MOST_TESTED_ROWS, Comparison, compare
+from pipeline.comparison.compare import MAX_TESTED_ROWS, Comparison, compare
 from pipeline.errors import InputError
 
 IMAGES = 1000
@@ -69,7 +69,7 @@ def test_who_is_tied_and_who_is_worse():
     # Of 1,000 images: the same errors and five more; and errors elsewhere, too many for chance.
     found = compared(training("cnn", 10), training("vit", 15), training("mlp", 60, first=500))
     assert found.table["verdict"].tolist() == ["best", "tied", "worse"]
-    assert found.table["behind"].tolist() == pytest.approx([0, 0.005, 0.05])
+    assert found.table["gap_to_best"].tolist() == pytest.approx([0, 0.005, 0.05])
     assert set(found.pairs["test"]) == {"McNemar"} and len(found.pairs) == 3
     pair = found.pairs.set_index(["first", "second"]).loc[("cnn", "vit")]
     # Five images that only one gets wrong: 2 / 2^5, the largest of three, so not raised by Holm.
@@ -130,8 +130,8 @@ def test_notes_on_what_is_not_there():
 
 def test_of_many_rows_the_best_are_tested():
     found = compared(*[training("mlp", 10 + number, recipe=f"{number:04}") for number in range(100)])
-    assert len(found.pairs) == MOST_TESTED_ROWS * (MOST_TESTED_ROWS - 1) / 2
-    assert any(f"Only the best {MOST_TESTED_ROWS} of the 100" in note for note in found.notes)
+    assert len(found.pairs) == MAX_TESTED_ROWS * (MAX_TESTED_ROWS - 1) / 2
+    assert any(f"Only the best {MAX_TESTED_ROWS} of the 100" in note for note in found.notes)
     tables.show(found)
 
 

@@ -126,10 +126,10 @@ def test_a_loss_that_is_not_finite_stops_with_advice(dataset):
 def test_cached_features_give_the_same_result_as_computing_them_anew(dataset, monkeypatch, name):
     overrides = {"freeze": "features", "precision": "fp32", "epochs": 4}
     cached = start(dataset, name, overrides=overrides)
-    assert isinstance(batches.create_feed(cached), batches.CachedFeed)
+    assert isinstance(batches.create_batches(cached), batches.CachedFeatures)
     list(fit(cached))
     fresh = start(dataset, name, overrides=overrides)
-    monkeypatch.setattr(loop, "create_feed", batches.Feed)
+    monkeypatch.setattr(loop, "create_batches", batches.DeviceBatches)
     list(fit(fresh))
     for a, b in zip(cached.history, fresh.history, strict=True):
         assert a.metrics["train/loss"] == pytest.approx(b.metrics["train/loss"], abs=1e-4)
@@ -145,7 +145,7 @@ def test_features_that_do_not_fit_in_memory_go_to_a_mapped_file(dataset, monkeyp
     list(fit(in_memory))
     monkeypatch.setattr(batches.psutil, "virtual_memory", lambda: type("Memory", (), {"available": 1000}))
     mapped = start(dataset, overrides=overrides)
-    feed = batches.create_feed(mapped)
+    feed = batches.create_batches(mapped)
     assert {path.name for path in Path(feed.folder.name).iterdir()} == {"train", "single"}
     list(fit(mapped))
     assert_equal(in_memory, mapped)
@@ -162,7 +162,7 @@ def test_frozen_features_keep_weights_and_statistics(dataset, name):
 
 def test_augmented_images_are_never_cached(dataset):
     training = start(dataset, overrides={"freeze": "features", "augment": "shift"})
-    assert isinstance(batches.create_feed(training), batches.Feed)
+    assert isinstance(batches.create_batches(training), batches.DeviceBatches)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ BATCH = 256
 PNG = b"\x89PNG\r\n\x1a\n"
 # Bits of a colour, and its kind: grey, RGB, palette.
 OPAQUE = [bytes([bits, kind]) for bits in (1, 2, 4, 8) for kind in (0, 2, 3)]
-MOST_PIXELS = 64_000_000
+MAX_PIXELS = 64_000_000
 
 
 class ImageModel(mlflow.pyfunc.PythonModel):
@@ -110,7 +110,7 @@ def decoded(texts, shape: tuple[int | None, int | None], expected: str) -> np.nd
             size = tuple(int.from_bytes(content[at : at + 4], "big") for at in (20, 16))
             # Before anything is unpacked: a small file can promise a picture that fills the memory.
             pixels += size[0] * size[1]
-            fits = size == shape if None not in shape else min(size) > 0 and pixels <= MOST_PIXELS
+            fits = size == shape if None not in shape else min(size) > 0 and pixels <= MAX_PIXELS
             # What is transparent has no one colour.
             opaque = content[24:26] in OPAQUE and b"tRNS" not in content.split(b"IDAT", 1)[0]
             if not content.startswith(PNG) or not fits or not opaque:
