@@ -7,12 +7,14 @@ then the values.
 import gzip
 import math
 import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import idx2numpy
 import numpy as np
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, first_line
 
 MAX_SIDE = 4096
 
@@ -40,11 +42,10 @@ def read(path: Path, dimensions: int) -> np.ndarray:
         InputError: the file cannot be read or is no such IDX file; the text names the file.
     """
     try:
-        with path.open("rb") as raw:
-            compressed = raw.read(2) == b"\x1f\x8b"
+        compressed = is_compressed(path)
         size = path.stat().st_size
         limit = size * GZIP_LARGEST_RATIO if compressed else size
-        with gzip.open(path, "rb") if compressed else path.open("rb") as file:
+        with opened(path) as file:
             content = file.read(4 + 4 * dimensions)
             expected = len(content) + payload_size(content, dimensions, path)
             if expected > limit:
@@ -95,3 +96,50 @@ def payload_size(header: bytes, dimensions: int, path: Path) -> int:
     if 0 in shape or any(side > MAX_SIDE for side in shape[1:]):
         raise InputError(f"{path} has an absurd header: a shape of {tuple(shape)}; fetch it again.")
     return math.prod(shape)
+
+
+def is_compressed(path: Path) -> bool:
+    """Whether a file is gzip's, by its content."""
+    with path.open("rb") as file:
+        return file.read(2) == b"\x1f\x8b"
+
+
+def opened(path: Path) -> BinaryIO | gzip.GzipFile:
+    """A file for reading, unpacked on the way where it is gzip's."""
+    return gzip.open(path, "rb") if is_compressed(path) else path.open("rb")
+
+
+def is_idx(path: Path) -> bool:
+    """Whether a file begins as all IDX files do."""
+    with opened(path) as file:
+        return file.read(2) == b"\0\0"
+
+
+def read_blocks(path: Path, at_once: Callable[[int, int], int]) -> Iterator[np.ndarray]:
+    """Read the images of an IDX file, plain or gzip-compressed, a few at a time.
+
+    Args:
+        at_once: how many images of a height and width are read together.
+
+    Yields:
+        uint8 (n, H, W), with memory of its own.
+
+    Raises:
+        InputError: it is no IDX file of images, or not as long as its header says; the text names the file.
+    """
+    try:
+        with opened(path) as file:
+            header = file.read(16)
+            payload_size(header, 3, path)
+            total, height, width = (int.from_bytes(header[at : at + 4], "big") for at in (4, 8, 12))
+            for first in range(0, total, block := at_once(height, width)):
+                wanted = min(block, total - first)
+                content = file.read(wanted * height * width)
+                if len(content) < wanted * height * width:
+                    raise InputError(f"{path} is truncated: its header promises {total:,} images; fetch it again.")
+                # Copied, as torch shares memory with arrays, and only with writable ones.
+                yield np.frombuffer(content, np.uint8).reshape(wanted, height, width).copy()
+            if file.read(1):
+                raise InputError(f"{path} is longer than its header says: {total:,} images; fetch it again.")
+    except (EOFError, zlib.error) as error:
+        raise InputError(f"{path} cannot be read ({first_line(error)}); fetch it again.") from error

@@ -1,12 +1,10 @@
 """Images from files of several kinds, a block at a time: a million need no more memory than a thousand."""
 
-import gzip
 import math
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -87,39 +85,24 @@ def count(file: Path) -> int | None:
             return len(array) if array.ndim == 3 else 1
         if file.suffix.lower() == ".csv":
             return None
-        with _opened(file) as opened:
+        with idx.opened(file) as opened:
             return int.from_bytes(opened.read(8)[4:], "big")
     except (OSError, ValueError, EOFError, AttributeError, zlib.error):
         # Reading it will say what is wrong.
         return None
 
 
-def _opened(file: Path) -> BinaryIO | gzip.GzipFile:
-    with file.open("rb") as raw:
-        compressed = raw.read(2) == b"\x1f\x8b"
-    return gzip.open(file, "rb") if compressed else file.open("rb")
-
-
 def _of_idx(file: Path) -> Iterator[Block]:
     try:
-        with _opened(file) as opened:
-            header = opened.read(16)
-            if header[:2] != b"\0\0":
-                raise InputError(f"{file} is no PNG, JPEG, .npy, .csv or IDX file.")
-            idx.payload_size(header, 3, file)
-            total, height, width = (int.from_bytes(header[at : at + 4], "big") for at in (4, 8, 12))
-            block = block_size(height, width)
-            for first in range(0, total, block):
-                wanted = min(block, total - first)
-                content = opened.read(wanted * height * width)
-                if len(content) < wanted * height * width:
-                    raise InputError(f"{file} is truncated: its header promises {total:,} images; fetch it again.")
-                # Copied, as torch shares memory with arrays, and only with writable ones.
-                yield Block(file, first, np.frombuffer(content, np.uint8).reshape(wanted, height, width).copy())
-            if opened.read(1):
-                raise InputError(f"{file} is longer than its header says: {total:,} images; fetch it again.")
+        known = idx.is_idx(file)
     except (EOFError, zlib.error) as error:
         raise InputError(f"{file} cannot be read ({first_line(error)}); fetch it again.") from error
+    if not known:
+        raise InputError(f"{file} is no PNG, JPEG, .npy, .csv or IDX file.")
+    first = 0
+    for images in idx.read_blocks(file, block_size):
+        yield Block(file, first, images)
+        first += len(images)
 
 
 def _of_array(file: Path) -> Iterator[Block]:
