@@ -57,22 +57,26 @@ def digits(root: Path) -> Dataset:
 
 
 def mnist(root: Path) -> Dataset:
+    """Handwritten digits, 60,000 and 10,000 of 28 x 28 px."""
     return _torchvision("mnist", "MNIST", root, DIGITS)
 
 
 def fashion_mnist(root: Path) -> Dataset:
+    """Pieces of clothing, in MNIST's format and numbers."""
     from torchvision.datasets import FashionMNIST
 
     return _torchvision("fashion-mnist", "FashionMNIST", root, tuple(FashionMNIST.classes))
 
 
 def kmnist(root: Path) -> Dataset:
+    """Cursive Japanese characters, in MNIST's format and numbers."""
     from torchvision.datasets import KMNIST
 
     return _torchvision("kmnist", "KMNIST", root, tuple(KMNIST.classes))
 
 
 def emnist_digits(root: Path) -> Dataset:
+    """The digits of EMNIST, 240,000 and 40,000, turned upright."""
     dataset = _torchvision("emnist-digits", "EMNIST", root, DIGITS, split="digits")
     # The files hold the transposed images, an old quirk of theirs.
     upright = [

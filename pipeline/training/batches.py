@@ -22,6 +22,7 @@ def autocast(config: TrainConfig) -> torch.autocast:
 
 
 def channels_last(inputs: Tensor) -> Tensor:
+    """The same values with the channels of a pixel side by side, in which convolutions are fastest."""
     return inputs.contiguous(memory_format=torch.channels_last)
 
 
