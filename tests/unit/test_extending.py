@@ -1,0 +1,91 @@
+"""What docs/extending.md says of one place to edit: a copy of the project is edited there and nowhere else."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support import PROJECT
+
+
+@pytest.fixture
+def project(tmp_path) -> Path:
+    """A copy of the code."""
+    for folder in ("models", "pipeline"):
+        shutil.copytree(PROJECT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path
+
+
+def insert(file: Path, after: str, text: str) -> None:
+    """Add a line behind the only one of its kind."""
+    content = file.read_text()
+    assert content.count(after) == 1, after
+    file.write_text(content.replace(after, after + text))
+
+
+def said(project: Path, script: str) -> str:
+    """What a script prints that imports the edited copy."""
+    ended = subprocess.run([sys.executable, "-c", script], cwd=project, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+def test_a_metric_is_one_entry_of_the_catalog(project):
+    insert(
+        project / "pipeline" / "metrics" / "catalog.py",
+        "METRICS: Mapping[str, Metric] = {\n",
+        '    "worst_f1": Metric("test/worst_f1", "worst class\'s F1, %", higher_is_better=True, percent=True),\n',
+    )
+    script = """
+import pandas as pd
+from pipeline.comparison.compare import compare
+from pipeline.comparison.report import HEADINGS
+from pipeline.comparison.tables import readable
+rows = [
+    {"run_id": name, "name": name, "status": "FINISHED", "architecture": name, "recipe_key": name, "config_key": name,
+     "dataset": "made", "dataset_sha256": "abc", "test/worst_f1": value}
+    for name, value in (("cnn", 0.9), ("mlp", 0.8))
+]
+found = compare(pd.DataFrame(rows), lambda run: None, metric="worst_f1")
+print(found.table[["label", "worst_f1", "gap_to_best"]].round(3).values.tolist(), HEADINGS["worst_f1"])
+print(readable(found, found.table).to_string())
+"""
+    out = said(project, script)
+    assert "[['cnn', 0.9, 0.0], ['mlp', 0.8, 0.1]] worst class's F1, %" in out
+    assert "worst_f1 %" in out and "90.00" in out
+
+
+def test_a_corruption_is_one_entry_and_leaves_the_others_as_they_are(project):
+    script = """
+import numpy as np
+from pipeline.comparison import protocol
+from pipeline.data import corruptions
+from pipeline.data.images import Dataset, ImageSet, Splits
+part = ImageSet(np.arange(20 * 784).reshape(20, 28, 28).astype(np.uint8), np.arange(20) % 10, tuple("0123456789"))
+names = {name for name, _, _ in corruptions.corrupted(part)}
+sums = [int(worse.images.sum()) for name, _, worse in corruptions.corrupted(part) if name != "invert"]
+print(sorted(names))
+print(sums)
+print(protocol.fields(Dataset("made", "made", part, part), Splits(part, part, part))["corruptions"])
+"""
+    names, sums, key = said(project, script).splitlines()
+    insert(
+        project / "pipeline" / "data" / "corruptions.py",
+        "CORRUPTIONS: dict[str, tuple[Callable, tuple[float, ...]]] = {\n",
+        '    "invert": (lambda images, share, _: images + share * (255 - 2 * images), (0.1, 0.2, 0.3, 0.4, 0.5)),\n',
+    )
+    more, same, other = said(project, script).splitlines()
+    assert "invert" in more and "invert" not in names
+    assert same == sums and other != key
+
+
+def test_an_optimizer_is_its_entry_and_its_name(project):
+    insert(project / "models" / "__init__.py", 'Optimizer = Literal["adam", ', '"adamax", ')
+    file = project / "pipeline" / "training" / "optim.py"
+    insert(file, '{"adam": torch.optim.Adam, ', '"adamax": torch.optim.Adamax, ')
+    script = """
+from pipeline.cli.train import train
+print(next(option for option in train.params if option.name == "optimizer").type.inner.choices)
+"""
+    assert "adamax" in said(project, script)
