@@ -27,7 +27,7 @@ def main_command(dataset: str, names: str, seeds: int, weights: str | None, root
     from pipeline.comparison.compare import compare
     from pipeline.data import sources
     from pipeline.registry import versions
-    from pipeline.tracking import queries, runs
+    from pipeline.tracking import queries, runs, schema
     from pipeline.training import study
 
     catch_signals()
@@ -46,7 +46,7 @@ def main_command(dataset: str, names: str, seeds: int, weights: str | None, root
         comparison = compare(trainings, queries.read_predictions)
         show_comparison(outcome.run_id, comparison)
         with tempfile.TemporaryDirectory() as folder:
-            write_report(Path(folder, "report.html"), comparison, source=f"study {outcome.run_id}")
+            write_report(Path(folder, schema.REPORT), comparison, source=f"study {outcome.run_id}")
             runs.log_artifacts(outcome.run_id, Path(folder))
     else:
         click.echo("No training finished, so there is nothing to compare.")

@@ -16,7 +16,7 @@ from pipeline.errors import InputError
 @click.option("--output", default="report.html", show_default=True, help="Where to write the page.")
 def report(output: str, **selection: Any) -> None:
     """Write a comparison as one page with tables and drawings, and log it to the study's run."""
-    from pipeline.tracking import runs
+    from pipeline.tracking import runs, schema
     from pipeline.tracking.client import run_url
 
     catch_signals()
@@ -32,6 +32,6 @@ def report(output: str, **selection: Any) -> None:
         runs.nest_launcher_run("report", under=study_id)
     if study_id and is_usual(**selection):
         with tempfile.TemporaryDirectory() as folder:
-            Path(folder, "report.html").write_bytes(path.read_bytes())
+            Path(folder, schema.REPORT).write_bytes(path.read_bytes())
             runs.log_artifacts(study_id, Path(folder))
         click.echo(f"Look at it: {run_url(study_id)}")

@@ -14,6 +14,7 @@ from pipeline.comparison.pairs import MAX_TESTED, SIGNIFICANT, Predictions
 from pipeline.data import pictures
 from pipeline.data.corruptions import CORRUPTIONS
 from pipeline.tracking import queries
+from pipeline.tracking.schema import ERRORS
 
 HARD_IMAGES = 24
 # A drawing's name, the drawing, its caption, and the numbers in it for those who cannot see it.
@@ -116,7 +117,7 @@ def hard_images(
     candidates = candidates[np.argsort(-counts[candidates], kind="stable")][:HARD_IMAGES]
     kept_images: dict[int, np.ndarray] = {}
     for run in newest.values():
-        if not set(candidates) <= set(kept_images) and (content := queries.read_artifact(run, "errors.npz")):
+        if not set(candidates) <= set(kept_images) and (content := queries.read_artifact(run, ERRORS)):
             with np.load(io.BytesIO(content), allow_pickle=False) as kept:
                 kept_images |= {int(index): image for index, image in zip(kept["index"], kept["images"], strict=True)}
     targets = next(iter(first.values()))["target"]

@@ -7,6 +7,7 @@ import numpy as np
 from pipeline.data.images import ImageSet
 from pipeline.evaluation import figures
 from pipeline.metrics import classification
+from pipeline.tracking.schema import ERRORS, PREDICTIONS
 
 # Wrong answers whose images are kept, for whoever looks at the run without the data set.
 MAX_ERRORS = 1000
@@ -33,7 +34,7 @@ def write_predictions(
         folder / "per_class.csv", index=False, float_format="%.4f"
     )
     classification.predictions_table(log_probabilities, targets, outcomes).to_csv(
-        folder / "predictions.csv", index=False, float_format="%.6g"
+        folder / PREDICTIONS, index=False, float_format="%.6g"
     )
     wrong = np.flatnonzero(log_probabilities.argmax(1) != targets)[:MAX_ERRORS]
-    np.savez_compressed(folder / "errors.npz", index=wrong, images=test.images[wrong])
+    np.savez_compressed(folder / ERRORS, index=wrong, images=test.images[wrong])

@@ -16,6 +16,7 @@ from pipeline.metrics.catalog import METRICS
 from pipeline.registry import register, versions
 from pipeline.tracking import queries
 from pipeline.tracking.client import owner
+from pipeline.tracking.schema import BEST_EPOCH
 
 HEADING = "## Promotion"
 ACCURACY = METRICS["accuracy"].logged
@@ -216,7 +217,7 @@ def find_candidate(training: Mapping[str, Any]) -> versions.Version:
 
 def validated(training: Mapping[str, Any]) -> float:
     """The accuracy on the validation images of the epoch that was chosen; 0 where it is not at hand."""
-    content = queries.read_artifact(training, "best_epoch.json")
+    content = queries.read_artifact(training, BEST_EPOCH)
     return json.loads(content)["val/accuracy"] if content else 0.0
 
 

@@ -15,7 +15,7 @@ from mlflow.exceptions import MlflowException
 
 from pipeline.errors import InputError
 from pipeline.tracking.client import connect, experiment_of, open_client, owner
-from pipeline.tracking.schema import CONFIG_KEY, KIND, OWNER, PAGE, PARENT, STUDY, STUDY_KEY, TRAINING
+from pipeline.tracking.schema import CONFIG_KEY, KIND, OWNER, PAGE, PARENT, PREDICTIONS, STUDY, STUDY_KEY, TRAINING
 
 
 def find_runs(
@@ -114,7 +114,7 @@ def trainings_of(study_id: str, filter_string: str = "", *, since_ms: int = 0) -
 
 def read_predictions(training: Mapping[str, Any]) -> pd.DataFrame | None:
     """What a training answered to the test images, as `metrics.predictions_table` wrote it; None where it is gone."""
-    content = read_artifact(training, "predictions.csv")
+    content = read_artifact(training, PREDICTIONS)
     if content is None:
         return None
     try:

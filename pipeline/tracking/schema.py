@@ -8,5 +8,7 @@ STUDY_KEY, CONFIG_KEY, RECIPE_KEY = "study_key", "config_key", "recipe_key"
 SCENES = "scenes"
 OWNER, FAILURE = "owner", "failure"
 PARENT = "mlflow.parentRunId"
+# Artifacts that are written in one place and read in another.
+PREDICTIONS, ERRORS, BEST_EPOCH, REPORT = "predictions.csv", "errors.npz", "best_epoch.json", "report.html"
 # MLflow's limit of rows in one answer.
 PAGE = 1000

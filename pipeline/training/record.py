@@ -15,7 +15,7 @@ from pipeline.evaluation.predictions import write_predictions
 from pipeline.names import short_hash
 from pipeline.registry import bundle, card, register, versions
 from pipeline.tracking import runs
-from pipeline.tracking.schema import CONFIG_KEY, KIND, RECIPE_KEY, SCENES, TRAINING
+from pipeline.tracking.schema import BEST_EPOCH, CONFIG_KEY, KIND, RECIPE_KEY, SCENES, TRAINING
 from pipeline.training.evaluate import Result
 from pipeline.training.state import Training
 from pipeline.training.weights import InitialWeights
@@ -95,7 +95,7 @@ def write_report(folder: Path, result: Result, training: Training, dataset: Data
     }
     figures.save(pictures, folder)
     chosen = {"epoch": best.index, "chosen_by": "val/accuracy, then val/loss", **best.metrics}
-    (folder / "best_epoch.json").write_text(json.dumps(chosen, indent=2))
+    (folder / BEST_EPOCH).write_text(json.dumps(chosen, indent=2))
 
 
 def training_tags(
