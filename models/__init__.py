@@ -37,6 +37,10 @@ Device = Literal["cpu", "cuda", "mps"]
 Precision = Literal["fp32", "bf16", "fp16"]
 
 
+class InvalidArchitecture(TypeError):
+    """An architecture's file that does not define what the registry asks for; the text names file and field."""
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How one architecture likes to be fed and trained.
@@ -133,7 +137,7 @@ def get(name: str) -> Architecture:
 
     Raises:
         KeyError: there is no such file.
-        TypeError: the file does not define what the registry asks for.
+        InvalidArchitecture: the file does not define what the registry asks for.
     """
     if name not in names():
         raise KeyError(f"There is no architecture '{name}': there are {', '.join(names())}.")
@@ -143,13 +147,13 @@ def get(name: str) -> Architecture:
 def _validated(name: str, module: ModuleType) -> Architecture:
     missing = [attribute for attribute in ("TASK", "RECIPE", "HEAD", "build") if not hasattr(module, attribute)]
     if missing:
-        raise TypeError(f"models/{name}.py does not define {', '.join(missing)}.")
+        raise InvalidArchitecture(f"models/{name}.py does not define {', '.join(missing)}.")
     pretrained = getattr(module, "PRETRAINED", {})
     known = {field.name for field in fields(Recipe)}
     if unknown := (set(module.RECIPE) | set(pretrained)) - known:
-        raise TypeError(f"models/{name}.py: the recipe has unknown fields {', '.join(sorted(unknown))}.")
+        raise InvalidArchitecture(f"models/{name}.py: the recipe has unknown fields {', '.join(sorted(unknown))}.")
     if absent := known - set(module.RECIPE):
-        raise TypeError(f"models/{name}.py: RECIPE lacks {', '.join(sorted(absent))}.")
+        raise InvalidArchitecture(f"models/{name}.py: RECIPE lacks {', '.join(sorted(absent))}.")
     for mapping, values in (("RECIPE", module.RECIPE), ("PRETRAINED", pretrained)):
         _check_choices(f"models/{name}.py: {mapping}", values)
     return Architecture(
@@ -174,9 +178,11 @@ def _check_choices(place: str, values: Mapping[str, Any]) -> None:
         elif field == "precision":
             given = [(device, Device) for device in values[field]] + [(p, Precision) for p in values[field].values()]
             if absent := [device for device in get_args(Device) if device not in values[field]]:
-                raise TypeError(f"{place} has no precision for {', '.join(absent)}.")
+                raise InvalidArchitecture(f"{place} has no precision for {', '.join(absent)}.")
         else:
             continue
         for value, choices in given:
             if value not in get_args(choices):
-                raise TypeError(f"{place} has {field} '{value}': choose one of {', '.join(get_args(choices))}.")
+                raise InvalidArchitecture(
+                    f"{place} has {field} '{value}': choose one of {', '.join(get_args(choices))}."
+                )

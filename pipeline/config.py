@@ -80,13 +80,15 @@ def architecture(name: str) -> models.Architecture:
     """The architecture of this name.
 
     Raises:
-        InputError: there is none; the text suggests the nearest.
+        InputError: there is none, and the text suggests the nearest; or its file is incomplete.
     """
     try:
         return models.get(name)
     except KeyError as error:
         hint = did_you_mean(name, models.names(), otherwise=f"choose one of {', '.join(models.names())}.")
         raise InputError(f"There is no architecture '{name}': {hint}") from error
+    except models.InvalidArchitecture as error:
+        raise InputError(str(error)) from error
 
 
 def resolve_weights(name: str, source: str | None, model_args: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import models
+from pipeline import config
 from pipeline.errors import InputError
 from pipeline.evaluation import task
 from pipeline.registry.bundled.preprocess import Preprocess
@@ -188,3 +189,5 @@ def test_a_recipe_with_an_unknown_value_is_refused_when_it_is_read(tmp_path, mon
     models.get.cache_clear()
     with pytest.raises(TypeError, match=re.escape(says)):
         models.get("odd")
+    with pytest.raises(InputError, match=re.escape(says)):
+        config.architecture("odd")
