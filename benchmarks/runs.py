@@ -113,7 +113,7 @@ def configured(
     limit: int = 0,
     val_size: int | None = None,
     **overrides: Any,
-) -> tuple[TrainConfig, weights.Start]:
+) -> tuple[TrainConfig, weights.InitialWeights]:
     """The config of a training and the weights it starts from.
 
     Args:
