@@ -17,6 +17,9 @@ from pipeline.training import batches, loop, optim
 from pipeline.training.loop import fit, predict_images
 from pipeline.training.state import Training, check_build
 
+# They train.
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def dataset(bars, tmp_path_factory):
