@@ -6,7 +6,7 @@ import click
 
 from pipeline.cli.options import model_uri_option, split_names
 from pipeline.cli.process import catch_signals
-from pipeline.cli.selection import file_launcher_run
+from pipeline.cli.selection import nest_launcher_run
 
 
 @click.command("export")
@@ -26,7 +26,7 @@ def export(model_uri: str, trust: str, form: str, output: str) -> None:
 
     catch_signals()
     model = loading.load(model_uri, trusted=split_names(trust))
-    file_launcher_run("export", model.version)
+    nest_launcher_run("export", model.version)
     ending = {"onnx": ".onnx", "pt2": ".pt2", "torchscript": ".pt"}[form]
     path = Path(output or f"{model.architecture}{ending}").expanduser()
     difference = export.export(model, path, form)

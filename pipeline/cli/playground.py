@@ -7,7 +7,7 @@ import click
 
 from pipeline.cli.options import root_option, split_names, trust_option
 from pipeline.cli.process import catch_signals
-from pipeline.cli.selection import file_launcher_run
+from pipeline.cli.selection import nest_launcher_run
 from pipeline.errors import InputError, Interrupted
 
 
@@ -43,7 +43,7 @@ def playground(
         uri = uri if ":" in uri or "/" in uri else f"models:/{uri}@{versions.CHAMPION}"
         loaded.append(loading.load(uri, trusted=split_names(trust)))
         click.echo(f"Loaded {loaded[-1].label}")
-    file_launcher_run("playground", loaded[0].version)
+    nest_launcher_run("playground", loaded[0].version)
     with suppress(Interrupted):
         app.serve(loaded, folder, host=host, port=port, browser=browser)
     click.echo("Ended.")

@@ -6,7 +6,7 @@ import click
 
 from pipeline.cli.options import model_uri_option, split_names, switch
 from pipeline.cli.process import catch_signals
-from pipeline.cli.selection import file_launcher_run
+from pipeline.cli.selection import nest_launcher_run
 from pipeline.errors import PipelineError
 
 
@@ -24,7 +24,7 @@ def predict(model_uri: str, trust: str, source: str, output: str, raw: bool) -> 
     path = Path(output).expanduser()
     predict.check_ending(path)
     model = loading.load(model_uri, trusted=split_names(trust))
-    file_launcher_run("predict", model.version)
+    nest_launcher_run("predict", model.version)
     answered, skipped = predict.predict(model, Path(source).expanduser(), path, raw=raw)
     click.echo(f"{model.label} answered {answered:,} images: written to {output}.")
     if skipped:

@@ -34,7 +34,8 @@ def run(command: click.Command, module: str) -> None:
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     logger = logging.getLogger("pipeline")
-    logger.handlers, logger.level, logger.propagate = [Echo()], logging.INFO, False
+    logger.handlers, logger.propagate = [Echo()], False
+    logger.setLevel(logging.INFO)
     for number in STOPPING:
         signal.signal(number, leave)
     try:

@@ -4,7 +4,7 @@ import click
 
 from pipeline.cli.options import Auto, switch
 from pipeline.cli.process import catch_signals
-from pipeline.cli.selection import file_launcher_run, find_versions
+from pipeline.cli.selection import find_versions, nest_launcher_run
 from pipeline.errors import Refusal
 
 
@@ -29,7 +29,7 @@ def promote(study: str, model: str, version: int | None, allow_tie: bool, rollba
     catch_signals()
     refusals = []
     versions = find_versions(study, model, version)
-    file_launcher_run("promote", versions[0])
+    nest_launcher_run("promote", versions[0])
     for candidate in versions:
         try:
             if rollback:

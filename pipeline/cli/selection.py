@@ -23,7 +23,7 @@ selection_options = options(
 NARROWING = {"filter_string": "filter", "since": "since"}
 
 
-def file_launcher_run(name: str, version: Any) -> None:
+def nest_launcher_run(name: str, version: Any) -> None:
     """Nest the launcher's run under the training of the registered version that it is about, if it is in a registry."""
     from pipeline.tracking import runs
 

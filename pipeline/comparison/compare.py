@@ -19,11 +19,12 @@ from pipeline.comparison.notes import (
     store_notes,
     unfinished,
 )
-from pipeline.comparison.pairs import LOGGED, SIGNIFICANT, Predictions, examine_pairs, known_values, read_once
+from pipeline.comparison.pairs import SIGNIFICANT, Predictions, examine_pairs, known_values, read_once
 from pipeline.comparison.protocol import SHOWN
 from pipeline.errors import InputError
-from pipeline.metrics.catalog import CONSTANT, HIGHER_IS_BETTER, METRICS, PERCENT
+from pipeline.metrics.catalog import CONSTANT, HIGHER_IS_BETTER, LOGGED, METRICS, PERCENT
 from pipeline.names import short_hash
+from pipeline.tracking.schema import SCENES
 
 ROW = ["protocol", "dataset_sha256", "dataset", "store", "architecture", "recipe_key"]
 # And among more rows than these the number of pairs leaves no difference significant.
@@ -44,7 +45,7 @@ class Comparison:
         pairs: one row a pair of architectures under one protocol; columns protocol, first, second, difference, test,
             p_value, p_holm (corrected by Holm over the pairs of the protocol).
         protocols: the fields of each protocol.
-        members: by protocol and label, the trainings of each row as `tracking.trainings` gives them, newest first.
+        members: by protocol and label, the trainings of each row as `queries.trainings` gives them, newest first.
         notes: what a reader must know, in sentences.
         predictions: what each training predicted, read once.
     """
@@ -70,7 +71,7 @@ def compare(
     Trainings that differ in anything but the seed are never averaged: each recipe has a row of its own.
 
     Args:
-        trainings: one row a training, newest first, as `tracking.trainings` gives them.
+        trainings: one row a training, newest first, as `queries.trainings` gives them.
         predictions: reads what a training predicted for the test images; it is asked once for each.
         metric: a column of METRICS to rank and judge by.
         sort: a column to sort by instead of the metric.
@@ -92,7 +93,7 @@ def compare(
         "protocol": "unrecorded-" + known.agg("-".join, axis=1).map(lambda text: short_hash({"known": text})),
         "protocol_fields": "{}",
         "budget": "{}",
-        "scenes": "",
+        SCENES: "",
         "store": "",
     }
     done = done.reindex(columns=done.columns.union([*LOGGED.values(), *defaults]))
@@ -153,11 +154,11 @@ def examined_on_scenes(done: pd.DataFrame) -> dict[str, list[str]]:
     """Protocols that also tell the scenes apart: a score on them compares only with one on the same."""
     fields = [
         {**json.loads(known), **({"scenes": json.loads(scenes)} if scenes else {})}
-        for known, scenes in done[["protocol_fields", "scenes"]].itertuples(index=False)
+        for known, scenes in done[["protocol_fields", SCENES]].itertuples(index=False)
     ]
     keys = [
         protocol.fingerprint(both) if scenes else key
-        for both, scenes, key in zip(fields, done["scenes"], done["protocol"], strict=True)
+        for both, scenes, key in zip(fields, done[SCENES], done["protocol"], strict=True)
     ]
     return {"protocol": keys, "protocol_fields": [json.dumps(both) for both in fields]}
 

@@ -8,6 +8,7 @@ import pandas as pd
 from pipeline.comparison import protocol
 from pipeline.comparison.protocol import SHOWN
 from pipeline.metrics.catalog import PERCENT
+from pipeline.tracking.schema import SCENES
 
 
 def in_store(rows: pd.DataFrame) -> pd.Series:
@@ -78,8 +79,8 @@ def scene_notes(members: Mapping[tuple[str, str], list[dict]]) -> list[str]:
     """A warning where detectors under one protocol were examined on different scenes."""
     labels: dict[tuple[str, str], list[str]] = {}
     for (key, label), runs in members.items():
-        if runs[0].get("scenes"):
-            labels.setdefault((key, runs[0]["scenes"]), []).append(label)
+        if runs[0].get(SCENES):
+            labels.setdefault((key, runs[0][SCENES]), []).append(label)
     shared = [key for key, _ in labels]
     names = [name for (key, _), found in labels.items() if shared.count(key) > 1 for name in found]
     if not names:

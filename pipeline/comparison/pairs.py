@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.metrics.catalog import CONSTANT, METRICS, OF_SCORES
+from pipeline.metrics.catalog import CONSTANT, LOGGED, OF_SCORES
 
-LOGGED = {name: metric.logged for name, metric in METRICS.items()}
 SIGNIFICANT = 0.05
 # Of more trainings of one architecture these are enough to tell it from another.
 MAX_TESTED = 20

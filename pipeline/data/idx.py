@@ -17,11 +17,7 @@ import numpy as np
 from pipeline.errors import InputError, first_line
 
 MAX_SIDE = 4096
-
-
 CHUNK = 1 << 20
-
-
 # Deflate cannot shrink data further than this, so a header that promises more is a lie.
 GZIP_LARGEST_RATIO = 1032
 
@@ -47,7 +43,7 @@ def read(path: Path, dimensions: int) -> np.ndarray:
         limit = size * GZIP_LARGEST_RATIO if compressed else size
         with opened(path) as file:
             content = file.read(4 + 4 * dimensions)
-            expected = len(content) + payload_size(content, dimensions, path)
+            expected = len(content) + math.prod(parse_shape(content, dimensions, path))
             if expected > limit:
                 raise InputError(
                     f"{path} is truncated: its header promises {expected:,} bytes, the file has {size:,}"
@@ -75,8 +71,8 @@ def write(path: Path, array: np.ndarray) -> None:
         file.write(np.ascontiguousarray(array, np.uint8).data)
 
 
-def payload_size(header: bytes, dimensions: int, path: Path) -> int:
-    """The number of values that an IDX file's header promises.
+def parse_shape(header: bytes, dimensions: int, path: Path) -> tuple[int, ...]:
+    """The sizes that an IDX file's header promises.
 
     Raises:
         InputError: it is no header of an IDX file with so many dimensions, or an absurd one.
@@ -92,10 +88,10 @@ def payload_size(header: bytes, dimensions: int, path: Path) -> int:
         )
     if len(header) < 4 + 4 * dimensions:
         raise InputError(f"{path} is truncated within its header; fetch it again.")
-    shape = [int.from_bytes(header[i : i + 4], "big") for i in range(4, 4 + 4 * dimensions, 4)]
+    shape = tuple(int.from_bytes(header[i : i + 4], "big") for i in range(4, 4 + 4 * dimensions, 4))
     if 0 in shape or any(side > MAX_SIDE for side in shape[1:]):
-        raise InputError(f"{path} has an absurd header: a shape of {tuple(shape)}; fetch it again.")
-    return math.prod(shape)
+        raise InputError(f"{path} has an absurd header: a shape of {shape}; fetch it again.")
+    return shape
 
 
 def is_compressed(path: Path) -> bool:
@@ -115,6 +111,16 @@ def is_idx(path: Path) -> bool:
         return file.read(2) == b"\0\0"
 
 
+def count_images(path: Path) -> int:
+    """How many images an IDX file's header promises, unchecked.
+
+    Raises:
+        OSError, EOFError, zlib.error: it cannot be read.
+    """
+    with opened(path) as file:
+        return int.from_bytes(file.read(8)[4:], "big")
+
+
 def read_blocks(path: Path, at_once: Callable[[int, int], int]) -> Iterator[np.ndarray]:
     """Read the images of an IDX file, plain or gzip-compressed, a few at a time.
 
@@ -129,9 +135,7 @@ def read_blocks(path: Path, at_once: Callable[[int, int], int]) -> Iterator[np.n
     """
     try:
         with opened(path) as file:
-            header = file.read(16)
-            payload_size(header, 3, path)
-            total, height, width = (int.from_bytes(header[at : at + 4], "big") for at in (4, 8, 12))
+            total, height, width = parse_shape(file.read(16), 3, path)
             for first in range(0, total, block := at_once(height, width)):
                 wanted = min(block, total - first)
                 content = file.read(wanted * height * width)

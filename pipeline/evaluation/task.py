@@ -1,6 +1,6 @@
 """What a model is trained for: how samples, a loss, a prediction and a score come about.
 
-The engine knows a task only through this, so that a detector needs no second training loop.
+The training loop knows a task only through this, so that a detector needs no second training loop.
 """
 
 import inspect

@@ -85,8 +85,7 @@ def count(file: Path) -> int | None:
             return len(array) if array.ndim == 3 else 1
         if file.suffix.lower() == ".csv":
             return None
-        with idx.opened(file) as opened:
-            return int.from_bytes(opened.read(8)[4:], "big")
+        return idx.count_images(file)
     except (OSError, ValueError, EOFError, AttributeError, zlib.error):
         # Reading it will say what is wrong.
         return None

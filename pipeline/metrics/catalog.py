@@ -64,6 +64,7 @@ METRICS: Mapping[str, Metric] = {
     "energy_j": Metric("cost/energy_j", "energy, J"),
 }
 
+LOGGED = {name: metric.logged for name, metric in METRICS.items()}
 HIGHER_IS_BETTER = frozenset(name for name, metric in METRICS.items() if metric.higher_is_better)
 PERCENT = frozenset(name for name, metric in METRICS.items() if metric.percent)
 CONSTANT = frozenset(name for name, metric in METRICS.items() if metric.constant)

@@ -43,7 +43,7 @@ def decide(
     """Judge a candidate against the present champion by what both answered to the same test images.
 
     Args:
-        candidate, champion: their trainings, as `tracking.training` gives them; None where there is no champion.
+        candidate, champion: their trainings, as `queries.training` gives them; None where there is no champion.
         predictions: reads what a training predicted to the test images.
         allow_tie: whether a candidate that is tied with the champion and needs fewer FLOPs an answer will do.
 

@@ -19,7 +19,7 @@ def log_model(bundle: Path, *, registered_name: str, example: np.ndarray, task: 
     """Log the model in the open run and register it.
 
     Args:
-        bundle: folder made by `pipeline.bundle.write`.
+        bundle: folder made by `bundle.write`.
         example: uint8 images (N, H, W).
         task, classes: what the answers are: see serve.py.
 

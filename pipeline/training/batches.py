@@ -55,7 +55,7 @@ class CachedFeatures:
 
     def __init__(self, training: Training) -> None:
         self.device = training.device
-        self.forward: Any = cast(Any, training.model).forward_head
+        self.forward = cast(Any, training.model).forward_head
         self.folder = tempfile.TemporaryDirectory(prefix="features-", ignore_cleanup_errors=True)
         self.targets = torch.from_numpy(training.train.targets).to(training.device)
         self.features = {"train": self._compute(training, training.train, "train")}
