@@ -113,7 +113,7 @@ def trainings_of(study_id: str, filter_string: str = "", *, since_ms: int = 0) -
 
 
 def read_predictions(training: Mapping[str, Any]) -> pd.DataFrame | None:
-    """What a training answered to the test images, as `classification.predictions_table` wrote it; None where it is gone."""
+    """What a training answered to the test images, as `predictions_table` wrote it; None where it is gone."""
     content = read_artifact(training, PREDICTIONS)
     if content is None:
         return None
