@@ -22,7 +22,12 @@ MAX_SECONDS = 300
 
 
 @click.command()
-def main() -> None:
+@click.option(
+    "--hold-time/--show-time",
+    default=True,
+    help="Whether a study that took too long breaks a promise, or its time is only shown, as on a busy machine.",
+)
+def main(hold_time: bool) -> None:
     """Print the study's table, its time, and each promise that it breaks."""
     experiment = current_experiment()
     study = queries.find_study(experiment)
@@ -35,14 +40,14 @@ def main() -> None:
     started = min(run.info.start_time for run in queries.find_runs(experiment, within))
     seconds = (study.info.end_time - started) / 1000
     print(tables.markdown(comparison))
-    print(f"\nThe study took {seconds:.0f} s; at most {MAX_SECONDS} s on two cores are promised.")
+    print(f"\nThe study took {seconds:.0f} s; at most {MAX_SECONDS} s on two cores with bf16 units are promised.")
     accuracy = dict(zip(table["architecture"], table["accuracy"], strict=True))
     broken = [
         f"{name} reaches {accuracy.get(name, 0):.2%} of the test images, {MIN_ACCURACY:.0%} are promised."
         for name in models.names()
         if accuracy.get(name, 0) < MIN_ACCURACY
     ]
-    if seconds > MAX_SECONDS:
+    if hold_time and seconds > MAX_SECONDS:
         broken.append("The study took too long.")
     sys.exit("\n".join(broken) or 0)
 
