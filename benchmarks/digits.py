@@ -16,6 +16,7 @@ from pipeline.comparison.compare import compare
 from pipeline.errors import InputError
 from pipeline.tracking import queries, schema
 from pipeline.tracking.client import current_experiment
+from pipeline.tracking.training_run import Results
 
 MIN_ACCURACY = 0.93
 MAX_SECONDS = 300
@@ -34,7 +35,7 @@ def main(hold_time: bool) -> None:
     if study is None or study.data.tags["dataset"] != "digits" or study.info.status != "FINISHED":
         raise InputError("The newest study is no finished one on digits: run `mlflow run . --env-manager uv` first.")
     within = f"tags.`{schema.PARENT}` = '{study.info.run_id}'"
-    comparison = compare(queries.trainings_of(study.info.run_id), queries.read_predictions)
+    comparison = compare(queries.trainings_of(study.info.run_id), Results())
     table = comparison.table
     # The study's own run begins with the launcher, before the environment is installed.
     started = min(run.info.start_time for run in queries.find_runs(experiment, within))

@@ -17,6 +17,7 @@ from pipeline.errors import InputError
 from pipeline.files import default_root
 from pipeline.tracking import queries
 from pipeline.tracking.client import current_experiment
+from pipeline.tracking.training_run import is_finished
 from pipeline.training import weights
 from pipeline.training.run import resumable, train
 
@@ -83,7 +84,7 @@ def split_names(text: str, known: Iterable[str]) -> list[str]:
 def recorded(model: str, dataset: Dataset, *, seed: int = 0) -> Run | None:
     """The finished run of the architecture's recipe on a data set, None where it has not been trained."""
     config, _ = configured(model, dataset, seed=seed)
-    return next(filter(queries.is_finished, trainings(config)), None)
+    return next(filter(is_finished, trainings(config)), None)
 
 
 def finished(model: str, dataset: Dataset, **options: Any) -> Run:
@@ -92,7 +93,7 @@ def finished(model: str, dataset: Dataset, **options: Any) -> Run:
     """
     config, start = configured(model, dataset, **options)
     found = trainings(config)
-    run = next(filter(queries.is_finished, found), None)
+    run = next(filter(is_finished, found), None)
     if run is None:
         cut = resumable(found, default_root())
         run = queries.get_run(train(config, dataset, root=default_root(), start=start, run_id=cut).run_id)

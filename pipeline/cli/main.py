@@ -28,6 +28,7 @@ def main_command(dataset: str, names: str, seeds: int, weights: str | None, root
     from pipeline.data import sources
     from pipeline.registry import versions
     from pipeline.tracking import queries, runs, schema
+    from pipeline.tracking.training_run import Results
     from pipeline.training import study
 
     catch_signals()
@@ -42,8 +43,8 @@ def main_command(dataset: str, names: str, seeds: int, weights: str | None, root
     study_key = study.key(images, source=weights, options=settings)
     outcome = study.run(images, configs, study_key=study_key, root=root)
     trainings = queries.trainings_of(outcome.run_id)
-    if len(trainings) and (trainings["status"] == "FINISHED").any():
-        comparison = compare(trainings, queries.read_predictions)
+    if any(training.status == "FINISHED" for training in trainings):
+        comparison = compare(trainings, Results())
         show_comparison(outcome.run_id, comparison)
         with tempfile.TemporaryDirectory() as folder:
             write_report(Path(folder, schema.REPORT), comparison, source=f"study {outcome.run_id}")

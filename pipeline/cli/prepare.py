@@ -29,7 +29,7 @@ def prepare(dataset: str, root: Path) -> None:
     target = root / "manifests" / f"{images.name}-{images.sha256[:12]}.json"
     with atomic_write(target) as temporary:
         temporary.write_text(json.dumps(found, indent=2) + "\n")
-    tags = {schema.KIND: schema.PREPARATION, "dataset": images.name, "dataset_sha256": images.sha256}
+    tags = {schema.KIND: schema.PREPARATION, schema.DATASET: images.name, schema.DATASET_SHA256: images.sha256}
     with (
         runs.open_run(f"prepare {images.name}", tags=tags, run_id=launcher_run()) as run_id,
         tempfile.TemporaryDirectory() as folder,

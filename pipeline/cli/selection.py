@@ -48,12 +48,13 @@ def find_versions(study: str, model: str, version: int | None) -> list[Any]:
     from pipeline.comparison.compare import compare
     from pipeline.registry import promotion, versions
     from pipeline.tracking import queries
+    from pipeline.tracking.training_run import Results
 
     if model not in ("best", "all", *models.names()):
         return [versions.find(f"models:/{model}/{version or 'latest'}")]
     if version:
         raise InputError(f"--version {version} needs the --model it belongs to: a registered model.")
-    trainings = promotion.best_trainings(compare(queries.trainings_of(find_study(study)), queries.read_predictions))
+    trainings = promotion.best_trainings(compare(queries.trainings_of(find_study(study)), Results()))
     if model in models.names() and model not in trainings:
         raise InputError(f"The study has no finished training of {model}: it has {', '.join(trainings)}.")
     chosen = list(trainings) if model == "all" else [next(iter(trainings)) if model == "best" else model]
@@ -78,6 +79,7 @@ def select(
     from pipeline.comparison.compare import check_columns, compare
     from pipeline.tracking import queries
     from pipeline.tracking.client import experiment_named
+    from pipeline.tracking.training_run import Results
 
     check_columns(**choices)
     since_ms = round(since.timestamp() * 1000) if since else 0
@@ -88,12 +90,9 @@ def select(
         study_id = find_study(study)
         found = queries.trainings_of(study_id, filter_string, since_ms=since_ms)
     if against:
-        import pandas as pd
-
-        theirs = queries.trainings_elsewhere(against, filter_string, since_ms=since_ms)
-        found = pd.concat([found, theirs], ignore_index=True)
+        found += queries.trainings_elsewhere(against, filter_string, since_ms=since_ms)
         choices["sort"] = choices["sort"] or "architecture"
-    return study_id, compare(found, queries.read_predictions, **choices)
+    return study_id, compare(found, Results(), **choices)
 
 
 def is_usual(*, metric: str, sort: str, **selection: Any) -> bool:

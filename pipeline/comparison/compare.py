@@ -1,7 +1,7 @@
 """From finished trainings to a comparison: a row an architecture, how sure its score is, and who is really better."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,15 +19,17 @@ from pipeline.comparison.notes import (
     store_notes,
     unfinished,
 )
-from pipeline.comparison.pairs import SIGNIFICANT, Predictions, examine_pairs, known_values, read_once
+from pipeline.comparison.pairs import SIGNIFICANT, examine_pairs, known_values
 from pipeline.comparison.protocol import SHOWN
 from pipeline.errors import InputError
 from pipeline.metrics.catalog import CONSTANT, HIGHER_IS_BETTER, LOGGED, METRICS, PERCENT
 from pipeline.names import short_hash
-from pipeline.tracking.schema import SCENES
+from pipeline.tracking import schema
+from pipeline.tracking.training_run import Results, TrainingRun
 
-ROW = ["protocol", "dataset_sha256", "dataset", "store", "architecture", "recipe_key"]
-# And among more rows than these the number of pairs leaves no difference significant.
+# What trainings must share to have one row.
+ROW = ["protocol", "dataset_sha256", "dataset", "store", "architecture", "recipe"]
+# Among more rows than these the number of pairs leaves no difference significant.
 MAX_TESTED_ROWS = 30
 
 
@@ -45,18 +47,18 @@ class Comparison:
         pairs: one row a pair of architectures under one protocol; columns protocol, first, second, difference, test,
             p_value, p_holm (corrected by Holm over the pairs of the protocol).
         protocols: the fields of each protocol.
-        members: by protocol and label, the trainings of each row as `queries.trainings` gives them, newest first.
+        members: by protocol and label, the trainings of each row, newest first.
         notes: what a reader must know, in sentences.
-        predictions: what each training predicted, read once.
+        results: reads what the trainings left, each part once.
     """
 
     metric: str
     table: pd.DataFrame
     pairs: pd.DataFrame
     protocols: Mapping[str, Mapping[str, Any]]
-    members: Mapping[tuple[str, str], list[dict]]
+    members: Mapping[tuple[str, str], Sequence[TrainingRun]]
     notes: tuple[str, ...]
-    predictions: Predictions
+    results: Results
 
     def groups(self) -> list[tuple[str, pd.DataFrame]]:
         """The protocols with their part of the table, each to be read by itself."""
@@ -64,15 +66,15 @@ class Comparison:
 
 
 def compare(
-    trainings: pd.DataFrame, predictions: Predictions, *, metric: str = "accuracy", sort: str = ""
+    trainings: Sequence[TrainingRun], results: Results, *, metric: str = "accuracy", sort: str = ""
 ) -> Comparison:
     """Compare the finished ones among these trainings, each group of one protocol by itself.
 
     Trainings that differ in anything but the seed are never averaged: each recipe has a row of its own.
 
     Args:
-        trainings: one row a training, newest first, as `queries.trainings` gives them.
-        predictions: reads what a training predicted for the test images; it is asked once for each.
+        trainings: newest first.
+        results: reads what a training predicted for the test images.
         metric: a column of METRICS to rank and judge by.
         sort: a column to sort by instead of the metric.
 
@@ -80,46 +82,34 @@ def compare(
         InputError: no training is finished, or none has the metric.
     """
     check_columns(metric, sort)
-    predictions = read_once(predictions)
-    done = trainings[trainings["status"] == "FINISHED"] if len(trainings) else trainings
-    if done.empty:
+    # A seed trained twice with the same config gives the same numbers and counts once, the newest.
+    finished = {identity(training): training for training in reversed(trainings) if training.status == "FINISHED"}
+    done = list(reversed(finished.values()))
+    if not done:
         raise InputError(
             "There is no finished training to compare: run `mlflow run . -e train` or a study first."
             + "".join(f" {note}" for note in unfinished(trainings))
         )
-    # Trainings recorded before there was a protocol: what is known of it keeps them apart.
-    known = done.reindex(columns=["dataset_sha256", "params.val_size", "params.limit"]).astype(object).fillna("")
-    defaults = {
-        "protocol": "unrecorded-" + known.agg("-".join, axis=1).map(lambda text: short_hash({"known": text})),
-        "protocol_fields": "{}",
-        "budget": "{}",
-        SCENES: "",
-        "store": "",
-    }
-    done = done.reindex(columns=done.columns.union([*LOGGED.values(), *defaults]))
-    done = done.astype(dict.fromkeys(defaults, object)).fillna(defaults)
-    if METRICS[metric].on_scenes:
-        done = done.assign(**examined_on_scenes(done))
-    # A seed trained twice with the same config gives the same numbers and counts once.
-    done = done.drop_duplicates(["config_key", "store"])
-    if done[LOGGED[metric]].isna().all():
+    rows = tabulate(done, by_scenes=METRICS[metric].on_scenes)
+    if rows[metric].isna().all():
         raise InputError(f"No finished training has the metric {LOGGED[metric]}: choose another --metric.")
     protocols = {
         key: json.loads(text)
-        for key, text in done.drop_duplicates("protocol")[["protocol", "protocol_fields"]].itertuples(index=False)
+        for key, text in rows.drop_duplicates("protocol")[["protocol", "protocol_fields"]].itertuples(index=False)
     }
-    groups = done.groupby(ROW, sort=False)
+    groups = rows.groupby(ROW, sort=False)
     table = summarise(groups)
-    members = [done.loc[group.index].to_dict("records") for _, group in groups]
+    members = [[done[number] for number in group.index] for _, group in groups]
     table["low"], table["high"], table["interval"] = zip(
-        *(interval(metric, runs, protocols[runs[0]["protocol"]]) for runs in members), strict=True
+        *(interval(metric, runs, protocols[key]) for runs, key in zip(members, table["protocol"], strict=True)),
+        strict=True,
     )
     pairs, untested = [], []
     better = 1 if metric in HIGHER_IS_BETTER else -1
     for key in table["protocol"].unique():
         rows = table[(table["protocol"] == key) & table[metric].notna()]
         best = (better * rows[metric]).nlargest(MAX_TESTED_ROWS).index
-        found, without = examine_pairs(metric, {table["label"][row]: members[row] for row in best}, predictions)
+        found, without = examine_pairs(metric, {table["label"][row]: members[row] for row in best}, results)
         pairs.append(found.assign(protocol=key))
         untested += [
             f"The answers of {label} to the test images are not at hand, so it is not tested." for label in without
@@ -147,20 +137,49 @@ def compare(
     )
     if not table["store"].any():
         table = table.drop(columns="store")
-    return Comparison(metric, table, pairs, protocols, by_row, notes, predictions)
+    return Comparison(metric, table, pairs, protocols, by_row, notes, results)
 
 
-def examined_on_scenes(done: pd.DataFrame) -> dict[str, list[str]]:
-    """Protocols that also tell the scenes apart: a score on them compares only with one on the same."""
-    fields = [
-        {**json.loads(known), **({"scenes": json.loads(scenes)} if scenes else {})}
-        for known, scenes in done[["protocol_fields", SCENES]].itertuples(index=False)
-    ]
-    keys = [
-        protocol.fingerprint(both) if scenes else key
-        for both, scenes, key in zip(fields, done[SCENES], done["protocol"], strict=True)
-    ]
-    return {"protocol": keys, "protocol_fields": [json.dumps(both) for both in fields]}
+def identity(training: TrainingRun) -> tuple[str, str]:
+    """What a training repeated with the same config has in common with the first."""
+    return training.store, training.tags.get(schema.CONFIG_KEY, training.run_id)
+
+
+def tabulate(trainings: Sequence[TrainingRun], *, by_scenes: bool) -> pd.DataFrame:
+    """One row a training: what it is grouped by, its budget, and its metrics under the columns' names.
+
+    Args:
+        by_scenes: whether the protocols shall tell a detector's scenes apart: a score on them compares only with one
+            on the same.
+    """
+    rows = []
+    for training in trainings:
+        tags = training.tags
+        key, fields = tags.get(schema.PROTOCOL) or unrecorded(training), tags.get(schema.PROTOCOL_FIELDS, "{}")
+        if by_scenes and (scenes := tags.get(schema.SCENES)):
+            both = {**json.loads(fields), "scenes": json.loads(scenes)}
+            key, fields = protocol.fingerprint(both), json.dumps(both)
+        rows.append(
+            {
+                "protocol": key,
+                "protocol_fields": fields,
+                "dataset_sha256": tags.get(schema.DATASET_SHA256, ""),
+                "dataset": tags.get(schema.DATASET, ""),
+                "store": training.store,
+                "architecture": tags.get(schema.ARCHITECTURE, ""),
+                "recipe": tags.get(schema.RECIPE_KEY, training.run_id),
+                "budget": tags.get(schema.BUDGET, "{}"),
+                **{name: training.metric(logged) for name, logged in LOGGED.items()},
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def unrecorded(training: TrainingRun) -> str:
+    """The protocol of a training recorded before there was one: what is known of it keeps it apart."""
+    params = training.params
+    known = (training.tags.get(schema.DATASET_SHA256, ""), params.get("val_size", ""), params.get("limit", ""))
+    return "unrecorded-" + short_hash({"known": "-".join(known)})
 
 
 def check_columns(metric: str, sort: str = "") -> None:
@@ -178,28 +197,27 @@ def check_columns(metric: str, sort: str = "") -> None:
 def summarise(groups: Any) -> pd.DataFrame:
     """One row a group of trainings that differ in the seed alone, in the groups' order."""
     table = groups.agg(
-        seeds=("config_key", "size"),
+        seeds=("recipe", "size"),
         budget=("budget", "first"),
-        **{name: (column, "mean") for name, column in LOGGED.items()},
-        **{f"{name}_std": (column, "std") for name, column in LOGGED.items() if name not in CONSTANT},
+        **{name: (name, "mean") for name in METRICS},
+        **{f"{name}_std": (name, "std") for name in METRICS if name not in CONSTANT},
     ).reset_index()
     # The mean of only those seeds that have a value would flatter, as that of the times to an accuracy.
-    counts = groups[list(LOGGED.values())].count().reset_index(drop=True)
-    for name, column in LOGGED.items():
-        table[name] = table[name].where(counts[column] == table["seeds"])
+    counts = groups[list(METRICS)].count().reset_index(drop=True)
+    for name in METRICS:
+        table[name] = table[name].where(counts[name] == table["seeds"])
     spent = pd.DataFrame([json.loads(text) for text in table.pop("budget")], index=table.index)
     table = table.join(spent.reindex(columns=["epochs", "images_seen", "pretrained"]))
-    table = table.rename(columns={"recipe_key": "recipe"})
     if table["parameters"].notna().all():
         table["parameters"] = table["parameters"].astype(int)
     # A row's name within its protocol: no longer than it takes to tell it from the others.
-    label = table["architecture"] + in_store(table)
+    label = table["architecture"] + table["store"].map(in_store)
     repeated = pd.concat([table["protocol"], label], axis=1).duplicated(keep=False)
     table["label"] = label.where(~repeated, label + " " + table["recipe"].str[:6])
     return table
 
 
-def interval(metric: str, runs: list[dict], fields: Mapping[str, Any]) -> tuple[float, float, str]:
+def interval(metric: str, runs: Sequence[TrainingRun], fields: Mapping[str, Any]) -> tuple[float, float, str]:
     """The 95 % interval of a metric and its method, empty where one run says nothing of it."""
     # Only where there is something to compute: reading them takes longer than reading a thousand runs.
     from pipeline.comparison import stats

@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 
 from pipeline.comparison import charts, tables
 from pipeline.comparison.compare import Comparison
-from pipeline.comparison.pairs import MAX_TESTED, SIGNIFICANT, Predictions
+from pipeline.comparison.pairs import MAX_TESTED, SIGNIFICANT
 from pipeline.data import pictures
 from pipeline.data.corruptions import CORRUPTIONS
-from pipeline.tracking import queries
 from pipeline.tracking.schema import ERRORS
+from pipeline.tracking.training_run import Results, TrainingRun
 
 HARD_IMAGES = 24
 # A drawing's name, the drawing, its caption, and the numbers in it for those who cannot see it.
@@ -43,11 +43,11 @@ def p_value_matrix(comparison: Comparison, key: str, labels: Sequence[str]) -> t
     return charts.p_values(matrix, SIGNIFICANT), caption, told
 
 
-def learning(newest: Mapping[str, Mapping[str, Any]], labels: Sequence[str]) -> Iterator[Drawing]:
+def learning(newest: Mapping[str, TrainingRun], results: Results, labels: Sequence[str]) -> Iterator[Drawing]:
     """Accuracy on validation images over seconds and over epochs, and loss over epochs."""
 
     def histories(name: str) -> dict[str, dict[int, float]]:
-        return {label: queries.series(run["run_id"], name) for label, run in newest.items()}
+        return {label: results.series(run, name) for label, run in newest.items()}
 
     accuracy = {label: curve for label, curve in histories("val/accuracy").items() if curve}
     loss = {label: curve for label, curve in histories("val/loss").items() if curve}
@@ -71,13 +71,11 @@ def learning(newest: Mapping[str, Mapping[str, Any]], labels: Sequence[str]) -> 
     yield "learning-loss", figure, "Loss over epochs.", f"At the end: {ends}."
 
 
-def robustness(
-    newest: Mapping[str, Mapping[str, Any]], labels: Sequence[str]
-) -> Iterator[tuple[str, Figure, str, str]]:
+def robustness(newest: Mapping[str, TrainingRun], results: Results, labels: Sequence[str]) -> Iterator[Drawing]:
     """Accuracy over the severity of each corruption: name, drawing, caption, numbers."""
     for name in CORRUPTIONS:
         key = f"corruption/{name}"
-        curves = {label: queries.series(run["run_id"], key) for label, run in newest.items() if pd.notna(run.get(key))}
+        curves = {label: results.series(run, key) for label, run in newest.items() if run.has(key)}
         if curves:
             text = name.replace("_", " ")
             worst = "; ".join(f"{label} {list(curve.values())[-1]:.1%}" for label, curve in curves.items())
@@ -85,9 +83,9 @@ def robustness(
             yield f"corruption-{name}", figure, f"{text.capitalize()}.", f"At its worst: {worst}."
 
 
-def predictions_of(runs: Sequence[Mapping[str, Any]], predictions: Predictions) -> list[pd.DataFrame]:
+def predictions_of(runs: Sequence[TrainingRun], results: Results) -> list[pd.DataFrame]:
     """What the trainings of one architecture answered, of those whose answers are at hand."""
-    return [found for run in runs[:MAX_TESTED] if (found := predictions(run)) is not None]
+    return [found for run in runs[:MAX_TESTED] if (found := results.predictions(run)) is not None]
 
 
 def confusion(answers: Sequence[pd.DataFrame], label: str) -> tuple[Figure, str]:
@@ -107,7 +105,7 @@ def confusion(answers: Sequence[pd.DataFrame], label: str) -> tuple[Figure, str]
 
 
 def hard_images(
-    answers: Mapping[str, Sequence[pd.DataFrame]], newest: Mapping[str, Mapping[str, Any]]
+    answers: Mapping[str, Sequence[pd.DataFrame]], newest: Mapping[str, TrainingRun], results: Results
 ) -> list[dict[str, Any]]:
     """The test images that most architectures get wrong, those of most errors first."""
     first = {label: found[0] for label, found in answers.items()}
@@ -117,7 +115,7 @@ def hard_images(
     candidates = candidates[np.argsort(-counts[candidates], kind="stable")][:HARD_IMAGES]
     kept_images: dict[int, np.ndarray] = {}
     for run in newest.values():
-        if not set(candidates) <= set(kept_images) and (content := queries.read_artifact(run, ERRORS)):
+        if not set(candidates) <= set(kept_images) and (content := results.artifact(run, ERRORS)):
             with np.load(io.BytesIO(content), allow_pickle=False) as kept:
                 kept_images |= {int(index): image for index, image in zip(kept["index"], kept["images"], strict=True)}
     targets = next(iter(first.values()))["target"]

@@ -1,6 +1,6 @@
 """What a reader of a comparison must know, in sentences."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -8,13 +8,13 @@ import pandas as pd
 from pipeline.comparison import protocol
 from pipeline.comparison.protocol import SHOWN
 from pipeline.metrics.catalog import PERCENT
-from pipeline.tracking.schema import SCENES
+from pipeline.tracking.schema import CONFIG_KEY, MACHINE, SCENES
+from pipeline.tracking.training_run import TrainingRun
 
 
-def in_store(rows: pd.DataFrame) -> pd.Series:
-    """What tells rows of another store from one's own, to be put behind their names."""
-    stores = rows.reindex(columns=["store"])["store"].astype(object).fillna("")
-    return stores.map(lambda store: f" ({store})" if store else "")
+def in_store(store: str) -> str:
+    """What tells trainings of another store from one's own, to be put behind their names."""
+    return f" ({store})" if store else ""
 
 
 def protocol_notes(table: pd.DataFrame, protocols: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -75,12 +75,12 @@ def seed_notes(table: pd.DataFrame, metric: str) -> list[str]:
     return [f"{which} had one seed: {covers}."]
 
 
-def scene_notes(members: Mapping[tuple[str, str], list[dict]]) -> list[str]:
+def scene_notes(members: Mapping[tuple[str, str], Sequence[TrainingRun]]) -> list[str]:
     """A warning where detectors under one protocol were examined on different scenes."""
     labels: dict[tuple[str, str], list[str]] = {}
     for (key, label), runs in members.items():
-        if runs[0].get(SCENES):
-            labels.setdefault((key, runs[0][SCENES]), []).append(label)
+        if scenes := runs[0].tags.get(SCENES):
+            labels.setdefault((key, scenes), []).append(label)
     shared = [key for key, _ in labels]
     names = [name for (key, _), found in labels.items() if shared.count(key) > 1 for name in found]
     if not names:
@@ -88,26 +88,27 @@ def scene_notes(members: Mapping[tuple[str, str], list[dict]]) -> list[str]:
     return [f"mAP is measured on scenes of their own and cannot be compared between {', '.join(names)}."]
 
 
-def machine_notes(members: Mapping[tuple[str, str], list[dict]]) -> list[str]:
+def machine_notes(members: Mapping[tuple[str, str], Sequence[TrainingRun]]) -> list[str]:
     """A warning where times come from several machines."""
-    machines = {run["machine"] for runs in members.values() for run in runs if isinstance(run.get("machine"), str)}
+    machines = {run.tags[MACHINE] for runs in members.values() for run in runs if MACHINE in run.tags}
     if len(machines) < 2:
         return []
     return [f"Times and memory come from several machines and cannot be compared: {'; '.join(sorted(machines))}."]
 
 
-def unfinished(trainings: pd.DataFrame) -> list[str]:
+def unfinished(trainings: Sequence[TrainingRun]) -> list[str]:
     """Which trainings are not in the table, and why."""
-    if trainings.empty:
-        return []
+
+    def place(training: TrainingRun) -> tuple[str, str]:
+        return training.store, training.tags.get(CONFIG_KEY, "")
+
     # What failed and was then done again needs no word.
-    place = trainings.reindex(columns=["config_key", "store"]).astype(object).fillna("").agg("/".join, axis=1)
-    left = trainings[~place.isin(place[trainings["status"] == "FINISHED"])]
+    finished = {place(training) for training in trainings if training.status == "FINISHED"}
     notes = []
     for status, text in (("FAILED", "failed"), ("KILLED", "was interrupted"), ("RUNNING", "is still running")):
-        there = left[left["status"] == status]
-        names = (there["name"] + in_store(there)).unique()
-        if len(names):
+        left = [training for training in trainings if training.status == status and place(training) not in finished]
+        names = list(dict.fromkeys(training.name + in_store(training.store) for training in left))
+        if names:
             shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
             notes.append(f"Not in the table, as it {text}: {shown}.")
     return notes

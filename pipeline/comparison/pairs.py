@@ -1,41 +1,26 @@
 """Whether two architectures differ: what each training predicted, and the tests of all pairs."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from pipeline.metrics.catalog import CONSTANT, LOGGED, OF_SCORES
+from pipeline.tracking.training_run import Results, TrainingRun
 
 SIGNIFICANT = 0.05
 # Of more trainings of one architecture these are enough to tell it from another.
 MAX_TESTED = 20
-# What a training predicted for the test images: columns target and prediction, None where it is not at hand.
-Predictions = Callable[[Mapping[str, Any]], pd.DataFrame | None]
 
 
-def read_once(predictions: Predictions) -> Predictions:
-    """The same, but keeping what was read: tests and report then share it."""
-    kept: dict[tuple[str, str], pd.DataFrame | None] = {}
-
-    def read(training: Mapping[str, Any]) -> pd.DataFrame | None:
-        place = (str(training.get("store")), training["run_id"])
-        if place not in kept:
-            kept[place] = predictions(training)
-        return kept[place]
-
-    return read
-
-
-def known_values(runs: Iterable[Mapping[str, Any]], metric: str) -> list[float]:
+def known_values(runs: Iterable[TrainingRun], metric: str) -> list[float]:
     """A metric of those trainings that have it."""
-    return [run[LOGGED[metric]] for run in runs if pd.notna(run[LOGGED[metric]])]
+    return [run.metrics[LOGGED[metric]] for run in runs if run.has(LOGGED[metric])]
 
 
 def examine_pairs(
-    metric: str, members: Mapping[str, list[dict]], predictions: Predictions
+    metric: str, members: Mapping[str, Sequence[TrainingRun]], results: Results
 ) -> tuple[pd.DataFrame, list[str]]:
     """Whether each pair differs, and the labels of those that cannot be tested.
 
@@ -51,7 +36,7 @@ def examine_pairs(
     values = {label: known_values(runs, metric) for label, runs in members.items()}
     means = {label: float(np.mean(found)) for label, found in values.items()}
     if metric == "accuracy" and len(members) > 1:
-        known = {label: wrong_predictions(runs, predictions) for label, runs in members.items()}
+        known = {label: wrong_predictions(runs, results) for label, runs in members.items()}
         untested = [label for label, found in known.items() if found is None]
         wrong = {label: found for label, found in known.items() if found is not None}
         # Answers to another number of images are not those to the test images.
@@ -78,16 +63,16 @@ def examine_pairs(
     return pairs.assign(p_holm=stats.holm(pairs["p_value"])), untested
 
 
-def is_detector(runs: list[dict]) -> bool:
+def is_detector(runs: Sequence[TrainingRun]) -> bool:
     """Whether these trainings have what only detectors have."""
-    return pd.notna(runs[0][LOGGED["map"]])
+    return runs[0].has(LOGGED["map"])
 
 
-def wrong_predictions(runs: Iterable[dict], predictions: Predictions) -> np.ndarray | None:
+def wrong_predictions(runs: Sequence[TrainingRun], results: Results) -> np.ndarray | None:
     """Which test images each training answered wrong, bool (seeds, N); None where one's answers are not at hand."""
     found: list[np.ndarray] = []
-    for run in list(runs)[:MAX_TESTED]:
-        table = predictions(run)
+    for run in runs[:MAX_TESTED]:
+        table = results.predictions(run)
         if table is None or (found and len(table) != len(found[0])):
             return None
         found.append((table["target"] != table["prediction"]).to_numpy())

@@ -23,6 +23,8 @@ from pipeline.comparison.drawings import (
 from pipeline.comparison.protocol import SHOWN
 from pipeline.data.corruptions import CORRUPTIONS, IMAGES
 from pipeline.metrics.catalog import HIGHER_IS_BETTER, METRICS, PERCENT
+from pipeline.tracking import schema
+from pipeline.tracking.training_run import TrainingRun
 
 # More architectures than these would not be told apart in a drawing.
 MAX_DRAWN = 12
@@ -93,11 +95,12 @@ def group(comparison: Comparison, key: str, rows: pd.DataFrame, number: int) -> 
     labels = list(drawn["label"])
     trainings = {label: comparison.members[key, label] for label in labels}
     newest = {label: runs[0] for label, runs in trainings.items()}
-    answers = {label: predictions_of(runs, comparison.predictions) for label, runs in trainings.items()}
+    results = comparison.results
+    answers = {label: predictions_of(runs, results) for label, runs in trainings.items()}
     answers = {label: found for label, found in answers.items() if found}
     share = metric in PERCENT and higher
     everyone = (run for runs in trainings.values() for run in runs)
-    machines = sorted({run["machine"] for run in everyone if isinstance(run.get("machine"), str)})
+    machines = sorted({run.tags[schema.MACHINE] for run in everyone if schema.MACHINE in run.tags})
     title = tables.title(comparison, key, rows)
 
     def item(name: str, figure: Figure, caption: str, numbers: str = "") -> dict[str, str]:
@@ -129,8 +132,8 @@ def group(comparison: Comparison, key: str, rows: pd.DataFrame, number: int) -> 
         ),
         "shown": "" if len(drawn) == len(rows) else f"Drawn are the best {len(drawn)} of {len(rows):,}.",
         "p_values": [item("pairs", *p_value_matrix(comparison, key, labels))] if len(drawn) > 1 else [],
-        "learning": [item(*parts) for parts in learning(newest, labels)],
-        "corruption": [item(*parts) for parts in robustness(newest, labels)],
+        "learning": [item(*parts) for parts in learning(newest, results, labels)],
+        "corruption": [item(*parts) for parts in robustness(newest, results, labels)],
         "corruption_text": (
             f"Accuracy on up to {IMAGES} test images, at severity 0 as they are; the newest training of each."
         ),
@@ -138,7 +141,7 @@ def group(comparison: Comparison, key: str, rows: pd.DataFrame, number: int) -> 
             item(f"confusion-{position}", *confusion(found, label))
             for position, (label, found) in enumerate(answers.items())
         ],
-        "hard": hard_images(answers, newest) if len(answers) > 1 else [],
+        "hard": hard_images(answers, newest, results) if len(answers) > 1 else [],
         "protocol": list(comparison.protocols[key].items()),
         "labels": labels,
         "parameters": differing(newest),
@@ -236,32 +239,31 @@ def table_row(comparison: Comparison, row: Mapping[str, Any], names: Sequence[st
     return {"label": tables.shown(row), "verdict": row["verdict"], "cells": cells}
 
 
-def differing(newest: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
+def differing(newest: Mapping[str, TrainingRun]) -> list[tuple[str, list[str]]]:
     """The params in which the trainings differ, but for what follows from the architecture's name and the seed."""
-    skipped = ("params.model", "params.seed", "params.architecture_sha256")
-    names = sorted({name for run in newest.values() for name in run if name.startswith("params.")} - {*skipped})
+    skipped = {"model", "seed", "architecture_sha256"}
+    names = sorted({name for run in newest.values() for name in run.params} - skipped)
 
-    def text(run: Mapping[str, Any], name: str) -> str:
-        value = run.get(name)
-        return "" if not isinstance(value, str) else value[:SHOWN] if name.endswith("sha256") else value
+    def text(run: TrainingRun, name: str) -> str:
+        value = run.params.get(name, "")
+        return value[:SHOWN] if name.endswith("sha256") else value
 
     values = {name: [text(run, name) for run in newest.values()] for name in names}
-    return [(name.removeprefix("params."), row) for name, row in values.items() if len(set(row)) > 1]
+    return [(name, row) for name, row in values.items() if len(set(row)) > 1]
 
 
-def reproduce(newest: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, list[str]]]:
+def reproduce(newest: Mapping[str, TrainingRun]) -> Iterator[tuple[str, list[str]]]:
     """Code, command, data, libraries and machine of the trainings."""
     tags = {
-        "commit": "mlflow.source.git.commit",
-        "command": "command",
-        "data set": "dataset",
-        "SHA-256 of the data set": "dataset_sha256",
-        "torch": "torch",
-        "torchvision": "torchvision",
-        "machine": "machine",
+        "commit": schema.COMMIT,
+        "command": schema.COMMAND,
+        "data set": schema.DATASET,
+        "SHA-256 of the data set": schema.DATASET_SHA256,
+        "torch": schema.TORCH,
+        "torchvision": schema.TORCHVISION,
+        "machine": schema.MACHINE,
     }
     for name, tag in tags.items():
-        values = [run[tag] for run in newest.values() if tag in run and pd.notna(run[tag])]
-        if values:
-            yield name, [str(value) for value in dict.fromkeys(values)]
-    yield "run ids", [f"{label}: {run['run_id']}" for label, run in newest.items()]
+        if values := [run.tags[tag] for run in newest.values() if tag in run.tags]:
+            yield name, list(dict.fromkeys(values))
+    yield "run ids", [f"{label}: {run.run_id}" for label, run in newest.items()]

@@ -50,10 +50,10 @@ def evaluate(model: RegisteredModel, dataset: Dataset) -> Evaluation:
     about = f"{model.label} on {dataset.name}: the {len(images):,} test images"
     tags = {
         schema.KIND: schema.EVALUATION,
-        "model_uri": model.uri,
-        "architecture": model.architecture,
-        "dataset": dataset.name,
-        "dataset_sha256": dataset.sha256,
+        schema.MODEL_URI: model.uri,
+        schema.ARCHITECTURE: model.architecture,
+        schema.DATASET: dataset.name,
+        schema.DATASET_SHA256: dataset.sha256,
     }
     run_id = launcher_run()
     with (

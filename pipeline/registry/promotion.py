@@ -6,17 +6,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-import pandas as pd
-
 from pipeline.comparison import protocol
 from pipeline.comparison.compare import Comparison
-from pipeline.comparison.pairs import SIGNIFICANT, Predictions
+from pipeline.comparison.pairs import SIGNIFICANT
 from pipeline.errors import InputError, Refusal
 from pipeline.metrics.catalog import METRICS
 from pipeline.registry import register, versions
-from pipeline.tracking import queries
+from pipeline.tracking import queries, schema
 from pipeline.tracking.client import owner
-from pipeline.tracking.schema import BEST_EPOCH
+from pipeline.tracking.training_run import Results, TrainingRun
 
 HEADING = "## Promotion"
 ACCURACY = METRICS["accuracy"].logged
@@ -37,30 +35,28 @@ class Decision:
     figures: Mapping[str, Any]
 
 
-def decide(
-    candidate: Mapping[str, Any], champion: Mapping[str, Any] | None, predictions: Predictions, *, allow_tie: bool
-) -> Decision:
+def decide(candidate: TrainingRun, champion: TrainingRun | None, results: Results, *, allow_tie: bool) -> Decision:
     """Judge a candidate against the present champion by what both answered to the same test images.
 
     Args:
-        candidate, champion: their trainings, as `queries.training` gives them; None where there is no champion.
-        predictions: reads what a training predicted to the test images.
+        candidate, champion: their trainings; None where there is no champion.
+        results: reads what a training predicted for the test images.
         allow_tie: whether a candidate that is tied with the champion and needs fewer FLOPs an answer will do.
 
     Raises:
         Refusal: there is not enough evidence; its text says why.
     """
-    if not known(candidate, ACCURACY):
+    if not candidate.has(ACCURACY):
         raise Refusal("Not promoted: its training has no results.")
-    accuracy = candidate[ACCURACY]
-    figures: dict[str, Any] = {"accuracy": accuracy, "protocol": candidate.get("protocol", "")}
+    accuracy = candidate.metrics[ACCURACY]
+    figures: dict[str, Any] = {"accuracy": accuracy, "protocol": candidate.tags.get(schema.PROTOCOL, "")}
     if champion is None:
         return Decision(
             f"The first champion of its name, with {accuracy:.2%} of the test images right: it had no rival.",
             figures,
         )
     check_protocols(candidate, champion)
-    own, theirs = predictions(candidate), predictions(champion)
+    own, theirs = results.predictions(candidate), results.predictions(champion)
     if own is None or theirs is None or not own["target"].equals(theirs["target"]):
         raise Refusal(
             "Not promoted: what both answered to the same test images is not at hand, so nothing can be tested."
@@ -72,14 +68,14 @@ def decide(
     p_value = stats.mcnemar(*wrong)
     difference = float(wrong[1].mean() - wrong[0].mean())
     figures |= {
-        "champion_accuracy": champion[ACCURACY],
+        "champion_accuracy": champion.metrics[ACCURACY],
         "difference": difference,
         "test": "McNemar's exact test",
         "test_images": len(own),
         "p_value": p_value,
     }
     evidence = (
-        f"{accuracy:.2%} against the champion's {champion[ACCURACY]:.2%} "
+        f"{accuracy:.2%} against the champion's {champion.metrics[ACCURACY]:.2%} "
         f"on the same {len(own):,} test images, p = {p_value:.2g} by McNemar's exact test"
     )
     if p_value < SIGNIFICANT and difference > 0:
@@ -88,29 +84,25 @@ def decide(
         raise Refusal(f"Not promoted: worse, {evidence}.")
     if not allow_tie:
         raise Refusal(f"Not promoted: tied, {evidence}; with --allow-tie the cheaper of two would do.")
-    if not known(candidate, CHEAPER) or not known(champion, CHEAPER):
+    if not candidate.has(CHEAPER) or not champion.has(CHEAPER):
         raise Refusal(f"Not promoted: tied, {evidence}, and which is cheaper was not recorded.")
-    costs = f"{candidate[CHEAPER]:,.0f} against {champion[CHEAPER]:,.0f} FLOPs an image"
-    if candidate[CHEAPER] >= champion[CHEAPER]:
+    flops, champion_flops = candidate.metrics[CHEAPER], champion.metrics[CHEAPER]
+    costs = f"{flops:,.0f} against {champion_flops:,.0f} FLOPs an image"
+    if flops >= champion_flops:
         raise Refusal(f"Not promoted: tied, {evidence}, and not cheaper: {costs}.")
-    figures |= {"flops": candidate[CHEAPER], "champion_flops": champion[CHEAPER]}
+    figures |= {"flops": flops, "champion_flops": champion_flops}
     return Decision(f"Tied and cheaper: {evidence}; {costs}.", figures)
 
 
-def check_protocols(candidate: Mapping[str, Any], champion: Mapping[str, Any]) -> None:
+def check_protocols(candidate: TrainingRun, champion: TrainingRun) -> None:
     """Refuse to compare what was not trained and tested on the same images.
 
     Raises:
         Refusal: which fields of the protocols differ.
     """
-    fields = [json.loads(training.get("protocol_fields", "{}")) for training in (candidate, champion)]
+    fields = [json.loads(training.tags.get(schema.PROTOCOL_FIELDS, "{}")) for training in (candidate, champion)]
     if not all(fields) or fields[0] != fields[1]:
         raise Refusal(f"Not promoted: its protocol is not the champion's, {protocol.difference(*fields)}.")
-
-
-def known(training: Mapping[str, Any], metric: str) -> bool:
-    """Whether a training has this metric."""
-    return pd.notna(training.get(metric))
 
 
 # --- In the registry -----------------------------------------------------------------------------------------------
@@ -137,7 +129,7 @@ def promote(candidate: versions.Version, *, allow_tie: bool = False, dry_run: bo
         decision = decide(
             training_of(candidate),
             training_of(champion) if champion else None,
-            queries.read_predictions,
+            Results(),
             allow_tie=allow_tie,
         )
         former = champion.number if champion else None
@@ -155,7 +147,7 @@ def promote(candidate: versions.Version, *, allow_tie: bool = False, dry_run: bo
     return f"Promoted {name} version {version}. {decision.sentence}"
 
 
-def training_of(version: versions.Version) -> dict[str, Any]:
+def training_of(version: versions.Version) -> TrainingRun:
     """The training that made a version.
 
     Raises:
@@ -202,33 +194,34 @@ def record(version: versions.Version, decision: Decision, *, former: str | None)
     register.describe(version.name, version.number, f"{card}\n\n{HEADING}\n\n{decision.sentence}{place}\n")
 
 
-def find_candidate(training: Mapping[str, Any]) -> versions.Version:
+def find_candidate(training: TrainingRun) -> versions.Version:
     """The version that a training registered.
 
     Raises:
         InputError: it registered none, or it was deleted.
     """
-    name = versions.registered_name(training["dataset"], training["architecture"])
-    version = versions.version_of(training["run_id"], name)
+    name = versions.registered_name(training.tags[schema.DATASET], training.tags[schema.ARCHITECTURE])
+    version = versions.version_of(training.run_id, name)
     if version is None:
-        raise InputError(f"The training {training['name']} ({training['run_id']}) has no registered version of {name}.")
+        raise InputError(f"The training {training.name} ({training.run_id}) has no registered version of {name}.")
     return version
 
 
-def validated(training: Mapping[str, Any]) -> float:
+def validated(training: TrainingRun, results: Results) -> float:
     """The accuracy on the validation images of the epoch that was chosen; 0 where it is not at hand."""
-    content = queries.read_artifact(training, BEST_EPOCH)
+    content = results.artifact(training, schema.BEST_EPOCH)
     return json.loads(content)["val/accuracy"] if content else 0.0
 
 
-def best_trainings(comparison: Comparison) -> dict[str, dict]:
+def best_trainings(comparison: Comparison) -> dict[str, TrainingRun]:
     """By architecture, the best first, the training of a comparison that is to be judged.
 
     Of several seeds it is the one that did best on the validation images: by the test images it would be luck.
     """
     _, rows = comparison.groups()[0]
-    best: dict[str, dict] = {}
+    best: dict[str, TrainingRun] = {}
     for row in rows.itertuples():
         runs = comparison.members[row.protocol, row.label]
-        best.setdefault(row.architecture, max(runs, key=validated) if len(runs) > 1 else runs[0])
+        chosen = max(runs, key=lambda run: validated(run, comparison.results)) if len(runs) > 1 else runs[0]
+        best.setdefault(row.architecture, chosen)
     return best

@@ -1,21 +1,19 @@
 """Reading runs: studies, trainings and what they logged."""
 
-import io
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import mlflow
-import pandas as pd
 from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
 
 from pipeline.errors import InputError
 from pipeline.tracking.client import connect, experiment_of, open_client, owner
-from pipeline.tracking.schema import CONFIG_KEY, KIND, OWNER, PAGE, PARENT, PREDICTIONS, STUDY, STUDY_KEY, TRAINING
+from pipeline.tracking.schema import CONFIG_KEY, KIND, OWNER, PAGE, PARENT, STUDY, STUDY_KEY, TRAINING
+from pipeline.tracking.training_run import TrainingRun
 
 
 def find_runs(
@@ -53,11 +51,6 @@ def find_trainings(experiment: str, config_key: str, *, parent: str | None = Non
     return find_runs(experiment, f"tags.{CONFIG_KEY} = '{config_key}' and tags.{OWNER} = '{owner()}'{within}")
 
 
-def is_finished(found: Run) -> bool:
-    """Whether the run has its results."""
-    return found.info.status == "FINISHED" and "test/accuracy" in found.data.metrics
-
-
 def epoch_metrics(run_id: str, *names: str) -> list[tuple[float, ...]]:
     """The values of these metrics, epoch by epoch."""
     histories = [series(run_id, name) for name in names]
@@ -66,8 +59,8 @@ def epoch_metrics(run_id: str, *names: str) -> list[tuple[float, ...]]:
 
 def trainings(
     experiment: str, filter_string: str = "", *, since_ms: int = 0, client: mlflow.MlflowClient | None = None
-) -> pd.DataFrame:
-    """One row a training, newest first: run_id, name, status, artifact_uri, tags, params and last metrics.
+) -> list[TrainingRun]:
+    """The trainings of an experiment, newest first.
 
     Args:
         since_ms: only those that started then or later.
@@ -78,68 +71,26 @@ def trainings(
     if since_ms:
         wanted.append(f"attributes.start_time >= {since_ms}")
     found = find_runs(experiment, " and ".join(wanted), client=client)
-    return pd.DataFrame([row(run, tracking_uri=client.tracking_uri) for run in found])
+    return [TrainingRun.of(run, tracking_uri=client.tracking_uri) for run in found]
 
 
-def row(found: Run, *, tracking_uri: str) -> dict[str, Any]:
-    """A training as one row."""
-    return {
-        **found.data.tags,
-        **{f"params.{name}": value for name, value in found.data.params.items()},
-        **found.data.metrics,
-        # Last, so that no tag can take their place.
-        "run_id": found.info.run_id,
-        "name": found.info.run_name,
-        # One that lacks its results is not finished, whatever its status says.
-        "status": found.info.status if found.info.status != "FINISHED" or is_finished(found) else "FAILED",
-        "artifact_uri": found.info.artifact_uri,
-        "tracking_uri": tracking_uri,
-    }
-
-
-def training(run_id: str) -> dict[str, Any]:
-    """One training, as a row of `trainings`.
+def training(run_id: str) -> TrainingRun:
+    """One training.
 
     Raises:
         InputError: there is no such run.
     """
-    return row(get_run(run_id), tracking_uri=connect().tracking_uri)
+    return TrainingRun.of(get_run(run_id), tracking_uri=connect().tracking_uri)
 
 
-def trainings_of(study_id: str, filter_string: str = "", *, since_ms: int = 0) -> pd.DataFrame:
-    """The trainings of a study, as `trainings` gives them."""
+def trainings_of(study_id: str, filter_string: str = "", *, since_ms: int = 0) -> list[TrainingRun]:
+    """The trainings of a study, newest first."""
     within = f"tags.`{PARENT}` = '{study_id}'" + (f" and {filter_string}" if filter_string else "")
     return trainings(experiment_of(study_id), within, since_ms=since_ms)
 
 
-def read_predictions(training: Mapping[str, Any]) -> pd.DataFrame | None:
-    """What a training answered to the test images, as `predictions_table` wrote it; None where it is gone."""
-    content = read_artifact(training, PREDICTIONS)
-    if content is None:
-        return None
-    try:
-        table = pd.read_csv(io.BytesIO(content), dtype={"target": str, "prediction": str})
-    except ValueError:
-        return None
-    return table if {"target", "prediction"} <= set(table.columns) else None
-
-
-def read_artifact(training: Mapping[str, Any], name: str) -> bytes | None:
-    """The content of one of a training's artifacts; None where there is none or it cannot be had."""
-    uri = f"{training['artifact_uri']}/{name}"
-    allowed = training.get("only_within")
-    if isinstance(allowed, str) and not Path(uri).resolve().is_relative_to(allowed):
-        return None
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            path = mlflow.artifacts.download_artifacts(uri, dst_path=folder, tracking_uri=training["tracking_uri"])
-            return Path(path).read_bytes()
-    except (MlflowException, ImportError, OSError):
-        return None
-
-
-def trainings_elsewhere(place: str, filter_string: str = "", *, since_ms: int = 0) -> pd.DataFrame:
-    """The trainings of another store, as `trainings` gives them, with its name in the column store.
+def trainings_elsewhere(place: str, filter_string: str = "", *, since_ms: int = 0) -> list[TrainingRun]:
+    """The trainings of another store, newest first.
 
     Args:
         place: a folder with an mlflow.db, from which nothing outside it is read, or a tracking URI.
@@ -158,19 +109,26 @@ def trainings_elsewhere(place: str, filter_string: str = "", *, since_ms: int = 
             # MLflow would bring an older database up to date where it lies.
             shutil.copy(database, temporary)
         client = open_client(place if remote else f"sqlite:///{temporary}/mlflow.db")
-        experiments = client.search_experiments()
         found = [
-            trainings(entry.experiment_id, filter_string, since_ms=since_ms, client=client) for entry in experiments
+            training
+            for experiment in client.search_experiments()
+            for training in trainings(experiment.experiment_id, filter_string, since_ms=since_ms, client=client)
         ]
-    table = pd.concat(found, ignore_index=True)
-    if table.empty:
+    if not found:
         raise InputError(f"There is no training of this kind at {place}.")
     if remote:
-        return table.assign(store=re.sub(r"^.*://(.*@)?", "", place))
+        name = re.sub(r"^.*://(.*@)?", "", place)
+        return [replace(training, store=name) for training in found]
     # Wherever the runs were made, their files are looked for where the folder is now, and nowhere else.
-    folder = folder.resolve()
-    uris = [str(folder / Path("mlruns", *Path(uri).parts[-3:])) for uri in table["artifact_uri"]]
-    return table.assign(store=folder.name, artifact_uri=uris, only_within=str(folder / "mlruns"))
+    files = folder.resolve() / "mlruns"
+
+    def moved(uri: str) -> str:
+        return str(files.joinpath(*Path(uri).parts[-3:]))
+
+    return [
+        replace(training, store=files.parent.name, artifact_uri=moved(training.artifact_uri), only_within=str(files))
+        for training in found
+    ]
 
 
 def series(run_id: str, name: str) -> dict[int, float]:

@@ -16,7 +16,7 @@ from pipeline.data.images import ImageSet
 from pipeline.errors import Interrupted, PipelineError
 from pipeline.metrics.epoch import Epoch
 from pipeline.tracking.client import connect, launcher_run, owner
-from pipeline.tracking.schema import FAILURE, KIND, LAUNCH, OWNER, PAGE, PARENT
+from pipeline.tracking.schema import COMMAND, FAILURE, KIND, LAUNCH, OWNER, PAGE, PARENT, RUN_NAME, TRACEBACK
 
 # MLflow's limit; the whole hash stands in a tag.
 DIGEST_LENGTH = 36
@@ -29,7 +29,7 @@ def nest_launcher_run(name: str, *, under: str) -> None:
     It has nothing of its own to show, and deleting it would make the launcher fail when it ends it.
     """
     if run_id := launcher_run():
-        tags = {KIND: LAUNCH, "mlflow.runName": name, PARENT: under}
+        tags = {KIND: LAUNCH, RUN_NAME: name, PARENT: under}
         connect().log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
 
 
@@ -54,9 +54,9 @@ def open_run(
         # MLflow would otherwise show its pages for language models.
         connect().set_experiment_tag(active.info.experiment_id, "mlflow.experimentKind", "custom_model_development")
         ours = {
-            "mlflow.runName": name,
+            RUN_NAME: name,
             OWNER: owner(),
-            "command": shlex.join(["python", "-m", "pipeline", *sys.argv[1:]]),
+            COMMAND: shlex.join(["python", "-m", "pipeline", *sys.argv[1:]]),
             **tags,
         }
         connect().log_batch(run_id, tags=[RunTag(key, value) for key, value in ours.items()])
@@ -72,7 +72,7 @@ def open_run(
         with suppress(Exception):
             connect().set_tag(run_id, FAILURE, str(error)[:LONGEST_TAG] or type(error).__name__)
             if not isinstance(error, PipelineError):
-                connect().log_text(run_id, traceback.format_exc(), "traceback.txt")
+                connect().log_text(run_id, traceback.format_exc(), TRACEBACK)
         raise
     finally:
         mlflow.end_run(status)

@@ -4,11 +4,20 @@
 KIND, STUDY, TRAINING, PREPARATION, LAUNCH = "kind", "study", "training", "preparation", "launch"
 EVALUATION = "evaluation"
 STUDY_KEY, CONFIG_KEY, RECIPE_KEY = "study_key", "config_key", "recipe_key"
+ARCHITECTURE, TASK, DATASET, DATASET_SHA256 = "architecture", "task", "dataset", "dataset_sha256"
+# The protocol's hash; its fields and what the training may spend, as JSON.
+PROTOCOL, PROTOCOL_FIELDS, BUDGET = "protocol", "protocol_fields", "budget"
 # What scenes a detector was examined on, as JSON.
 SCENES = "scenes"
-OWNER, FAILURE = "owner", "failure"
-PARENT = "mlflow.parentRunId"
+# What weights a training started from.
+LINEAGE = "lineage"
+MODEL_URI = "model_uri"
+DEVICE, MACHINE, TORCH, TORCHVISION = "device", "machine", "torch", "torchvision"
+OWNER, COMMAND, FAILURE = "owner", "command", "failure"
+# MLflow's own.
+RUN_NAME, PARENT, COMMIT = "mlflow.runName", "mlflow.parentRunId", "mlflow.source.git.commit"
 # Artifacts that are written in one place and read in another.
 PREDICTIONS, ERRORS, BEST_EPOCH, REPORT = "predictions.csv", "errors.npz", "best_epoch.json", "report.html"
+TRACEBACK = "traceback.txt"
 # MLflow's limit of rows in one answer.
 PAGE = 1000

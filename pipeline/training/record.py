@@ -14,8 +14,7 @@ from pipeline.evaluation import figures, profiling
 from pipeline.evaluation.predictions import write_predictions
 from pipeline.names import short_hash
 from pipeline.registry import bundle, card, register, versions
-from pipeline.tracking import runs
-from pipeline.tracking.schema import BEST_EPOCH, CONFIG_KEY, KIND, RECIPE_KEY, SCENES, TRAINING
+from pipeline.tracking import runs, schema
 from pipeline.training.evaluate import Result
 from pipeline.training.state import Training
 from pipeline.training.weights import InitialWeights
@@ -95,7 +94,7 @@ def write_report(folder: Path, result: Result, training: Training, dataset: Data
     }
     figures.save(pictures, folder)
     chosen = {"epoch": best.index, "chosen_by": "val/accuracy, then val/loss", **best.metrics}
-    (folder / BEST_EPOCH).write_text(json.dumps(chosen, indent=2))
+    (folder / schema.BEST_EPOCH).write_text(json.dumps(chosen, indent=2))
 
 
 def training_tags(
@@ -108,18 +107,18 @@ def training_tags(
     """What a training's run can be found and grouped by."""
     params = config.params()
     return {
-        KIND: TRAINING,
-        "dataset": config.dataset,
-        "dataset_sha256": config.dataset_sha256,
-        "architecture": config.model,
-        "task": config.task,
-        "device": config.device,
-        "torch": version("torch"),
-        "torchvision": version("torchvision"),
-        CONFIG_KEY: config.key,
-        RECIPE_KEY: short_hash({name: value for name, value in params.items() if name != "seed"}),
-        "protocol": protocol.fingerprint(protocol_fields),
-        "protocol_fields": json.dumps(protocol_fields),
-        "budget": json.dumps(budget),
-        SCENES: json.dumps(examined_on) if examined_on else "",
+        schema.KIND: schema.TRAINING,
+        schema.DATASET: config.dataset,
+        schema.DATASET_SHA256: config.dataset_sha256,
+        schema.ARCHITECTURE: config.model,
+        schema.TASK: config.task,
+        schema.DEVICE: config.device,
+        schema.TORCH: version("torch"),
+        schema.TORCHVISION: version("torchvision"),
+        schema.CONFIG_KEY: config.key,
+        schema.RECIPE_KEY: short_hash({name: value for name, value in params.items() if name != "seed"}),
+        schema.PROTOCOL: protocol.fingerprint(protocol_fields),
+        schema.PROTOCOL_FIELDS: json.dumps(protocol_fields),
+        schema.BUDGET: json.dumps(budget),
+        schema.SCENES: json.dumps(examined_on) if examined_on else "",
     }

@@ -13,9 +13,9 @@ from pipeline.data.images import Dataset
 from pipeline.data.splits import split
 from pipeline.errors import PipelineError
 from pipeline.evaluation import profiling
-from pipeline.tracking import queries, runs
+from pipeline.tracking import queries, runs, schema
 from pipeline.tracking.client import current_experiment, owner
-from pipeline.tracking.schema import CONFIG_KEY, OWNER
+from pipeline.tracking.training_run import is_finished
 from pipeline.training.checkpoint import Checkpoint
 from pipeline.training.evaluate import Result, test
 from pipeline.training.loop import fit
@@ -52,9 +52,9 @@ def train(
         protocol_fields=protocol.fields(dataset, splits),
         budget=budget(config, splits),
         examined_on=training.task.examined_on,
-    ) | {"machine": profiling.machine(training.device)}
+    ) | {schema.MACHINE: profiling.machine(training.device)}
     if start.lineage:
-        tags["lineage"] = start.lineage
+        tags[schema.LINEAGE] = start.lineage
     with ExitStack() as stack:
         # A run to continue is locked before it is opened: if another process trains it, its status must not change.
         if run_id:
@@ -105,8 +105,10 @@ def train(
 
 def cut_by_another_version(config: TrainConfig, root: Path) -> str | None:
     """An interrupted training of the same options whose loop computed otherwise, so that it cannot go on here."""
-    where = f"tags.architecture = '{config.model}' and tags.dataset_sha256 = '{config.dataset_sha256}'"
-    own = f"{where} and tags.{OWNER} = '{owner()}' and tags.{CONFIG_KEY} != '{config.key}'"
+    where = (
+        f"tags.{schema.ARCHITECTURE} = '{config.model}' and tags.{schema.DATASET_SHA256} = '{config.dataset_sha256}'"
+    )
+    own = f"{where} and tags.{schema.OWNER} = '{owner()}' and tags.{schema.CONFIG_KEY} != '{config.key}'"
     wanted = {name: value for name, value in config.params().items() if name != "training_version"}
     for run in queries.find_runs(current_experiment(), own):
         logged = run.data.params
@@ -124,7 +126,7 @@ def resumable(found: Iterable[Run], root: Path) -> str | None:
     """
     for run in found:
         if Checkpoint(root, run.info.run_id).exists():
-            has_place = not queries.is_finished(run)
+            has_place = not is_finished(run)
         else:
             has_place = run.info.status in ("RUNNING", "KILLED") and "val/loss" not in run.data.metrics
         if has_place:

@@ -13,6 +13,7 @@ from pipeline.files import process_lock
 from pipeline.names import short_hash
 from pipeline.tracking import queries, runs, schema
 from pipeline.tracking.client import current_experiment, launcher_run
+from pipeline.tracking.training_run import is_finished
 from pipeline.training import weights
 from pipeline.training.run import resumable, train
 from pipeline.training.state import check_build
@@ -76,8 +77,8 @@ def _run(dataset: Dataset, configs: Sequence[TrainConfig], *, study_key: str, ro
     tags = {
         schema.KIND: schema.STUDY,
         schema.STUDY_KEY: study_key,
-        "dataset": dataset.name,
-        "dataset_sha256": dataset.sha256,
+        schema.DATASET: dataset.name,
+        schema.DATASET_SHA256: dataset.sha256,
     }
     run_id = earlier.info.run_id if earlier else launcher_run()
     with runs.open_run(f"{dataset.name} study", tags=tags, run_id=run_id) as study_id:
@@ -85,7 +86,7 @@ def _run(dataset: Dataset, configs: Sequence[TrainConfig], *, study_key: str, ro
             label = f"{config.model} seed {config.seed}"
             position = f"[{number}/{len(configs)}] {label}"
             trainings = queries.find_trainings(experiment, config.key, parent=study_id)
-            if any(queries.is_finished(training) for training in trainings):
+            if any(is_finished(training) for training in trainings):
                 logger.info("%s: finished before", position)
                 continue
             cut = resumable(trainings, root)

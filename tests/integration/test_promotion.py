@@ -1,6 +1,7 @@
 """Who becomes champion: only on evidence, whoever asks, and never two at once."""
 
 import json
+from collections.abc import Mapping
 
 import mlflow
 import numpy as np
@@ -11,35 +12,40 @@ from support import pipeline_process
 from pipeline.errors import Refusal
 from pipeline.registry import promotion, versions
 from pipeline.tracking.client import connect
+from pipeline.tracking.training_run import Results, TrainingRun
 
 PROTOCOL = {"test_file": "a", "training_images": 50}
 
 
-def training(run_id: str, *, flops: float = 100.0, **fields) -> dict:
+def training(run_id: str, *, accuracy: float = 0.5, flops: float = 100.0, recorded: bool = True, **fields):
     """What the store knows of a training."""
-    protocol_fields = json.dumps(PROTOCOL | fields)
-    return {
-        "run_id": run_id,
-        "name": run_id,
-        "protocol": "p",
-        "protocol_fields": protocol_fields,
-        "test/accuracy": 0.5,
-        "cost/flops": flops,
-    }
+    protocol_fields = json.dumps(PROTOCOL | fields if recorded else {})
+    return TrainingRun(
+        run_id,
+        run_id,
+        "FINISHED",
+        tags={"protocol": "p", "protocol_fields": protocol_fields},
+        params={},
+        metrics={"test/accuracy": accuracy, "cost/flops": flops},
+    )
 
 
-def answers(wrong: dict[str, int], images: int = 100):
-    """As many wrong answers as given, the first ones."""
+class Answers(Results):
+    """As many wrong answers as given, the first ones; none of a training that is not named."""
 
-    def read(of: dict) -> pd.DataFrame:
-        said = np.arange(images) < wrong[of["run_id"]]
+    def __init__(self, wrong: Mapping[str, int], images: int = 100) -> None:
+        super().__init__()
+        self.wrong, self.images = wrong, images
+
+    def read_predictions(self, training: TrainingRun) -> pd.DataFrame | None:
+        if training.run_id not in self.wrong:
+            return None
+        said = np.arange(self.images) < self.wrong[training.run_id]
         return pd.DataFrame({"target": "1", "prediction": np.where(said, "7", "1")})
 
-    return read
 
-
-def judge(new: dict, old: dict | None, wrong: dict[str, int], *, allow_tie: bool = False) -> str:
-    return promotion.decide(new, old, answers(wrong), allow_tie=allow_tie).sentence
+def judge(new: TrainingRun, old: TrainingRun | None, wrong: dict[str, int], *, allow_tie: bool = False) -> str:
+    return promotion.decide(new, old, Answers(wrong), allow_tie=allow_tie).sentence
 
 
 def test_the_first_of_its_name_needs_no_evidence():
@@ -68,11 +74,11 @@ def test_other_protocols_and_lost_answers_are_no_evidence():
     with pytest.raises(Refusal, match="training_images 40, not 50"):
         judge(training("new", training_images=40), training("old"), {"new": 0, "old": 50})
     with pytest.raises(Refusal, match="not recorded"):
-        judge(training("new"), training("old") | {"protocol_fields": "{}"}, {"new": 0, "old": 50})
+        judge(training("new"), training("old", recorded=False), {"new": 0, "old": 50})
     with pytest.raises(Refusal, match="not at hand"):
-        promotion.decide(training("new"), training("old"), lambda of: None, allow_tie=True)
+        judge(training("new"), training("old"), {}, allow_tie=True)
     with pytest.raises(Refusal, match="no results"):
-        judge(training("new") | {"test/accuracy": np.nan}, None, {})
+        judge(training("new", accuracy=np.nan), None, {})
 
 
 def champions(name: str) -> tuple[str | None, str | None]:

@@ -14,7 +14,7 @@ from support import made_once, needs_browser, only_run, open_browser, pipeline
 from benchmarks.comparison import multiply
 from pipeline.evaluation.profiling import THREADS
 from pipeline.metrics.catalog import METRICS
-from pipeline.tracking import queries
+from pipeline.tracking.training_run import Results
 
 SECTIONS = [
     "verdict",
@@ -216,13 +216,13 @@ def test_a_students_runs_beside_ones_own(study, command, bars, mistake):
 
 def test_a_study_reads_each_predictions_file_once(environment, command, bars, monkeypatch):
     read: list[str] = []
-    real = queries.read_artifact
+    real = Results.artifact
 
-    def counted(training, name):
-        read.append(f"{training['run_id']}/{name}")
-        return real(training, name)
+    def counted(results, training, name):
+        read.append(f"{training.run_id}/{name}")
+        return real(results, training, name)
 
-    monkeypatch.setattr(queries, "read_artifact", counted)
+    monkeypatch.setattr(Results, "artifact", counted)
     command("main", "--dataset", str(bars), "--models", "mlp,cnn", *SHORT)
     files = [name for name in read if name.endswith("predictions.csv")]
     assert len(files) == len(set(files)) == 2

@@ -1,6 +1,8 @@
 """The comparison: what is averaged and what is not, what is held against each other, and what is written."""
 
 import json
+from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -9,43 +11,72 @@ import pytest
 from pipeline.comparison import tables
 from pipeline.comparison.compare import MAX_TESTED_ROWS, Comparison, compare
 from pipeline.errors import InputError
+from pipeline.tracking.training_run import Results, TrainingRun
 
 IMAGES = 1000
 
 
-def training(architecture: str, wrong: int, *, seed: int = 0, recipe: str = "", first: int = 0, **values) -> dict:
-    """A finished training that answered so many of the test images wrong, from the first one on."""
-    fields = {"test_images": IMAGES, "test_file": "abc", "split_seed": values.pop("split_seed", 0)}
-    return {
-        "run_id": f"{architecture}{recipe}{seed}",
-        "name": f"{architecture} seed {seed}",
-        "status": "FINISHED",
-        "architecture": architecture,
-        "recipe_key": recipe or architecture,
-        "config_key": f"{architecture}{recipe}{seed}{fields['split_seed']}",
-        "dataset": "mnist",
-        "dataset_sha256": "abc",
-        "protocol": f"p{fields['split_seed']}",
-        "protocol_fields": json.dumps(fields),
-        "budget": json.dumps({"epochs": 3, "images_seen": 3000, "pretrained": False}),
-        "test/accuracy": 1 - wrong / IMAGES,
-        "test/f1": 0.9,
-        "test/loss": 0.1 + wrong / 1e4,
-        "time/train_s": 10.0,
-        "cost/parameters": 79510.0,
-        "first_wrong": first,
-        "wrong": wrong,
-    } | values
+def training(
+    architecture: str,
+    wrong: int,
+    *,
+    seed: int = 0,
+    recipe: str = "",
+    first: int = 0,
+    split_seed: int = 0,
+    status: str = "FINISHED",
+    metrics: Mapping[str, float] | None = None,
+    **tags: str,
+) -> TrainingRun:
+    """A training that answered so many of the test images wrong, from the first one on."""
+    fields = {"test_images": IMAGES, "test_file": "abc", "split_seed": split_seed}
+    return TrainingRun(
+        run_id=f"{architecture}{recipe}{seed}",
+        name=f"{architecture} seed {seed}",
+        status=status,
+        tags={
+            "architecture": architecture,
+            "recipe_key": recipe or architecture,
+            "config_key": f"{architecture}{recipe}{seed}{split_seed}",
+            "dataset": "mnist",
+            "dataset_sha256": "abc",
+            "protocol": f"p{split_seed}",
+            "protocol_fields": json.dumps(fields),
+            "budget": json.dumps({"epochs": 3, "images_seen": 3000, "pretrained": False}),
+            "first_wrong": str(first),
+            "wrong": str(wrong),
+            **tags,
+        },
+        params={},
+        metrics={
+            "test/accuracy": 1 - wrong / IMAGES,
+            "test/f1": 0.9,
+            "test/loss": 0.1 + wrong / 1e4,
+            "time/train_s": 10.0,
+            "cost/parameters": 79510.0,
+            **(metrics or {}),
+        },
+    )
 
 
-def answers(run) -> pd.DataFrame:
-    said = np.full(IMAGES, "1")
-    said[run["first_wrong"] : run["first_wrong"] + run["wrong"]] = "7"
-    return pd.DataFrame({"target": "1", "prediction": said})
+class Answers(Results):
+    """What such trainings answered, but for one architecture, whose answers are gone."""
+
+    def __init__(self, gone: str = "") -> None:
+        super().__init__()
+        self.gone = gone
+
+    def read_predictions(self, training: TrainingRun) -> pd.DataFrame | None:
+        if training.tags["architecture"] == self.gone:
+            return None
+        first, wrong = int(training.tags["first_wrong"]), int(training.tags["wrong"])
+        said = np.full(IMAGES, "1")
+        said[first : first + wrong] = "7"
+        return pd.DataFrame({"target": "1", "prediction": said})
 
 
-def compared(*rows: dict, **options) -> Comparison:
-    return compare(pd.DataFrame(list(rows)), answers, **options)
+def compared(*trainings: TrainingRun, **options) -> Comparison:
+    return compare(trainings, Answers(), **options)
 
 
 STUDY = [training("mlp", 30), training("cnn", 10), training("mlp", 20, seed=1)]
@@ -85,7 +116,7 @@ def test_repeated_trainings_are_held_against_each_other_by_images_and_seeds():
 
 
 def test_another_metric_ranks_and_is_tested_over_seeds():
-    rows = [training(name, 10, seed=seed, **{"test/loss": loss + seed / 1e3})
+    rows = [training(name, 10, seed=seed, metrics={"test/loss": loss + seed / 1e3})
             for name, loss in (("mlp", 0.1), ("cnn", 0.2)) for seed in range(3)]  # fmt: skip
     found = compared(*rows, metric="loss")
     assert found.table["architecture"].tolist() == ["mlp", "cnn"]
@@ -101,15 +132,16 @@ def test_protocols_are_never_mixed_and_the_difference_is_named():
 
 
 def test_another_recipe_and_another_data_set_are_never_averaged():
-    other = training("mlp", 500, dataset="digits", dataset_sha256="def")
-    found = compared(*STUDY, training("mlp", 400, recipe="c"), {**other, "config_key": "d"})
+    other = training("mlp", 500, dataset="digits", dataset_sha256="def", config_key="d")
+    found = compared(*STUDY, training("mlp", 400, recipe="c"), other)
     assert len(found.table) == 4
     assert len(set(found.table["label"][found.table["dataset"] == "mnist"])) == 3, "each row has a name of its own"
 
 
 def test_trainings_recorded_without_a_protocol_are_compared_by_their_data():
-    rows = [{k: v for k, v in row.items() if k not in ("protocol", "protocol_fields", "budget")} for row in STUDY]
-    found = compared(*rows)
+    unknown = ("protocol", "protocol_fields", "budget")
+    old = [replace(run, tags={k: v for k, v in run.tags.items() if k not in unknown}) for run in STUDY]
+    found = compared(*old)
     assert len(found.groups()) == 1 and found.table["verdict"].tolist() == ["best", "worse"]
 
 
@@ -123,7 +155,7 @@ def test_notes_on_what_is_not_there():
     assert "Not in the table, as it failed: vit seed 0." in found.notes, "a later success is no failure"
     assert "Not in the table, as it is still running: vgg16 seed 0." in found.notes
     assert any(note.startswith("cnn had one seed: its interval covers other test images") for note in found.notes)
-    gone = compare(pd.DataFrame(STUDY), lambda run: None if run["architecture"] == "mlp" else answers(run))
+    gone = compare(STUDY, Answers(gone="mlp"))
     assert "The answers of mlp to the test images are not at hand, so it is not tested." in gone.notes
     assert gone.table["verdict"].tolist() == ["best", ""]
 
@@ -137,7 +169,7 @@ def test_of_many_rows_the_best_are_tested():
 
 def test_the_terminal_shows_at_most_100_columns(capsys):
     names = ["faster_rcnn", "mobilenet_v2", "alexnet"]
-    rows = [training(name, 10 + 200 * place, first=place, **{"test/map": 0.5, "test/map_50": 0.9})
+    rows = [training(name, 10 + 200 * place, first=place, metrics={"test/map": 0.5, "test/map_50": 0.9})
             for place, name in enumerate(names)]  # fmt: skip
     tables.show(compared(*rows))
     out = capsys.readouterr().out
@@ -159,17 +191,16 @@ def test_a_narrow_terminal_shows_less_but_cuts_nothing(capsys, monkeypatch, metr
 
 
 def test_a_metric_that_not_every_seed_has_is_no_mean_and_no_verdict():
-    rows = [training(name, 10, seed=seed) for name in ("mlp", "cnn") for seed in range(3)]
-    rows[0]["time/to_99_s"] = 5.0
-    for row in rows[3:]:
-        row["time/to_99_s"] = 7.0 + len(row["run_id"])
+    reached = {"mlp": [5.0, np.nan, np.nan], "cnn": [11.0, 11.0, 11.0]}
+    rows = [training(name, 10, seed=seed, metrics={"time/to_99_s": seconds})
+            for name, times in reached.items() for seed, seconds in enumerate(times)]  # fmt: skip
     found = compared(*rows, metric="to_99_s")
     assert found.table["verdict"].tolist() == ["best", ""] and "nan" not in tables.markdown(found)
     assert pd.isna(found.table.set_index("architecture").loc["mlp", "to_99_s"])
 
 
 def test_names_are_shown_as_they_are(capsys):
-    tables.show(compared(training("mlp", 10), training("cnn", 20, status="FAILED", name="cnn [/old]")))
+    tables.show(compared(training("mlp", 10), replace(training("cnn", 20, status="FAILED"), name="cnn [/old]")))
     assert "it failed: cnn [/old]" in capsys.readouterr().out
 
 
@@ -205,7 +236,7 @@ def test_an_unknown_ending_is_refused_and_nothing_is_written(tmp_path):
 
 def test_detectors_examined_on_different_scenes_are_never_one_group_for_their_own_scores():
     small, large = (
-        {"task": "detection", "test/map": 0.5, "test/map_50": 0.9, "scenes": json.dumps({"canvas": canvas})}
+        {"metrics": {"test/map": 0.5, "test/map_50": 0.9}, "scenes": json.dumps({"canvas": canvas})}
         for canvas in (64, 96)
     )
     rows = [training("one", 1, recipe="a", **small), training("two", 2, recipe="b", **large)]

@@ -38,16 +38,15 @@ def test_a_metric_is_one_entry_of_the_catalog(project):
         '    "worst_f1": Metric("test/worst_f1", "worst class\'s F1, %", higher_is_better=True, percent=True),\n',
     )
     script = """
-import pandas as pd
 from pipeline.comparison.compare import compare
 from pipeline.comparison.report import HEADINGS
 from pipeline.comparison.tables import readable
-rows = [
-    {"run_id": name, "name": name, "status": "FINISHED", "architecture": name, "recipe_key": name, "config_key": name,
-     "dataset": "made", "dataset_sha256": "abc", "test/worst_f1": value}
+from pipeline.tracking.training_run import Results, TrainingRun
+trainings = [
+    TrainingRun(name, name, "FINISHED", {"architecture": name, "dataset": "made"}, {}, {"test/worst_f1": value})
     for name, value in (("cnn", 0.9), ("mlp", 0.8))
 ]
-found = compare(pd.DataFrame(rows), lambda run: None, metric="worst_f1")
+found = compare(trainings, Results(), metric="worst_f1")
 print(found.table[["label", "worst_f1", "gap_to_best"]].round(3).values.tolist(), HEADINGS["worst_f1"])
 print(readable(found, found.table).to_string())
 """
