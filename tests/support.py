@@ -27,8 +27,16 @@ CHROMIUM = Path("/usr/bin/chromium")
 # A browser that asks nobody for updates.
 SILENT = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
 
-needs_browser = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"Debian's Chromium is not at {CHROMIUM}")
-needs_mnist = pytest.mark.skipif(not MNIST.is_dir(), reason=f"real MNIST is not at {MNIST}")
+
+def needs(mark: pytest.MarkDecorator, *, missing: bool, reason: str) -> Callable:
+    """Mark a test by what it needs, and skip it where that is missing."""
+    return lambda test: mark(pytest.mark.skipif(missing, reason=reason)(test))
+
+
+needs_browser = needs(
+    pytest.mark.browser, missing=not CHROMIUM.exists(), reason=f"Debian's Chromium is not at {CHROMIUM}"
+)
+needs_mnist = needs(pytest.mark.mnist, missing=not MNIST.is_dir(), reason=f"real MNIST is not at {MNIST}")
 
 
 def idx_bytes(array: np.ndarray) -> bytes:

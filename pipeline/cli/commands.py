@@ -1,7 +1,5 @@
 """The command line. Heavy modules are imported where they are used, so that help answers at once."""
 
-from typing import Any
-
 import click
 
 from pipeline.cli.compare import compare
@@ -15,21 +13,9 @@ from pipeline.cli.process import run
 from pipeline.cli.promote import promote
 from pipeline.cli.report import report
 from pipeline.cli.train import train
-from pipeline.names import did_you_mean
-
-
-class Commands(click.Group):
-    """Commands that suggest the nearest one when a name is wrong."""
-
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        if self.get_command(ctx, args[0]) is None:
-            hint = did_you_mean(args[0], self.commands, otherwise=f"choose one of {', '.join(self.commands)}.")
-            raise click.UsageError(f"There is no command '{args[0]}': {hint}")
-        return super().resolve_command(ctx, args)
 
 
 @click.group(
-    cls=Commands,
     context_settings={
         "help_option_names": ["-h", "--help"],
         "max_content_width": 110,

@@ -1,7 +1,8 @@
-"""What a report draws: each drawing with its caption, and the numbers in it for those who cannot see it."""
+"""What a report draws of the trainings under one protocol, a section each."""
 
 import io
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,48 +13,140 @@ from pipeline.comparison import charts, tables
 from pipeline.comparison.compare import Comparison
 from pipeline.comparison.pairs import MAX_TESTED, SIGNIFICANT
 from pipeline.data import pictures
-from pipeline.data.corruptions import CORRUPTIONS
+from pipeline.data.corruptions import CORRUPTIONS, IMAGES
+from pipeline.metrics.catalog import HIGHER_IS_BETTER, PERCENT
 from pipeline.tracking.schema import ERRORS
 from pipeline.tracking.training_run import Results, TrainingRun
 
+# More architectures than these would not be told apart in a drawing.
+MAX_DRAWN = 12
 HARD_IMAGES = 24
-# A drawing's name, the drawing, its caption, and the numbers in it for those who cannot see it.
-Drawing = tuple[str, Figure, str, str]
+COSTS = {
+    "train_s": "training and validation, s",
+    "latency_p50_ms": "time to answer one image, ms",
+    "parameters": "parameters",
+}
 
 
-def listing(rows: pd.DataFrame, *names: str, form: str = "") -> str:
-    """The numbers of a drawing for those who cannot see it, each in the form of its column or of another."""
+class Group:
+    """The trainings under one protocol, as far as they are drawn.
 
-    def numbers(row: Mapping[str, Any]) -> str:
-        return " / ".join(tables.number(form or name, row[name]) or "unknown" for name in names)
+    Attributes:
+        drawn: the best rows, in the table's order.
+        trainings: of each row drawn, newest first; `newest` the first of each.
+        answers: what the trainings of each row answered, of those whose answers are at hand.
+    """
 
-    return "; ".join(f"{row['label']} {numbers(row)}" for row in rows.to_dict("records")) + "."
+    def __init__(self, comparison: Comparison, key: str, rows: pd.DataFrame) -> None:
+        self.comparison, self.key, self.metric, self.results = comparison, key, comparison.metric, comparison.results
+        self.higher = self.metric in HIGHER_IS_BETTER
+        self.share = self.metric in PERCENT and self.higher
+        ranked = rows[rows[self.metric].notna()].sort_values(self.metric, ascending=not self.higher, kind="stable")
+        self.drawn = rows.loc[sorted(ranked.index[:MAX_DRAWN])]
+        self.left_out = len(rows) - len(self.drawn)
+        self.labels = list(self.drawn["label"])
+        self.trainings = {label: comparison.members[key, label] for label in self.labels}
+        self.newest = {label: runs[0] for label, runs in self.trainings.items()}
+        answers = {label: predictions_of(runs, self.results) for label, runs in self.trainings.items()}
+        self.answers = {label: found for label, found in answers.items() if found}
+
+    def series(self, name: str) -> dict[str, dict[int, float]]:
+        """A metric of the newest training of each, by step, of those that have it."""
+        found = {label: self.results.series(run, name) for label, run in self.newest.items() if run.has(name)}
+        return {label: curve for label, curve in found.items() if curve}
+
+    def listing(self, *names: str, form: str = "") -> str:
+        """The numbers of a drawing for those who cannot see it, each in the form of its column or of another."""
+
+        def numbers(row: Mapping[str, Any]) -> str:
+            return " / ".join(tables.number(form or name, row[name]) or "unknown" for name in names)
+
+        return "; ".join(f"{row['label']} {numbers(row)}" for row in self.drawn.to_dict("records")) + "."
 
 
-def p_value_matrix(comparison: Comparison, key: str, labels: Sequence[str]) -> tuple[Figure, str, str]:
-    """The matrix of corrected p-values, a caption and which pairs differ."""
-    matrix = pd.DataFrame(np.nan, index=list(labels), columns=list(labels))
-    pairs = comparison.pairs[comparison.pairs["protocol"] == key]
-    pairs = pairs[pairs["first"].isin(labels) & pairs["second"].isin(labels)]
-    for pair in pairs.itertuples():
+@dataclass(frozen=True)
+class Drawing:
+    """A drawing, its name in the section, its caption, and the numbers in it for those who cannot see it."""
+
+    name: str
+    figure: Figure
+    caption: str
+    numbers: str = ""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading of the page, what is said below it, and the drawings; without any it is left out."""
+
+    heading: str
+    text: str
+    drawings: Sequence[Drawing]
+    small: bool = False
+
+
+def intervals(group: Group) -> Section:
+    """Every score with its interval."""
+    metric, best = group.metric, group.drawn[group.metric].agg("max" if group.higher else "min")
+    figure = charts.forest(group.drawn, metric, name=f"test {metric}", share=group.share, best=best)
+    numbers = group.listing(metric, "low", "high", form=metric)
+    drawn = f" Drawn are the best {len(group.drawn)} of {len(group.drawn) + group.left_out:,}."
+    return Section(
+        "How sure the scores are",
+        "The point is the mean, the bar its 95 % interval; the dotted line marks the best."
+        + (drawn if group.left_out else ""),
+        [Drawing("forest", figure, f"Test {metric} and its 95 % interval.", numbers)],
+    )
+
+
+def cost(group: Group) -> Section:
+    """The score against what it costs to train, to answer and to keep."""
+    metric, drawings = group.metric, []
+    for name, text in COSTS.items():
+        if group.drawn[name].notna().sum() > 1:
+            names = (f"test {metric}", text)
+            figure = charts.trade_off(group.drawn, metric, name, names=names, share=group.share, higher=group.higher)
+            caption = f"Test {metric} against {text}."
+            drawings.append(Drawing(f"cost-{name}", figure, caption, group.listing(metric, name)))
+    return Section(
+        "What accuracy costs",
+        f"{'Up' if group.higher else 'Down'} and to the left is better. The dotted line joins those that nothing beats "
+        "in both: the Pareto front. Bars are 95 % intervals.",
+        drawings,
+    )
+
+
+def pairs(group: Group) -> Section:
+    """Which pairs differ."""
+    labels, found = group.labels, group.comparison.pairs
+    found = found[(found["protocol"] == group.key) & found["first"].isin(labels) & found["second"].isin(labels)]
+    matrix = pd.DataFrame(np.nan, index=labels, columns=labels)
+    for pair in found.itertuples():
         matrix.loc[pair.first, pair.second] = matrix.loc[pair.second, pair.first] = pair.p_holm
-    found = pairs[pairs["p_holm"] < SIGNIFICANT]
-    told = "; ".join(f"{pair.first} and {pair.second}: {tables.p_text(pair.p_holm)}" for pair in pairs.itertuples())
-    caption = f"{len(found)} of {len(pairs)} pairs differ." if len(pairs) else "No pair could be tested."
-    return charts.p_values(matrix, SIGNIFICANT), caption, told
+    differing = (found["p_holm"] < SIGNIFICANT).sum()
+    told = "; ".join(f"{pair.first} and {pair.second}: {tables.p_text(pair.p_holm)}" for pair in found.itertuples())
+    caption = f"{differing} of {len(found)} pairs differ." if len(found) else "No pair could be tested."
+    return Section(
+        "Who differs from whom",
+        "p-values of all pairs, corrected by Holm; a filled cell is a difference that chance hardly makes (p below "
+        f"{SIGNIFICANT}).",
+        [Drawing("pairs", charts.p_values(matrix, SIGNIFICANT), caption, told)] if len(labels) > 1 else [],
+    )
 
 
-def learning(newest: Mapping[str, TrainingRun], results: Results, labels: Sequence[str]) -> Iterator[Drawing]:
+def learning(group: Group) -> Section:
     """Accuracy on validation images over seconds and over epochs, and loss over epochs."""
+    return Section(
+        "How they learned",
+        "On the validation images, epoch by epoch, of the newest training of each architecture.",
+        list(learning_curves(group)),
+    )
 
-    def histories(name: str) -> dict[str, dict[int, float]]:
-        return {label: results.series(run, name) for label, run in newest.items()}
 
-    accuracy = {label: curve for label, curve in histories("val/accuracy").items() if curve}
-    loss = {label: curve for label, curve in histories("val/loss").items() if curve}
+def learning_curves(group: Group) -> Iterator[Drawing]:
+    """The drawings of `learning`."""
+    accuracy, loss, seconds = (group.series(name) for name in ("val/accuracy", "val/loss", "time/epoch_s"))
     if not accuracy or not loss:
         return
-    seconds = histories("time/epoch_s")
     over_time = {
         label: dict(zip(np.cumsum(list(seconds[label].values())), curve.values(), strict=False))
         for label, curve in accuracy.items()
@@ -61,26 +154,45 @@ def learning(newest: Mapping[str, TrainingRun], results: Results, labels: Sequen
     shown = "validation accuracy"
     ends = "; ".join(f"{label} {list(curve.values())[-1]:.2%}" for label, curve in accuracy.items())
     figure = charts.curves(
-        over_time, labels, x="seconds of training and validation", y=shown, share=True, log=True, log_errors=True
+        over_time, group.labels, x="seconds of training and validation", y=shown, share=True, log=True, log_errors=True
     )
-    yield "learning-time", figure, "Accuracy over time.", f"At the end: {ends}."
-    figure = charts.curves(accuracy, labels, x="epoch", y=shown, share=True, log_errors=True)
-    yield "learning-epochs", figure, "Accuracy over epochs.", f"At the end: {ends}."
+    yield Drawing("learning-time", figure, "Accuracy over time.", f"At the end: {ends}.")
+    figure = charts.curves(accuracy, group.labels, x="epoch", y=shown, share=True, log_errors=True)
+    yield Drawing("learning-epochs", figure, "Accuracy over epochs.", f"At the end: {ends}.")
     ends = "; ".join(f"{label} {list(curve.values())[-1]:.4f}" for label, curve in loss.items())
-    figure = charts.curves(loss, labels, x="epoch", y="validation loss, nats", share=False)
-    yield "learning-loss", figure, "Loss over epochs.", f"At the end: {ends}."
+    figure = charts.curves(loss, group.labels, x="epoch", y="validation loss, nats", share=False)
+    yield Drawing("learning-loss", figure, "Loss over epochs.", f"At the end: {ends}.")
 
 
-def robustness(newest: Mapping[str, TrainingRun], results: Results, labels: Sequence[str]) -> Iterator[Drawing]:
-    """Accuracy over the severity of each corruption: name, drawing, caption, numbers."""
+def corruption(group: Group) -> Section:
+    """Accuracy over the severity of each corruption."""
+    drawings = []
     for name in CORRUPTIONS:
-        key = f"corruption/{name}"
-        curves = {label: results.series(run, key) for label, run in newest.items() if run.has(key)}
-        if curves:
+        if curves := group.series(f"corruption/{name}"):
             text = name.replace("_", " ")
             worst = "; ".join(f"{label} {list(curve.values())[-1]:.1%}" for label, curve in curves.items())
-            figure = charts.curves(curves, labels, x=f"severity of {text}", y="test accuracy", share=True)
-            yield f"corruption-{name}", figure, f"{text.capitalize()}.", f"At its worst: {worst}."
+            figure = charts.curves(curves, group.labels, x=f"severity of {text}", y="test accuracy", share=True)
+            drawings.append(Drawing(name, figure, f"{text.capitalize()}.", f"At its worst: {worst}."))
+    return Section(
+        "On images made worse",
+        f"Accuracy on up to {IMAGES} test images, at severity 0 as they are; the newest training of each.",
+        drawings,
+        small=True,
+    )
+
+
+def confusion(group: Group) -> Section:
+    """The confusion matrix of each architecture."""
+    drawings = [
+        Drawing(f"confusion-{position}", *confusion_matrix(found, label))
+        for position, (label, found) in enumerate(group.answers.items())
+    ]
+    text = "Test images, all seeds together: row the truth, column the answer, errors coloured."
+    return Section("What is taken for what", text, drawings, small=True)
+
+
+# A section of the page is its function here; its place in this list is its place on the page.
+SECTIONS = [intervals, cost, pairs, learning, corruption, confusion]
 
 
 def predictions_of(runs: Sequence[TrainingRun], results: Results) -> list[pd.DataFrame]:
@@ -88,7 +200,7 @@ def predictions_of(runs: Sequence[TrainingRun], results: Results) -> list[pd.Dat
     return [found for run in runs[:MAX_TESTED] if (found := results.predictions(run)) is not None]
 
 
-def confusion(answers: Sequence[pd.DataFrame], label: str) -> tuple[Figure, str]:
+def confusion_matrix(answers: Sequence[pd.DataFrame], label: str) -> tuple[Figure, str]:
     """The confusion matrix over all seeds of an architecture, and its most frequent error."""
     outcomes = [name.removeprefix("probability_") for name in answers[0].columns if name.startswith("probability_")]
     positions = {name: position for position, name in enumerate(outcomes)}
@@ -104,18 +216,16 @@ def confusion(answers: Sequence[pd.DataFrame], label: str) -> tuple[Figure, str]
     return charts.confusion(counts[: max(present) + 1], outcomes, label), caption
 
 
-def hard_images(
-    answers: Mapping[str, Sequence[pd.DataFrame]], newest: Mapping[str, TrainingRun], results: Results
-) -> list[dict[str, Any]]:
+def hard_images(group: Group) -> list[dict[str, Any]]:
     """The test images that most architectures get wrong, those of most errors first."""
-    first = {label: found[0] for label, found in answers.items()}
+    first = {label: found[0] for label, found in group.answers.items()}
     wrong = np.array([(table["target"] != table["prediction"]).to_numpy() for table in first.values()])
     counts = wrong.sum(0)
     candidates = np.flatnonzero(2 * counts > len(wrong))
     candidates = candidates[np.argsort(-counts[candidates], kind="stable")][:HARD_IMAGES]
     kept_images: dict[int, np.ndarray] = {}
-    for run in newest.values():
-        if not set(candidates) <= set(kept_images) and (content := results.artifact(run, ERRORS)):
+    for run in group.newest.values():
+        if not set(candidates) <= set(kept_images) and (content := group.results.artifact(run, ERRORS)):
             with np.load(io.BytesIO(content), allow_pickle=False) as kept:
                 kept_images |= {int(index): image for index, image in zip(kept["index"], kept["images"], strict=True)}
     targets = next(iter(first.values()))["target"]

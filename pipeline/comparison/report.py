@@ -7,27 +7,16 @@ from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
-from matplotlib.figure import Figure
 
 from pipeline.comparison import charts, tables
 from pipeline.comparison.compare import Comparison
-from pipeline.comparison.drawings import (
-    confusion,
-    hard_images,
-    learning,
-    listing,
-    p_value_matrix,
-    predictions_of,
-    robustness,
-)
+from pipeline.comparison.drawings import MAX_DRAWN, SECTIONS, Group, Section, hard_images
 from pipeline.comparison.protocol import SHOWN
 from pipeline.data.corruptions import CORRUPTIONS, IMAGES
 from pipeline.metrics.catalog import HIGHER_IS_BETTER, METRICS, PERCENT
 from pipeline.tracking import schema
 from pipeline.tracking.training_run import TrainingRun
 
-# More architectures than these would not be told apart in a drawing.
-MAX_DRAWN = 12
 # Column of the table on the page: its heading.
 HEADINGS = {
     "verdict": "verdict",
@@ -39,11 +28,6 @@ HEADINGS = {
     "pretrained": "pretrained",
     "epochs": "epochs",
     "images_seen": "images seen",
-}
-COSTS = {
-    "train_s": "training and validation, s",
-    "latency_p50_ms": "time to answer one image, ms",
-    "parameters": "parameters",
 }
 NOTES = (
     "Accuracy, F1 (the mean over the classes) and loss (cross-entropy in nats) are those on the test images, which "
@@ -87,65 +71,38 @@ def build(comparison: Comparison, *, source: str, written: datetime) -> str:
 
 def group(comparison: Comparison, key: str, rows: pd.DataFrame, number: int) -> dict[str, Any]:
     """Everything the page says of the trainings under one protocol."""
-    metric = comparison.metric
-    higher = metric in HIGHER_IS_BETTER
-    ranked = rows[rows[metric].notna()].sort_values(metric, ascending=not higher, kind="stable")
-    # The best of them, in the order of the table.
-    drawn = rows.loc[sorted(ranked.index[:MAX_DRAWN])]
-    labels = list(drawn["label"])
-    trainings = {label: comparison.members[key, label] for label in labels}
-    newest = {label: runs[0] for label, runs in trainings.items()}
-    results = comparison.results
-    answers = {label: predictions_of(runs, results) for label, runs in trainings.items()}
-    answers = {label: found for label, found in answers.items() if found}
-    share = metric in PERCENT and higher
-    everyone = (run for runs in trainings.values() for run in runs)
+    drawn = Group(comparison, key, rows)
+    everyone = (run for runs in drawn.trainings.values() for run in runs)
     machines = sorted({run.tags[schema.MACHINE] for run in everyone if schema.MACHINE in run.tags})
     title = tables.title(comparison, key, rows)
-
-    def item(name: str, figure: Figure, caption: str, numbers: str = "") -> dict[str, str]:
-        alternative = f"{caption} {numbers}".strip()
-        return {"svg": charts.svg(figure, name=f"{name}-{number}", alternative=alternative), "caption": caption}
-
-    def trade_offs() -> Iterator[dict[str, str]]:
-        for cost, text in COSTS.items():
-            if drawn[cost].notna().sum() > 1:
-                figure = charts.trade_off(
-                    drawn, metric, cost, names=(f"test {metric}", text), share=share, higher=higher
-                )
-                yield item(f"cost-{cost}", figure, f"Test {metric} against {text}.", listing(drawn, metric, cost))
-
-    best = drawn[metric].agg("max" if higher else "min")
-    forest = charts.forest(drawn, metric, name=f"test {metric}", share=share, best=best)
-    numbers = listing(drawn, metric, "low", "high", form=metric)
     return {
         "title": title,
         "verdict": verdict(comparison, key, rows),
         "caption": f"On {title}{f'; times measured on {enumeration(machines)}' if machines else ''}.",
         "columns": [{"heading": "architecture"}, *({"heading": HEADINGS[name]} for name in columns(rows))],
         "rows": [table_row(comparison, row, columns(rows)) for row in rows.to_dict("records")],
-        "forest": [item("forest", forest, f"Test {metric} and its 95 % interval.", numbers)],
-        "trade_offs": list(trade_offs()),
-        "trade_offs_text": (
-            f"{'Up' if higher else 'Down'} and to the left is better. The dotted line joins those that nothing beats "
-            "in both: the Pareto front. Bars are 95 % intervals."
-        ),
-        "shown": "" if len(drawn) == len(rows) else f"Drawn are the best {len(drawn)} of {len(rows):,}.",
-        "p_values": [item("pairs", *p_value_matrix(comparison, key, labels))] if len(drawn) > 1 else [],
-        "learning": [item(*parts) for parts in learning(newest, results, labels)],
-        "corruption": [item(*parts) for parts in robustness(newest, results, labels)],
-        "corruption_text": (
-            f"Accuracy on up to {IMAGES} test images, at severity 0 as they are; the newest training of each."
-        ),
-        "confusion": [
-            item(f"confusion-{position}", *confusion(found, label))
-            for position, (label, found) in enumerate(answers.items())
-        ],
-        "hard": hard_images(answers, newest, results) if len(answers) > 1 else [],
+        "sections": [section(draw.__name__, draw(drawn), number) for draw in SECTIONS],
+        "hard": hard_images(drawn) if len(drawn.answers) > 1 else [],
         "protocol": list(comparison.protocols[key].items()),
-        "labels": labels,
-        "parameters": differing(newest),
-        "reproduce": list(reproduce(newest)),
+        "labels": drawn.labels,
+        "parameters": differing(drawn.newest),
+        "reproduce": list(reproduce(drawn.newest)),
+    }
+
+
+def section(name: str, content: Section, number: int) -> dict[str, Any]:
+    """A section of drawings, as the page's template takes it."""
+    items = []
+    for drawing in content.drawings:
+        alternative = f"{drawing.caption} {drawing.numbers}".strip()
+        svg = charts.svg(drawing.figure, name=f"{drawing.name}-{number}", alternative=alternative)
+        items.append({"svg": svg, "caption": drawing.caption})
+    return {
+        "id": f"{name}-{number}",
+        "heading": content.heading,
+        "text": content.text,
+        "drawings": items,
+        "kind": "small" if content.small else "",
     }
 
 

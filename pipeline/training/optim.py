@@ -1,6 +1,8 @@
 """Optimizers and the schedule of the learning rate."""
 
+import inspect
 import math
+from typing import Any
 
 import torch
 from torch import nn
@@ -31,6 +33,8 @@ def create_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optim
         {"params": [p for p in trained if p.ndim > 1], "weight_decay": config.weight_decay},
         {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    if config.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=config.lr, momentum=SGD_MOMENTUM, nesterov=True, fused=True)
-    return {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer](groups, lr=config.lr, fused=True)
+    classes: dict[str, Any] = {name.lower(): found for name, found in inspect.getmembers(torch.optim, inspect.isclass)}
+    create = classes[config.optimizer]
+    wanted = {"fused": True, **({"momentum": SGD_MOMENTUM, "nesterov": True} if config.optimizer == "sgd" else {})}
+    known = inspect.signature(create).parameters
+    return create(groups, lr=config.lr, **{name: value for name, value in wanted.items() if name in known})

@@ -67,7 +67,7 @@ def test_versions_are_pinned_and_the_launcher_has_the_same_mlflow():
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["trian"], "did you mean 'train'?"),
+        (["trian"], "Did you mean 'train'?"),
         (["train", "--epoch", "3"], "Did you mean '--epochs'?"),
         (["train", "--model", "mobilnet"], "did you mean 'mobilenet_v2'?"),
         (["train", "--dataset", "mnits"], "did you mean 'mnist'?"),

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from pipeline.errors import InputError
 from pipeline.tracking.training_run import Results, TrainingRun
 
 IMAGES = 1000
+GOLDEN = Path(__file__).with_name("comparison.md")
 
 
 def training(
@@ -94,6 +96,29 @@ def test_mean_and_standard_deviation_over_seeds_best_first():
     assert table["low"][1] == pytest.approx(0.9115, abs=1e-4) and table["high"][1] == 1
     text = tables.markdown(compared(*STUDY))
     assert "99.00" in text and "97.50 ±0.71" in text and "1,000 test images" in text
+
+
+def test_the_whole_table_is_as_recorded():
+    """Any change of what a reader sees shows up here: look at it, and record it anew if it is meant.
+
+    python -m tests.unit.test_compare
+    """
+    assert recorded_table() == GOLDEN.read_text()
+
+
+def recorded_table() -> str:
+    """Two protocols, seeds, ties, a detector, one that failed."""
+    detector = {"test/map": 0.912, "test/map_50": 0.985}
+    return tables.markdown(
+        compared(
+            *[training("cnn", 6 + seed, seed=seed) for seed in range(3)],
+            *[training("mlp", 60 + seed, seed=seed, first=300) for seed in range(3)],
+            training("vit", 8, machine="two cores"),
+            training("faster_rcnn", 15, metrics=detector, machine="a GPU"),
+            training("alexnet", 0, status="FAILED"),
+            training("cnn", 30, split_seed=1),
+        )
+    )
 
 
 def test_who_is_tied_and_who_is_worse():
@@ -244,3 +269,7 @@ def test_detectors_examined_on_different_scenes_are_never_one_group_for_their_ow
     assert len(by_accuracy.groups()) == 1 and len(by_map.groups()) == 2
     assert any("mAP is measured on scenes of their own" in note for note in by_accuracy.notes)
     assert any("differs from" in note and "scenes" in note for note in by_map.notes)
+
+
+if __name__ == "__main__":
+    GOLDEN.write_text(recorded_table())

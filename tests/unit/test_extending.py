@@ -79,12 +79,43 @@ print(protocol.fields(Dataset("made", "made", part, part), Splits(part, part, pa
     assert same == sums and other != key
 
 
-def test_an_optimizer_is_its_entry_and_its_name(project):
+def test_an_optimizer_is_one_name(project):
     insert(project / "models" / "__init__.py", 'Optimizer = Literal["adam", ', '"adamax", ')
-    file = project / "pipeline" / "training" / "optim.py"
-    insert(file, '{"adam": torch.optim.Adam, ', '"adamax": torch.optim.Adamax, ')
     script = """
+import torch
+from types import SimpleNamespace
 from pipeline.cli.train import train
+from pipeline.training.optim import create_optimizer
 print(next(option for option in train.params if option.name == "optimizer").type.inner.choices)
+config = SimpleNamespace(optimizer="adamax", lr=1e-3, weight_decay=0.1)
+print(type(create_optimizer(config, torch.nn.Linear(2, 2))).__name__)
 """
-    assert "adamax" in said(project, script)
+    choices, made = said(project, script).splitlines()
+    assert "adamax" in choices and made == "Adamax"
+
+
+def test_a_section_of_the_report_is_one_function_and_its_place(project):
+    file = project / "pipeline" / "comparison" / "drawings.py"
+    section = """
+def sizes(group: Group) -> Section:
+    drawing = Drawing("sizes", Figure(), "Sizes.", group.listing("parameters"))
+    return Section("How large they are", "Parameters of each.", [drawing])
+
+
+# A section of the page is its function"""
+    file.write_text(file.read_text().replace("# A section of the page is its function", section.lstrip(), 1))
+    insert(file, "SECTIONS = [intervals, ", "sizes, ")
+    script = """
+from datetime import datetime
+from pipeline.comparison import report
+from pipeline.comparison.compare import compare
+from pipeline.tracking.training_run import Results, TrainingRun
+trainings = [
+    TrainingRun(name, name, "FINISHED", {"architecture": name, "dataset": "made"}, {},
+                {"test/accuracy": value, "cost/parameters": 10.0})
+    for name, value in (("cnn", 0.9), ("mlp", 0.8))
+]
+page = report.build(compare(trainings, Results()), source="a test", written=datetime.now())
+print(all(text in page for text in ("How large they are", 'id="sizes-1"', "Sizes. cnn 10; mlp 10.")))
+"""
+    assert said(project, script) == "True\n"
