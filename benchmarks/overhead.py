@@ -29,7 +29,6 @@ from pipeline.data.splits import default_val_size, split
 from pipeline.tracking import queries
 from pipeline.tracking.client import connect
 from pipeline.training import batches
-from pipeline.training.run import train
 from pipeline.training.state import Training
 
 MOST = {"mlp": 1.3}
@@ -77,7 +76,7 @@ def measure(model: str, images: Dataset, rounds: int) -> dict[str, str | None]:
     times = []
     for _ in range(rounds + 1):
         steps = bare.epoch()
-        run_id = train(resolved, images, root=Path.cwd()).run_id
+        run_id = runs.train_and_record(resolved, images, root=Path.cwd())
         times.append((steps, *epoch_seconds(run_id, limit)))
     # The first warms up.
     times = times[1:]

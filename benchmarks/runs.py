@@ -5,25 +5,31 @@ A training finished before is taken as it is, a cut one goes on.
 
 import os
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import click
 from mlflow.entities import Run
 
+from pipeline.cli.selection import send_all
 from pipeline.config import TrainConfig, resolve
 from pipeline.data import sources
 from pipeline.data.images import Dataset
 from pipeline.errors import InputError
 from pipeline.files import default_root
+from pipeline.registry.register import DELIVERIES
 from pipeline.tracking import queries
 from pipeline.tracking.client import current_experiment
+from pipeline.tracking.sender import Sender
 from pipeline.tracking.training_run import is_finished
-from pipeline.training import weights
-from pipeline.training.run import resumable, train
+from pipeline.training import continuation, weights
+from pipeline.training.run import train
 
 # The promises are about two cores, also on a machine that has a GPU.
 DEVICE = "cpu"
 SIZE, CLASSES = 28, 10
+# How long a tracking server that is away is waited for.
+WAIT_S = 600
 
 dataset_option = click.option(
     "--dataset", default="mnist", show_default=True, help="MNIST or one like it, or a folder of such IDX files."
@@ -92,12 +98,22 @@ def finished(model: str, dataset: Dataset, **options: Any) -> Run:
     options.
     """
     config, start = configured(model, dataset, **options)
-    found = trainings(config)
-    run = next(filter(is_finished, found), None)
-    if run is None:
-        cut = resumable(found, default_root())
-        run = queries.get_run(train(config, dataset, root=default_root(), start=start, run_id=cut).run_id)
-    return run
+    run = next(filter(is_finished, trainings(config)), None)
+    return run or queries.get_run(train_and_record(config, dataset, root=default_root(), start=start))
+
+
+def train_and_record(
+    config: TrainConfig, dataset: Dataset, *, root: Path, start: weights.InitialWeights = weights.FRESH
+) -> str:
+    """Id of the run of a training, made now unless it is finished."""
+    place = continuation.find_place(root)
+    with Sender(DELIVERIES) as sender:
+        standing = continuation.find_training(config, place, sender, study=None)
+        if standing.finished:
+            return standing.finished
+        _, journal = train(config, dataset, root=root, sender=sender, start=start, journal=standing.journal)
+        send_all(sender, WAIT_S)
+    return str(journal.run_id)
 
 
 def trainings(config: TrainConfig) -> list[Run]:

@@ -50,7 +50,8 @@ def process_lock(lock: Path, doing: str) -> Iterator[None]:
         InputError: another process is in such a block.
     """
     lock.parent.mkdir(parents=True, exist_ok=True)
-    held = FileLock(lock)
+    # Whoever ends what was begun may be another thread.
+    held = FileLock(lock, thread_local=False)
     try:
         held.acquire(timeout=0)
     except Timeout as error:

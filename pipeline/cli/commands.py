@@ -12,6 +12,7 @@ from pipeline.cli.prepare import prepare
 from pipeline.cli.process import run
 from pipeline.cli.promote import promote
 from pipeline.cli.report import report
+from pipeline.cli.sync import sync
 from pipeline.cli.train import train
 
 
@@ -30,7 +31,7 @@ def commands() -> None:
     """
 
 
-for command in (main_command, prepare, train, compare, report, promote, predict, evaluate, export, playground):
+for command in (main_command, prepare, train, compare, report, promote, predict, evaluate, export, playground, sync):
     commands.add_command(command)
 
 

@@ -7,9 +7,18 @@ from typing import Any
 import click
 
 import models
-from pipeline.cli.options import DATASETS, WEIGHTS, Auto, recipe_options, root_option, split_choices, split_names
+from pipeline.cli.options import (
+    DATASETS,
+    WEIGHTS,
+    Auto,
+    recipe_options,
+    root_option,
+    split_choices,
+    split_names,
+    wait_option,
+)
 from pipeline.cli.process import catch_signals
-from pipeline.cli.selection import show_comparison, write_report
+from pipeline.cli.selection import send_all, show_comparison, write_report
 from pipeline.errors import PipelineError
 
 
@@ -18,18 +27,23 @@ from pipeline.errors import PipelineError
 @click.option("--models", "names", default="all", show_default=True, help="Architectures, separated by commas.")
 @click.option("--seeds", type=click.IntRange(1, 1000), default=1, show_default=True, help="Trainings of each.")
 @click.option("--weights", type=Auto(str), default="none", show_default=True, help=f"{WEIGHTS}.")
+@wait_option
 @root_option
 @recipe_options
-def main_command(dataset: str, names: str, seeds: int, weights: str | None, root: Path, **choices: Any) -> None:
+def main_command(
+    dataset: str, names: str, seeds: int, weights: str | None, wait: float, root: Path, **choices: Any
+) -> None:
     """Run a study: train every architecture, then compare. Run again, it continues where it stopped."""
     chosen = models.names() if names == "all" else split_names(names)
     from pipeline import config
     from pipeline.comparison.compare import compare
     from pipeline.data import sources
     from pipeline.registry import versions
+    from pipeline.registry.register import DELIVERIES
     from pipeline.tracking import queries, runs, schema
+    from pipeline.tracking.sender import Sender
     from pipeline.tracking.training_run import Results
-    from pipeline.training import study
+    from pipeline.training import continuation, study
 
     catch_signals()
     for name in chosen:
@@ -41,14 +55,18 @@ def main_command(dataset: str, names: str, seeds: int, weights: str | None, root
         weights = versions.find(weights).uri
     configs = study.plan(chosen, seeds, images, source=weights, options=settings)
     study_key = study.key(images, source=weights, options=settings)
-    outcome = study.run(images, configs, study_key=study_key, root=root)
-    trainings = queries.trainings_of(outcome.run_id)
+    place = continuation.find_place(root)
+    with Sender(DELIVERIES) as sender:
+        outcome = study.run(images, configs, study_key=study_key, place=place, sender=sender)
+        send_all(sender, wait)
+    study_id = str(outcome.journal.run_id)
+    trainings = queries.trainings_of(study_id)
     if any(training.status == "FINISHED" for training in trainings):
         comparison = compare(trainings, Results())
-        show_comparison(outcome.run_id, comparison)
+        show_comparison(study_id, comparison)
         with tempfile.TemporaryDirectory() as folder:
-            write_report(Path(folder, schema.REPORT), comparison, source=f"study {outcome.run_id}")
-            runs.log_artifacts(outcome.run_id, Path(folder))
+            write_report(Path(folder, schema.REPORT), comparison, source=f"study {study_id}")
+            runs.log_artifacts(study_id, Path(folder))
     else:
         click.echo("No training finished, so there is nothing to compare.")
     if outcome.failures:

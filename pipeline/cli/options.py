@@ -1,5 +1,6 @@
 """Options that several commands share, and their types."""
 
+import re
 from collections.abc import Callable, Mapping
 from functools import reduce
 from pathlib import Path
@@ -48,6 +49,25 @@ def switch(name: str, text: str) -> Callable:
     return click.option(name, type=bool, is_flag=False, flag_value=True, default=False, show_default=True, help=text)
 
 
+class Duration(click.ParamType):
+    """A time such as 10m as seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", str(value))
+        if not match:
+            self.fail(f"'{value}' is no time: write 30s, 10m or 2h.", param, ctx)
+        return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+
+
+wait_option = click.option(
+    "--wait",
+    type=Duration(),
+    default="10m",
+    show_default=True,
+    help="How long to wait in the end for a tracking server that is away.",
+)
 root_option = click.option(
     "--root",
     type=click.Path(path_type=Path, file_okay=False),

@@ -38,7 +38,7 @@ def prepare(dataset: str, root: Path) -> None:
         figures.samples(images).savefig(Path(folder, "samples.png"), dpi=110)
         runs.log_artifacts(run_id, Path(folder))
         for context, part in (("training", images.train), ("test", images.test)):
-            runs.log_images(part, f"{images.name}-{context}", context=context)
+            runs.log_images(run_id, part, f"{images.name}-{context}", context=context)
     describe(found)
     click.echo(f"Manifest: {target}\nSamples:  {run_url(run_id)}")
 

@@ -9,7 +9,7 @@ import click
 
 import models
 from pipeline.cli.options import options
-from pipeline.errors import InputError
+from pipeline.errors import InputError, PipelineError, first_line
 
 selection_options = options(
     click.option("--study", default="latest", show_default=True, help="Run id of a study."),
@@ -124,3 +124,16 @@ def write_report(path: Path, comparison: Any, *, source: str) -> None:
     page = report.build(comparison, source=source, written=datetime.now())
     with atomic_write(path) as temporary:
         temporary.write_text(page)
+
+
+def send_all(sender: Any, wait: float) -> None:
+    """Wait until the tracking server has everything.
+
+    Raises:
+        PipelineError: it has not after so many seconds, or waiting does not help.
+    """
+    if not sender.finish(wait):
+        raise PipelineError(
+            f"Trained, not yet recorded: {first_line(sender.problem)}. Nothing is lost: `mlflow run . -e sync` "
+            "sends it when that is mended."
+        )

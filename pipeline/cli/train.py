@@ -6,8 +6,18 @@ from typing import Any
 import click
 
 import models
-from pipeline.cli.options import DATASETS, WEIGHTS, Auto, recipe_options, root_option, split_choices, switch
+from pipeline.cli.options import (
+    DATASETS,
+    WEIGHTS,
+    Auto,
+    recipe_options,
+    root_option,
+    split_choices,
+    switch,
+    wait_option,
+)
 from pipeline.cli.process import catch_signals
+from pipeline.cli.selection import send_all
 from pipeline.errors import InputError
 
 
@@ -19,6 +29,7 @@ from pipeline.errors import InputError
 @click.option("--model-args", default="", help="Constructor arguments: kernel_size=5,dropout=0.3.")
 @click.option("--task-args", default="", help="Arguments of the task: label_smoothing=0.1, for a detector canvas=96.")
 @switch("--resume", "Continue the last interrupted training of exactly these options, if there is one.")
+@wait_option
 @root_option
 @recipe_options
 def train(
@@ -29,15 +40,18 @@ def train(
     model_args: str,
     task_args: str,
     resume: bool,
+    wait: float,
     root: Path,
     **choices: Any,
 ) -> None:
     """Train one architecture, test it, register it."""
     from pipeline import config
     from pipeline.data import sources
-    from pipeline.tracking import queries, runs
-    from pipeline.tracking.client import current_experiment, launcher_run, run_url
-    from pipeline.training import run
+    from pipeline.registry.register import DELIVERIES
+    from pipeline.tracking import runs
+    from pipeline.tracking.client import run_url
+    from pipeline.tracking.sender import Sender
+    from pipeline.training import continuation, run
     from pipeline.training import weights as initial_weights
     from pipeline.training.state import check_build
 
@@ -58,22 +72,31 @@ def train(
         **split_choices(choices),
     )
     check_build(resolved, images)
-    run_id = None
-    if resume:
-        found = queries.find_trainings(current_experiment(), resolved.key)
-        run_id = run.resumable(found, root)
-        if not run_id and (cut := run.cut_by_another_version(resolved, root)):
-            raise InputError(
-                f"Run {cut} of these options was interrupted under another version of the training loop and cannot go "
-                "on in this one: leave --resume out to start anew."
+    place = continuation.find_place(root)
+    with Sender(DELIVERIES) as sender:
+        journal = None
+        if resume:
+            standing = continuation.find_training(resolved, place, sender, study=None)
+            journal = standing.journal
+            if standing.finished:
+                click.echo(f"This training is finished: run {standing.finished}.")
+                runs.nest_launcher_run("finished before", under=standing.finished)
+                return send_all(sender, wait)
+            if not journal and (cut := continuation.cut_by_another_version(resolved, place)):
+                raise InputError(
+                    f"A training of these options ({cut}) was interrupted under another version of the training loop "
+                    "and cannot go on in this one: leave --resume out to start anew."
+                )
+            click.echo(
+                f"Resuming run {journal.run_id or journal.key}."
+                if journal
+                else "There is no interrupted training of these options: starting."
             )
-        click.echo(
-            f"Resuming run {run_id}." if run_id else "There is no interrupted training of these options: starting."
-        )
-    if run_id:
-        runs.nest_launcher_run("resumed", under=run_id)
-    if start.lineage:
-        click.echo(f"Starting from {start.lineage}.")
-    result = run.train(resolved, images, root=root, start=start, run_id=run_id or launcher_run())
-    click.echo(f"{model} on {images.name}: {result.summary()}.")
-    click.echo(f"Look at it: {run_url(result.run_id)}")
+        if journal:
+            runs.nest_launcher_run("resumed", under=journal.run_id)
+        if start.lineage:
+            click.echo(f"Starting from {start.lineage}.")
+        result, journal = run.train(resolved, images, root=root, sender=sender, start=start, journal=journal)
+        click.echo(f"{model} on {images.name}: {result.summary()}.")
+        send_all(sender, wait)
+    click.echo(f"Look at it: {run_url(str(journal.run_id))}")

@@ -60,7 +60,7 @@ def evaluate(model: RegisteredModel, dataset: Dataset) -> Evaluation:
         runs.open_run(f"evaluate {model.label}", tags=tags, run_id=run_id) as run_id,
         tempfile.TemporaryDirectory() as folder,
     ):
-        runs.log_images(dataset.test, f"{dataset.name}-test", context="test")
+        runs.log_images(run_id, dataset.test, f"{dataset.name}-test", context="test")
         write_predictions(Path(folder), images, log_probabilities, outcomes=of_task.outcomes, about=about)
         figures.save(of_task.pictures(predictions, samples, about), Path(folder))
         runs.log_artifacts(run_id, Path(folder))

@@ -87,9 +87,9 @@ def set_champion(name: str, version: str, *, former: str | None) -> None:
 # --- Finding -------------------------------------------------------------------------------------------------------
 
 
-def version_of(run_id: str, name: str) -> Version | None:
+def version_of(run_id: str, name: str, *, client: mlflow.MlflowClient | None = None) -> Version | None:
     """The version of this name registered from a run, if any; the run's model may have other names, too."""
-    found = map(Version.of, connect().search_model_versions(f"run_id = '{run_id}'"))
+    found = map(Version.of, (client or connect()).search_model_versions(f"run_id = '{run_id}'"))
     return next((version for version in found if version.name == name), None)
 
 

@@ -63,6 +63,27 @@ def owner() -> str:
     return f"{getpass.getuser()}@{platform.node()}"
 
 
+def tracking_uri() -> str:
+    """The tracking server's address, the same from whichever folder it is used later."""
+    uri = mlflow.get_tracking_uri()
+    file = uri.removeprefix("sqlite:///")
+    return f"sqlite:///{Path(file).resolve()}" if uri.startswith("sqlite:///") and file else uri
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether waiting may mend it."""
+    return isinstance(error, (requests.RequestException, MlflowException, PipelineError))
+
+
+def chosen_experiment() -> dict[str, str]:
+    """How the experiment that new runs go to was chosen: by the launcher's run, a name, or an id."""
+    if run_id := launcher_run():
+        return {"run_id": run_id}
+    if name := os.environ.get("MLFLOW_EXPERIMENT_NAME"):
+        return {"name": name}
+    return {"id": os.environ.get("MLFLOW_EXPERIMENT_ID", "0")}
+
+
 def current_experiment() -> str:
     """Id of the experiment new runs go to."""
     if run_id := launcher_run():

@@ -11,8 +11,8 @@ from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
 
 from pipeline.errors import InputError
-from pipeline.tracking.client import connect, experiment_of, open_client, owner
-from pipeline.tracking.schema import CONFIG_KEY, KIND, OWNER, PAGE, PARENT, STUDY, STUDY_KEY, TRAINING
+from pipeline.tracking.client import connect, experiment_of, open_client
+from pipeline.tracking.schema import CONFIG_KEY, KIND, PAGE, PARENT, STUDY, STUDY_KEY, TRAINING
 from pipeline.tracking.training_run import TrainingRun
 
 
@@ -40,15 +40,20 @@ def find_runs(
 
 
 def find_study(experiment: str, key: str | None = None) -> Run | None:
-    """The newest study of anyone, or of this owner the newest with this key."""
-    own = f" and tags.{STUDY_KEY} = '{key}' and tags.{OWNER} = '{owner()}'" if key else ""
-    return next(iter(find_runs(experiment, f"tags.{KIND} = '{STUDY}'{own}", most=1)), None)
+    """The newest study, or the newest with this key."""
+    return next(iter(find_studies(experiment, key, most=1)), None)
+
+
+def find_studies(experiment: str, key: str | None = None, *, most: int | None = None) -> list[Run]:
+    """The studies, newest first; those with this key where one is given."""
+    wanted = f" and tags.{STUDY_KEY} = '{key}'" if key else ""
+    return find_runs(experiment, f"tags.{KIND} = '{STUDY}'{wanted}", most=most)
 
 
 def find_trainings(experiment: str, config_key: str, *, parent: str | None = None) -> list[Run]:
-    """This owner's trainings of exactly this config, newest first; of one study where `parent` is given."""
+    """The trainings of exactly this config, newest first; of one study where `parent` is given."""
     within = f" and tags.`{PARENT}` = '{parent}'" if parent else ""
-    return find_runs(experiment, f"tags.{CONFIG_KEY} = '{config_key}' and tags.{OWNER} = '{owner()}'{within}")
+    return find_runs(experiment, f"tags.{CONFIG_KEY} = '{config_key}'{within}")
 
 
 def epoch_metrics(run_id: str, *names: str) -> list[tuple[float, ...]]:

@@ -1,5 +1,6 @@
 """Writing runs: opening and ending them, and what is logged to them."""
 
+import math
 import shlex
 import sys
 import time
@@ -10,27 +11,76 @@ from pathlib import Path
 
 import mlflow
 from mlflow.data.numpy_dataset import from_numpy
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import RunTag
 
 from pipeline.data.images import ImageSet
 from pipeline.errors import Interrupted, PipelineError
 from pipeline.metrics.epoch import Epoch
+from pipeline.tracking import deliver
 from pipeline.tracking.client import connect, launcher_run, owner
-from pipeline.tracking.schema import COMMAND, FAILURE, KIND, LAUNCH, OWNER, PAGE, PARENT, RUN_NAME, TRACEBACK
+from pipeline.tracking.journal import Journal
+from pipeline.tracking.schema import COMMAND, FAILURE, KIND, LAUNCH, OWNER, PARENT, RUN_NAME, TRACEBACK
+from pipeline.tracking.sender import Sender
 
 # MLflow's limit; the whole hash stands in a tag.
 DIGEST_LENGTH = 36
 LONGEST_TAG = 5000
 
 
-def nest_launcher_run(name: str, *, under: str) -> None:
+def nest_launcher_run(name: str, *, under: str | None) -> None:
     """Nest the launcher's run under the run that this process continues or reads, where it explains itself.
 
     It has nothing of its own to show, and deleting it would make the launcher fail when it ends it.
     """
     if run_id := launcher_run():
-        tags = {KIND: LAUNCH, RUN_NAME: name, PARENT: under}
+        tags = {KIND: LAUNCH, RUN_NAME: name, **({PARENT: under} if under else {})}
         connect().log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+
+
+@contextmanager
+def recording(journal: Journal, sender: Sender, *, tags: Mapping[str, str]) -> Iterator[None]:
+    """Say in a journal that its run begins, and, when the block ends early, how; that it is finished the block says.
+
+    Raises:
+        PipelineError: the server refuses the run.
+    """
+    launcher_run()
+    begun_before = bool(journal.said("open"))
+    ours = {**deliver.context_tags(), OWNER: owner(), COMMAND: command_line(), **tags}
+    journal.say("open", {"time": now_ms(), "tags": ours})
+    sender.add(journal)
+    try:
+        sender.first_word(journal)
+    except PipelineError:
+        sender.leave(journal, forget=not begun_before)
+        raise
+    try:
+        yield
+    except (Interrupted, KeyboardInterrupt):
+        end(journal, "KILLED")
+        raise
+    except BaseException as error:
+        # What went wrong matters more than a full disk that the journal cannot be written to.
+        with suppress(Exception):
+            if not isinstance(error, PipelineError):
+                with journal.workspace() as folder:
+                    (folder / "failure").mkdir()
+                    (folder / "failure" / TRACEBACK).write_text(traceback.format_exc())
+                    journal.say("artifacts", files=folder / "failure")
+            end(journal, "FAILED", failure=str(error) or type(error).__name__)
+        raise
+    finally:
+        sender.leave(journal)
+
+
+def end(journal: Journal, status: str, *, failure: str = "") -> None:
+    """Say that the run has ended."""
+    journal.say("end", {"status": status, "time": now_ms(), "failure": failure[:LONGEST_TAG]})
+
+
+def command_line() -> str:
+    """The command of this process, as a user would type it."""
+    return shlex.join(["python", "-m", "pipeline", *sys.argv[1:]])
 
 
 @contextmanager
@@ -56,7 +106,7 @@ def open_run(
         ours = {
             RUN_NAME: name,
             OWNER: owner(),
-            COMMAND: shlex.join(["python", "-m", "pipeline", *sys.argv[1:]]),
+            COMMAND: command_line(),
             **tags,
         }
         connect().log_batch(run_id, tags=[RunTag(key, value) for key, value in ours.items()])
@@ -78,59 +128,54 @@ def open_run(
         mlflow.end_run(status)
 
 
-# --- Writing -------------------------------------------------------------------------------------------------------
+# --- What runs say -------------------------------------------------------------------------------------------------
 
 
-def log_params(run_id: str, params: Mapping[str, str]) -> None:
-    """Log params; where the launcher has already logged one in the user's words, ours is called NAME_used."""
-    logged = connect().get_run(run_id).data.params
-    ours = {name if logged.get(name, value) == value else f"{name}_used": value for name, value in params.items()}
-    connect().log_batch(run_id, params=[Param(name, value) for name, value in ours.items() if name not in logged])
+def say_images(journal: Journal, images: ImageSet, name: str, *, context: str) -> None:
+    """Say which images the run uses, with the hash of their content."""
+    journal.say("input", {"dataset": describe_images(images, name), "context": context, "sha256": images.sha256})
 
 
-def log_images(images: ImageSet, name: str, *, context: str) -> None:
-    """Record in the open run which images it used, with the hash of their content."""
+def log_images(run_id: str, images: ImageSet, name: str, *, context: str) -> None:
+    """The same, to the server at once."""
+    deliver.send_input(connect(), run_id, describe_images(images, name), context=context, sha256=images.sha256)
+
+
+def describe_images(images: ImageSet, name: str) -> dict[str, str]:
+    """What MLflow keeps of a data set."""
     entry = from_numpy(images.images, targets=images.targets, name=name, digest=images.sha256[:DIGEST_LENGTH])
-    mlflow.log_input(entry, context=context, tags={"sha256": images.sha256})
+    return entry.to_dict()
 
 
-def log_epochs(run_id: str, epochs: Sequence[Epoch]) -> None:
-    """Log all metrics of these epochs and their time, one request for up to a thousand."""
-    metrics = [
-        Metric(name, value, now_ms(), epoch.index)
-        for epoch in epochs
-        for name, value in {**epoch.metrics, "time/epoch_s": epoch.seconds}.items()
-    ]
-    for start in range(0, len(metrics), PAGE):
-        connect().log_batch(run_id, metrics=metrics[start : start + PAGE])
+def say_epoch(journal: Journal, epoch: Epoch) -> None:
+    """Say what an epoch brought, once."""
+    if epoch.index not in {record.content.get("epoch") for record in journal.said("metrics")}:
+        values = {**epoch.metrics, "time/epoch_s": epoch.seconds}
+        points = [(name, value, now_ms(), epoch.index) for name, value in values.items()]
+        journal.say("metrics", {"epoch": epoch.index, "points": finite(points)})
 
 
-def log_results(
-    run_id: str, metrics: Mapping[str, float], series: Mapping[str, Mapping[int, float]] | None = None
-) -> None:
-    """Log final metrics in one request, all at step 0: MLflow draws them as bars, run beside run; series at theirs."""
+def final_points(
+    metrics: Mapping[str, float], series: Mapping[str, Mapping[int, float]] | None = None
+) -> list[tuple[str, float, int, int]]:
+    """Final metrics, all at step 0: MLflow draws them as bars, run beside run; series at their steps."""
     values: dict[str, Mapping[int, float]] = {**{name: {0: value} for name, value in metrics.items()}, **(series or {})}
-    points = [Metric(name, value, now_ms(), step) for name, curve in values.items() for step, value in curve.items()]
-    connect().log_batch(run_id, metrics=points)
+    return finite([(name, value, now_ms(), step) for name, curve in values.items() for step, value in curve.items()])
+
+
+def finite(points: Sequence[tuple[str, float, int, int]]) -> list[tuple[str, float, int, int]]:
+    """Without what is no number, such as the score of a class that does not occur: not every store can keep it."""
+    return [point for point in points if math.isfinite(point[1])]
+
+
+def log_results(run_id: str, metrics: Mapping[str, float]) -> None:
+    """Log final metrics to the server at once."""
+    deliver.send_metrics(connect(), run_id, final_points(metrics))
 
 
 def now_ms() -> int:
     """MLflow's time stamps are milliseconds."""
     return int(time.time() * 1000)
-
-
-def mark_failed(run_id: str, reason: str) -> None:
-    """Give an ended run the status FAILED and say why in a tag."""
-    connect().set_tag(run_id, FAILURE, reason[:LONGEST_TAG])
-    connect().set_terminated(run_id, "FAILED")
-
-
-def logged_epochs(run_id: str) -> set[int]:
-    """The epochs whose metrics the server has."""
-    return {metric.step for metric in connect().get_metric_history(run_id, "val/loss")}
-
-
-# --- Reading -------------------------------------------------------------------------------------------------------
 
 
 def log_artifacts(run_id: str, folder: Path, name: str | None = None) -> None:

@@ -14,6 +14,8 @@ LINEAGE = "lineage"
 MODEL_URI = "model_uri"
 DEVICE, MACHINE, TORCH, TORCHVISION = "device", "machine", "torch", "torchvision"
 OWNER, COMMAND, FAILURE = "owner", "command", "failure"
+# The key of the journal that a run or a logged model was recorded from, and who trains it now.
+JOURNAL, LEASE = "journal", "lease"
 # MLflow's own.
 RUN_NAME, PARENT, COMMIT = "mlflow.runName", "mlflow.parentRunId", "mlflow.source.git.commit"
 # Artifacts that are written in one place and read in another.

@@ -1,52 +1,76 @@
-"""What survives a kill -9: one file a training, replaced after every epoch, and a lock while it is trained."""
+"""What survives a kill -9: the last two states of a training, each in a file whose name tells its content's hash."""
 
+import hashlib
+import logging
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from pipeline.files import atomic_write, process_lock
+from pipeline.files import atomic_write
+
+logger = logging.getLogger(__name__)
+
+# To be counted up when what a checkpoint holds changes.
+VERSION = 1
+KEPT = 2
 
 
 class Checkpoint:
-    """The checkpoint of one MLflow run, in a folder of all of them."""
+    """The checkpoints of one training, in its folder: `checkpoint-EPOCH-SHA256.pt`."""
 
-    def __init__(self, root: Path, run_id: str) -> None:
-        self.run_id = run_id
-        self.path = root / "checkpoints" / f"{run_id}.pt"
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
 
-    def locked(self) -> AbstractContextManager[None]:
-        """Keep other processes from training this run.
-
-        Raises:
-            InputError: on entering, another process is training it.
-        """
-        return process_lock(self.path.with_suffix(".lock"), f"Run {self.run_id} is being trained")
-
-    def exists(self) -> bool:
-        """Whether there is something to go on from."""
-        return self.path.exists()
+    def files(self) -> list[Path]:
+        """Those there are, the newest first."""
+        return sorted(self.folder.glob("checkpoint-*.pt"), key=lambda path: int(path.stem.split("-")[1]), reverse=True)
 
     def save(self, *, training: Mapping[str, Any], config: Mapping[str, str], elapsed: float) -> None:
-        """Replace the file as a whole.
+        """Write the file as a whole, and remove all but the last two.
 
         Args:
             training: `Training.state_dict()`.
             config: `TrainConfig.params()`, for whoever looks at the file alone.
-            elapsed: seconds this run has taken so far, earlier processes included.
+            elapsed: seconds this training has taken so far, earlier processes included.
         """
-        content = {"run_id": self.run_id, "config": dict(config), "elapsed": elapsed, "training": dict(training)}
-        with atomic_write(self.path) as temporary:
-            torch.save(content, temporary)
+        content = {"version": VERSION, "config": dict(config), "elapsed": elapsed, "training": dict(training)}
+        epoch = len(training["history"])
+        with atomic_write(self.folder / "checkpoint.new") as temporary:
+            with temporary.open("wb") as file:
+                torch.save(content, file)
+            digest = sha256(temporary)
+        (self.folder / "checkpoint.new").replace(self.folder / f"checkpoint-{epoch}-{digest}.pt")
+        for old in self.files()[KEPT:]:
+            old.unlink()
 
     def load(self) -> dict[str, Any] | None:
-        """What was saved last, on the CPU, or None."""
-        if not self.exists():
-            return None
-        return torch.load(self.path, map_location="cpu", weights_only=True)
+        """The newest that is whole, on the CPU, or None; what is damaged is set aside."""
+        for path in self.files():
+            try:
+                if sha256(path) != path.stem.split("-")[2]:
+                    raise ValueError("its content is not what was written")
+                content = torch.load(path, map_location="cpu", weights_only=True)
+                if content["version"] != VERSION:
+                    raise ValueError(f"it is of version {content['version']}, not {VERSION}")
+                if not {"training", "elapsed", "config"} <= set(content):
+                    raise ValueError("a part of it is missing")
+            except Exception as error:
+                # Arbitrary bytes make the reader fail in arbitrary ways.
+                place = path.rename(path.with_suffix(".damaged"))
+                logger.warning("The checkpoint %s cannot be used, %s: set aside as %s.", path, error, place.name)
+            else:
+                return content
+        return None
 
     def remove(self) -> None:
-        """Forget what was saved: the run is finished."""
-        self.path.unlink(missing_ok=True)
+        """Forget what was saved: going on from it would fail again."""
+        for path in self.files():
+            path.unlink()
+
+
+def sha256(path: Path) -> str:
+    """Hash of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -20,7 +20,6 @@ class Result:
     """What a finished training is judged by.
 
     Attributes:
-        run_id: the MLflow run.
         predictions: the task's predictions by kind of sample, those on the images in the order of the test file.
         scores: loss, accuracy, f1 and the task's other scores on the test samples.
         robustness: by corruption, the accuracy on corrupted test images at each severity; 0: as they are.
@@ -28,7 +27,6 @@ class Result:
         cost: what training and answering cost, as `cost` measures it.
     """
 
-    run_id: str
     predictions: Predictions
     scores: Mapping[str, float]
     robustness: Mapping[str, Mapping[int, float]]
@@ -41,7 +39,7 @@ class Result:
         return f"{accuracy:.2%} of the {images:,} test images right after {self.train_s:.0f} s of training"
 
 
-def test(run_id: str, training: Training, splits: Splits, spent: Mapping[str, float]) -> Result:
+def test(training: Training, splits: Splits, spent: Mapping[str, float]) -> Result:
     """Use the test images, once, on the epoch that validation chose."""
     model, task = training.use_best(), training.task
     samples = task.samples(splits.test)
@@ -52,7 +50,6 @@ def test(run_id: str, training: Training, splits: Splits, spent: Mapping[str, fl
     robustness = test_corrupted(training, splits.test, log_probabilities)
     worse = [accuracy for curve in robustness.values() for severity, accuracy in curve.items() if severity]
     return Result(
-        run_id=run_id,
         predictions=predictions,
         scores={
             **scores,

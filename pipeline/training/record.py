@@ -1,7 +1,6 @@
 """A result in the tracking server and the registry: metrics, pictures, tables, model, card."""
 
 import json
-import tempfile
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +14,7 @@ from pipeline.evaluation.predictions import write_predictions
 from pipeline.names import short_hash
 from pipeline.registry import bundle, card, register, versions
 from pipeline.tracking import runs, schema
+from pipeline.tracking.journal import Journal
 from pipeline.training.evaluate import Result
 from pipeline.training.state import Training
 from pipeline.training.weights import InitialWeights
@@ -26,10 +26,17 @@ def budget(config: TrainConfig, splits: Splits) -> dict[str, Any]:
 
 
 def record(
-    result: Result, training: Training, dataset: Dataset, splits: Splits, start: InitialWeights, *, total_s: float
+    journal: Journal,
+    result: Result,
+    training: Training,
+    dataset: Dataset,
+    splits: Splits,
+    start: InitialWeights,
+    *,
+    total_s: float,
 ) -> None:
-    """Log a result with its pictures and tables and register the model, unless this run has registered it before."""
-    config, run_id = training.config, result.run_id
+    """Say a result with its pictures, tables and model, and that the run is finished: all of it or nothing."""
+    config = training.config
     final = {
         **{f"test/{name}": value for name, value in result.scores.items()},
         "time/train_s": result.train_s,
@@ -37,28 +44,10 @@ def record(
         **{f"cost/{name}": value for name, value in result.cost.items()},
     }
     registered_name = versions.registered_name(config.dataset, config.model)
-    registered = versions.version_of(run_id, registered_name)
-    version = registered.number if registered else None
-    with tempfile.TemporaryDirectory() as temporary:
-        report = Path(temporary, "report")
-        report.mkdir()
-        write_report(report, result, training, dataset)
-        runs.log_artifacts(run_id, report)
-        if version is None:
-            folder = Path(temporary, "bundle")
-            folder.mkdir()
-            bundle.write(folder, config=config, model=training.model, images=dataset.test)
-            version = register.log_model(
-                folder,
-                registered_name=registered_name,
-                example=dataset.test.images[:2],
-                task=config.task,
-                classes=len(dataset.classes),
-            )
     model_card = card.write(
         config,
         name=registered_name,
-        version=version,
+        version=register.VERSION,
         test=dataset.test,
         log_probabilities=training.task.log_probabilities(result.predictions),
         outcomes=training.task.outcomes,
@@ -70,9 +59,22 @@ def record(
         best_epoch=training.best.index,
         machine=profiling.machine(training.device),
     )
-    register.describe(registered_name, version, model_card)
-    robustness = {f"corruption/{name}": curve for name, curve in result.robustness.items()}
-    runs.log_results(run_id, final | {"time/total_s": total_s}, robustness)
+    with journal.workspace() as folder:
+        report, model, files = folder / "report", folder / "model", folder / "bundle"
+        report.mkdir()
+        write_report(report, result, training, dataset)
+        files.mkdir()
+        bundle.write(files, config=config, model=training.model, images=dataset.test)
+        register.save_model(
+            model, bundle=files, example=dataset.test.images[:2], task=config.task, classes=len(dataset.classes)
+        )
+        robustness = {f"corruption/{name}": curve for name, curve in result.robustness.items()}
+        points = runs.final_points(final | {"time/total_s": total_s}, robustness)
+        with journal.transaction():
+            journal.say("artifacts", files=report)
+            journal.say("model", {"registered_name": registered_name, "card": model_card}, files=model)
+            journal.say("metrics", {"points": points})
+            runs.end(journal, "FINISHED")
 
 
 def write_report(folder: Path, result: Result, training: Training, dataset: Dataset) -> None:

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pipeline.config import PUBLISHED, TrainConfig, resolve
@@ -11,11 +10,13 @@ from pipeline.data.images import Dataset
 from pipeline.errors import PipelineError
 from pipeline.files import process_lock
 from pipeline.names import short_hash
-from pipeline.tracking import queries, runs, schema
-from pipeline.tracking.client import current_experiment, launcher_run
-from pipeline.tracking.training_run import is_finished
-from pipeline.training import weights
-from pipeline.training.run import resumable, train
+from pipeline.tracking import runs, schema
+from pipeline.tracking.client import launcher_run
+from pipeline.tracking.journal import Journal
+from pipeline.tracking.sender import Sender
+from pipeline.training import continuation, weights
+from pipeline.training.continuation import Place
+from pipeline.training.run import train
 from pipeline.training.state import check_build
 
 logger = logging.getLogger(__name__)
@@ -23,9 +24,9 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a study: its run, and the reason of each training that failed."""
+    """What became of a study: its journal, and the reason of each training that failed."""
 
-    run_id: str
+    journal: Journal
     failures: Mapping[str, str]
 
 
@@ -58,21 +59,23 @@ def key(dataset: Dataset, *, source: str | None, options: Mapping[str, Any]) -> 
     return short_hash({"dataset": dataset.sha256, "weights": source, **options})
 
 
-def run(dataset: Dataset, configs: Sequence[TrainConfig], *, study_key: str, root: Path) -> Outcome:
+def run(dataset: Dataset, configs: Sequence[TrainConfig], *, study_key: str, place: Place, sender: Sender) -> Outcome:
     """Train what is not finished yet; an earlier study of the same key is continued.
 
     A training that was cut is resumed from its checkpoint, one that failed without leaving one starts again in a run
-    of its own. One failing training does not stop the others.
+    of its own. One failing training does not stop the others, but a full disk does.
+
+    Raises:
+        InputError: the study is being run elsewhere.
     """
-    with process_lock(root / "checkpoints" / f"study-{study_key}.lock", "This study is being run"):
-        return _run(dataset, configs, study_key=study_key, root=root)
+    with process_lock(place.root / "journals" / f"study-{study_key}.lock", "This study is being run"):
+        return _run(dataset, configs, study_key=study_key, place=place, sender=sender)
 
 
-def _run(dataset: Dataset, configs: Sequence[TrainConfig], *, study_key: str, root: Path) -> Outcome:
-    experiment = current_experiment()
-    earlier = queries.find_study(experiment, study_key)
-    if earlier:
-        runs.nest_launcher_run("continued", under=earlier.info.run_id)
+def _run(dataset: Dataset, configs: Sequence[TrainConfig], *, study_key: str, place: Place, sender: Sender) -> Outcome:
+    journal = continuation.find_study(study_key, f"{dataset.name} study", place)
+    if journal.run_id != launcher_run():
+        runs.nest_launcher_run("continued", under=journal.run_id)
     failures: dict[str, str] = {}
     tags = {
         schema.KIND: schema.STUDY,
@@ -80,25 +83,27 @@ def _run(dataset: Dataset, configs: Sequence[TrainConfig], *, study_key: str, ro
         schema.DATASET: dataset.name,
         schema.DATASET_SHA256: dataset.sha256,
     }
-    run_id = earlier.info.run_id if earlier else launcher_run()
-    with runs.open_run(f"{dataset.name} study", tags=tags, run_id=run_id) as study_id:
+    with runs.recording(journal, sender, tags=tags):
+        continuation.check_rivals(journal, study_key, place)
+        study = {"journal": journal.key, "key": study_key, "run_id": journal.run_id or ""}
         for number, config in enumerate(configs, start=1):
             label = f"{config.model} seed {config.seed}"
             position = f"[{number}/{len(configs)}] {label}"
-            trainings = queries.find_trainings(experiment, config.key, parent=study_id)
-            if any(is_finished(training) for training in trainings):
-                logger.info("%s: finished before", position)
-                continue
-            cut = resumable(trainings, root)
-            doing = "resuming" if cut else "training"
-            logger.info("%s: %s on %s in %s", position, doing, config.device, config.precision)
             try:
-                result = train(
+                standing = continuation.find_training(config, place, sender, study=study)
+                if standing.finished:
+                    logger.info("%s: finished before", position)
+                    continue
+                doing = "resuming" if standing.journal else "training"
+                logger.info("%s: %s on %s in %s", position, doing, config.device, config.precision)
+                result, _ = train(
                     config,
                     dataset,
-                    root=root,
+                    root=place.root,
+                    sender=sender,
                     start=weights.load(config.weights, config.model, config.model_args, classes=dataset.classes),
-                    run_id=cut,
+                    journal=standing.journal,
+                    study=study,
                 )
             except Exception as error:
                 # Whatever it is: the others go on. The run of this one keeps the traceback.
@@ -106,6 +111,6 @@ def _run(dataset: Dataset, configs: Sequence[TrainConfig], *, study_key: str, ro
                 logger.warning("%s: failed: %s", position, failures[label])
                 continue
             logger.info("%s: %s", position, result.summary())
-    if failures:
-        runs.mark_failed(study_id, "; ".join(f"{label}: {reason}" for label, reason in failures.items()))
-    return Outcome(study_id, failures)
+        reasons = "; ".join(f"{label}: {reason}" for label, reason in failures.items())
+        runs.end(journal, "FAILED" if failures else "FINISHED", failure=reasons)
+    return Outcome(journal, failures)

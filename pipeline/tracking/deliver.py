@@ -1,0 +1,171 @@
+"""What a journal holds, told to the tracking server: each delivery may be repeated and is then done once."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+import mlflow
+from mlflow.entities import (
+    Dataset,
+    DatasetInput,
+    InputTag,
+    Metric,
+    Param,
+    Run,
+    RunTag,
+    ViewType,
+)
+from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow.tracking.context.registry import resolve_tags
+
+from pipeline.errors import PipelineError
+from pipeline.tracking import lease
+from pipeline.tracking.journal import Journal, Record
+from pipeline.tracking.schema import FAILURE, JOURNAL, KIND, LEASE, PAGE, PARENT, RUN_NAME, STUDY, STUDY_KEY, TRACEBACK
+
+Delivery = Callable[[mlflow.MlflowClient, Journal, Record], None]
+
+
+def run_of(client: mlflow.MlflowClient, journal: Journal) -> Run | None:
+    """The run that a journal is of, if there is one on the server.
+
+    Raises:
+        PipelineError: it was deleted.
+    """
+    if journal.run_id:
+        found = [client.get_run(journal.run_id)]
+    else:
+        experiment = find_experiment(client, journal.about["experiment"])
+        found = list(client.search_runs([experiment], f"tags.{JOURNAL} = '{journal.key}'", ViewType.ALL))
+    if not found:
+        return None
+    if found[0].info.lifecycle_stage != "active":
+        run_id = found[0].info.run_id
+        raise PipelineError(f"The run {run_id} was deleted: restore it with `mlflow runs restore --run-id {run_id}`.")
+    return found[0]
+
+
+def find_experiment(client: mlflow.MlflowClient, choice: Mapping[str, str]) -> str:
+    """Id of the experiment that was chosen by the launcher's run, by name or by id; one of a new name is created."""
+    if run_id := choice.get("run_id"):
+        return client.get_run(run_id).info.experiment_id
+    if name := choice.get("name"):
+        if found := client.get_experiment_by_name(name):
+            return found.experiment_id
+        try:
+            return client.create_experiment(name)
+        except MlflowException as error:
+            # Another process was faster.
+            if error.error_code == "RESOURCE_ALREADY_EXISTS" and (found := client.get_experiment_by_name(name)):
+                return found.experiment_id
+            raise
+    return choice["id"]
+
+
+def open_run(client: mlflow.MlflowClient, journal: Journal, record: Record) -> None:
+    """Create the run, or go on with the one there is."""
+    about, content = journal.about, record.content
+    tags = {JOURNAL: journal.key, LEASE: lease.write(journal.key), RUN_NAME: about["name"], **content["tags"]}
+    if study := about.get("study"):
+        tags[PARENT] = study_run(client, find_experiment(client, about["experiment"]), study)
+    found = run_of(client, journal)
+    if found is None:
+        experiment = find_experiment(client, about["experiment"])
+        found = client.create_run(experiment, start_time=content["time"], tags=tags, run_name=about["name"])
+        # MLflow would otherwise show its pages for language models.
+        client.set_experiment_tag(experiment, "mlflow.experimentKind", "custom_model_development")
+    else:
+        client.log_batch(found.info.run_id, tags=[RunTag(name, value) for name, value in tags.items()])
+        client.update_run(found.info.run_id, "RUNNING")
+    journal.note(run_id=found.info.run_id, experiment_id=found.info.experiment_id)
+
+
+def study_run(client: mlflow.MlflowClient, experiment: str, study: Mapping[str, str]) -> str:
+    """Id of the run of the study that a training belongs to.
+
+    Args:
+        study: the key of the study's journal, and the study's own, which is another one's when it was continued from
+            elsewhere.
+
+    Raises:
+        PipelineError: it was deleted.
+    """
+    for wanted in (f"tags.{JOURNAL} = '{study['journal']}'", f"tags.{STUDY_KEY} = '{study['key']}'"):
+        for found in client.search_runs([experiment], f"tags.{KIND} = '{STUDY}' and {wanted}", max_results=1):
+            return found.info.run_id
+    raise PipelineError("The run of the study was deleted: restore it with `mlflow runs restore --run-id ID`.")
+
+
+def run_id_of(journal: Journal) -> str:
+    """Id of a run that was opened."""
+    assert journal.run_id is not None, "the first delivery of a journal opens its run"
+    return journal.run_id
+
+
+def log_params(client: mlflow.MlflowClient, journal: Journal, record: Record) -> None:
+    """Log params; where the launcher has already logged one in the user's words, ours is called NAME_used."""
+    run_id, params = run_id_of(journal), record.content
+    logged = client.get_run(run_id).data.params
+    ours = {name if logged.get(name, value) == value else f"{name}_used": value for name, value in params.items()}
+    client.log_batch(run_id, params=[Param(name, value) for name, value in ours.items() if name not in logged])
+
+
+def log_metrics(client: mlflow.MlflowClient, journal: Journal, record: Record) -> None:
+    """Log values: what is there already with the same step and time is not logged twice."""
+    send_metrics(client, run_id_of(journal), record.content["points"])
+
+
+def send_metrics(client: mlflow.MlflowClient, run_id: str, points: Sequence[Sequence[Any]]) -> None:
+    """Log points (name, value, milliseconds since 1970, step), a thousand in a request."""
+    metrics = [Metric(*point) for point in points]
+    for start in range(0, len(metrics), PAGE):
+        client.log_batch(run_id, metrics=metrics[start : start + PAGE])
+
+
+def log_input(client: mlflow.MlflowClient, journal: Journal, record: Record) -> None:
+    """Record a data set that the run used."""
+    content = record.content
+    send_input(client, run_id_of(journal), content["dataset"], context=content["context"], sha256=content["sha256"])
+
+
+def send_input(
+    client: mlflow.MlflowClient, run_id: str, dataset: Mapping[str, str], *, context: str, sha256: str
+) -> None:
+    """Record a data set, described as MLflow's `to_dict` does it, as an input of a run."""
+    tags = [InputTag("mlflow.data.context", context), InputTag("sha256", sha256)]
+    client.log_inputs(run_id, datasets=[DatasetInput(Dataset(**dataset), tags)])
+
+
+def log_artifacts(client: mlflow.MlflowClient, journal: Journal, record: Record) -> None:
+    """Copy a folder's content to the run."""
+    client.log_artifacts(run_id_of(journal), str(record.files))
+
+
+def end_run(client: mlflow.MlflowClient, journal: Journal, record: Record) -> None:
+    """Give the run the status it deserves, and say why it failed or take back that it did."""
+    run_id, content = run_id_of(journal), record.content
+    run = client.get_run(run_id)
+    if failure := content["failure"]:
+        client.set_tag(run_id, FAILURE, failure)
+    elif content["status"] == "FINISHED" and FAILURE in run.data.tags:
+        client.delete_tag(run_id, FAILURE)
+        # Not every store of artifacts can delete.
+        with suppress(Exception):
+            get_artifact_repository(run.info.artifact_uri).delete_artifacts(TRACEBACK)
+    client.set_terminated(run_id, content["status"], content["time"])
+
+
+def context_tags() -> dict[str, str]:
+    """What MLflow notes of the process: user, source, commit."""
+    return resolve_tags()
+
+
+DELIVERIES: dict[str, Delivery] = {
+    "open": open_run,
+    "params": log_params,
+    "metrics": log_metrics,
+    "input": log_input,
+    "artifacts": log_artifacts,
+    "end": end_run,
+}

@@ -1,0 +1,205 @@
+"""Who continues what: how far a training or a study is, in this root folder and on the server."""
+
+import logging
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+
+from pipeline.config import TrainConfig
+from pipeline.errors import InputError
+from pipeline.tracking import lease, queries, schema
+from pipeline.tracking.client import chosen_experiment, connect, is_away, tracking_uri
+from pipeline.tracking.deliver import find_experiment
+from pipeline.tracking.journal import Journal, journals, new_folder, ours
+from pipeline.tracking.sender import Sender
+from pipeline.tracking.training_run import is_finished
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where runs go now.
+
+    Attributes:
+        client: of the tracking server, None while it is away.
+        experiment_id: None where only the server could tell.
+    """
+
+    root: Path
+    client: mlflow.MlflowClient | None
+    experiment_id: str | None
+
+    def journals(self, **wanted: Any) -> list[tuple[Path, dict[str, Any]]]:
+        """The journals of runs that belong here, newest first, of which these things are known."""
+        return [
+            (folder, about)
+            for folder, about in journals(self.root)
+            if ours(about, uri=tracking_uri(), experiment_id=self.experiment_id)
+            and all(about.get(name) == value for name, value in wanted.items())
+        ]
+
+
+def find_place(root: Path) -> Place:
+    """Where runs go now; a tracking server that is away is not waited for."""
+    try:
+        client = connect()
+        return Place(root, client, find_experiment(client, chosen_experiment()))
+    except Exception as error:
+        if not is_away(error):
+            raise
+        choice = chosen_experiment()
+        return Place(root, None, choice.get("id"))
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far a training is.
+
+    Attributes:
+        journal: to go on with.
+        finished: the run that has its results already, or the journal of one that has not been sent.
+    """
+
+    journal: Journal | None = None
+    finished: str = ""
+
+
+def begin_training(config: TrainConfig, root: Path, *, study: Mapping[str, str] | None) -> Journal:
+    """A new journal of a training."""
+    name = f"{config.model} seed {config.seed}"
+    return begin(root, schema.TRAINING, name, study=study, config_key=config.key, config=config.params())
+
+
+def begin(root: Path, kind: str, name: str, **about: Any) -> Journal:
+    """A new journal of a run."""
+    journal = Journal(new_folder(root), doing=f"{name} is being trained")
+    experiment = chosen_experiment()
+    journal.note(kind=kind, name=name, tracking_uri=tracking_uri(), experiment=experiment, began=time.time(), **about)
+    # The launcher's run is the study's or the training's that it was made for.
+    if (run_id := experiment.get("run_id")) and not about.get("study"):
+        journal.note(run_id=run_id)
+    return journal
+
+
+def find_training(config: TrainConfig, place: Place, sender: Sender, *, study: Mapping[str, str] | None) -> Standing:
+    """How far a training of this config is, of this study or of any where none is given.
+
+    What an interrupted training left is removed where another has finished meanwhile; a run that nobody trains any
+    more is closed.
+
+    Raises:
+        InputError: somebody trains it now.
+    """
+    on_server = find_on_server(config, place, study)
+    finished = next(filter(is_finished, on_server), None)
+    found: Journal | None = None
+    for folder, about in place.journals(kind=schema.TRAINING, config_key=config.key):
+        if study and (about.get("study") or {}).get("key") != study["key"]:
+            continue
+        journal = Journal(folder, doing=f"{about['name']} is being trained")
+        if journal.ended == "FINISHED":
+            sender.add(journal)
+            sender.leave(journal)
+            return Standing(finished=journal.run_id or f"in {folder}")
+        outdated = finished is not None and finished.info.start_time / 1000 > about["began"]
+        if outdated or is_gone(journal, place):
+            close(journal.run_id, place)
+            journal.remove()
+        elif found is None:
+            found = journal
+        else:
+            journal.close()
+    own = found.run_id if found else None
+    for run in on_server:
+        if run.info.status == "RUNNING" and run.info.run_id != own:
+            if holder := lease.read(run):
+                raise InputError(f"{run.info.run_name} is being trained by {holder}: wait for it to end.")
+            close(run.info.run_id, place)
+    if found is None and finished is not None:
+        return Standing(finished=finished.info.run_id)
+    return Standing(journal=found)
+
+
+def find_on_server(config: TrainConfig, place: Place, study: Mapping[str, str] | None) -> list[Run]:
+    """The server's trainings of this config, newest first; none while it is away."""
+    if place.client is None or place.experiment_id is None:
+        return []
+    found = queries.find_trainings(place.experiment_id, config.key, parent=study["run_id"] if study else None)
+    # The launcher's run says RUNNING before anything is known of it.
+    return [run for run in found if run.info.run_id != chosen_experiment().get("run_id")]
+
+
+def is_gone(journal: Journal, place: Place) -> bool:
+    """Whether the server has the run of a journal no more."""
+    if place.client is None or journal.run_id is None:
+        return False
+    try:
+        return place.client.get_run(journal.run_id).info.lifecycle_stage != "active"
+    except MlflowException as error:
+        return error.error_code == "RESOURCE_DOES_NOT_EXIST"
+
+
+def close(run_id: str | None, place: Place) -> None:
+    """Give a run that nobody trains any more the status KILLED."""
+    if place.client and run_id:
+        with suppress(MlflowException):
+            if place.client.get_run(run_id).info.status == "RUNNING":
+                place.client.set_terminated(run_id, "KILLED")
+
+
+def find_study(study_key: str, name: str, place: Place) -> Journal:
+    """The journal of the study of this key, of an earlier one where there is one here or on the server.
+
+    Raises:
+        InputError: somebody runs it now.
+    """
+    journal = None
+    for folder, _ in place.journals(kind=schema.STUDY, study_key=study_key):
+        found = Journal(folder, doing="This study is being run")
+        if journal or is_gone(found, place):
+            found.remove()
+        else:
+            journal = found
+    journal = journal or begin(place.root, schema.STUDY, name, study_key=study_key)
+    if place.client and place.experiment_id and (earlier := queries.find_study(place.experiment_id, study_key)):
+        holder = lease.read(earlier)
+        if holder and holder.holder != journal.key:
+            journal.close()
+            raise InputError(f"This study is being run by {holder}: wait for it to end.")
+        journal.note(run_id=earlier.info.run_id)
+    return journal
+
+
+def check_rivals(journal: Journal, study_key: str, place: Place) -> None:
+    """Leave the field to another that began the same study at the same moment: the earlier one, if it still runs it.
+
+    Raises:
+        InputError: who runs it.
+    """
+    if place.client is None or place.experiment_id is None or journal.run_id is None:
+        return
+    found = queries.find_studies(place.experiment_id, study_key)
+    running = [run for run in found if lease.read(run)]
+    first = min(running, key=lambda run: (run.info.start_time, run.info.run_id), default=None)
+    if first is not None and first.info.run_id != journal.run_id:
+        raise InputError(f"This study is being run by {lease.read(first)}: wait for it to end.")
+
+
+def cut_by_another_version(config: TrainConfig, place: Place) -> str:
+    """Name of an interrupted training of the same options whose loop computed otherwise, empty where there is none."""
+
+    def options(params: Mapping[str, str]) -> dict[str, str]:
+        return {name: value for name, value in params.items() if name != "training_version"}
+
+    for folder, about in place.journals(kind=schema.TRAINING):
+        if about["config_key"] != config.key and options(about["config"]) == options(config.params()):
+            return folder.name
+    return ""
