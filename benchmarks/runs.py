@@ -110,7 +110,8 @@ def train_and_record(
     with Sender(DELIVERIES) as sender:
         standing = continuation.find_training(config, place, sender, study=None)
         if standing.finished:
-            return standing.finished
+            send_all(sender, WAIT_S)
+            return str(standing.run_id)
         _, journal = train(config, dataset, root=root, sender=sender, start=start, journal=standing.journal)
         send_all(sender, WAIT_S)
     return str(journal.run_id)

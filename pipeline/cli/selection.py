@@ -9,7 +9,7 @@ import click
 
 import models
 from pipeline.cli.options import options
-from pipeline.errors import InputError, PipelineError, first_line
+from pipeline.errors import InputError, PipelineError
 
 selection_options = options(
     click.option("--study", default="latest", show_default=True, help="Run id of a study."),
@@ -133,7 +133,10 @@ def send_all(sender: Any, wait: float) -> None:
         PipelineError: it has not after so many seconds, or waiting does not help.
     """
     if not sender.finish(wait):
+        from pipeline.tracking.client import cause
+
+        problem = cause(sender.problem) if sender.problem else "no answer yet"
         raise PipelineError(
-            f"Trained, not yet recorded: {first_line(sender.problem)}. Nothing is lost: `mlflow run . -e sync` "
-            "sends it when that is mended."
+            f"Trained, not yet recorded: {problem}. Nothing is lost: `mlflow run . -e sync` sends it when that is "
+            "mended."
         )

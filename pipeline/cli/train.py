@@ -79,8 +79,9 @@ def train(
             standing = continuation.find_training(resolved, place, sender, study=None)
             journal = standing.journal
             if standing.finished:
-                click.echo(f"This training is finished: run {standing.finished}.")
-                runs.nest_launcher_run("finished before", under=standing.finished)
+                recorded = f"run {standing.run_id}" if standing.run_id else "not yet recorded"
+                click.echo(f"This training is finished: {recorded}.")
+                runs.nest_launcher_run("finished before", under=standing.run_id)
                 return send_all(sender, wait)
             if not journal and (cut := continuation.cut_by_another_version(resolved, place)):
                 raise InputError(

@@ -5,17 +5,25 @@ import getpass
 import logging
 import os
 import platform
+import re
+import sqlite3
 import tempfile
+from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import mlflow
 import requests
 from filelock import FileLock
-from mlflow.exceptions import MlflowException
-from sqlalchemy.exc import SQLAlchemyError
+from mlflow.exceptions import MlflowException, RestException
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
-from pipeline.errors import InputError, PipelineError
+from pipeline.errors import InputError, PipelineError, first_line
 from pipeline.names import short_hash
+
+
+class ServerAway(PipelineError):
+    """The tracking server cannot be reached now, and may be later."""
 
 
 @functools.cache
@@ -23,7 +31,8 @@ def connect() -> mlflow.MlflowClient:
     """The connection to the tracking server that MLFLOW_TRACKING_URI names, mlflow.db in this folder by default.
 
     Raises:
-        PipelineError: it does not answer.
+        ServerAway: it does not answer.
+        PipelineError: it answers what waiting does not mend.
     """
     return open_client(mlflow.get_tracking_uri())
 
@@ -32,24 +41,102 @@ def open_client(uri: str) -> mlflow.MlflowClient:
     """A connection to the tracking server at an address, whichever the environment names.
 
     Raises:
-        PipelineError: it does not answer.
+        ServerAway: it does not answer.
+        PipelineError: it answers what waiting does not mend.
     """
     for chatty in ("alembic", "mlflow.store", "mlflow.system_metrics", "mlflow.pyfunc", "mlflow.utils.environment"):
         logging.getLogger(chatty).setLevel(logging.ERROR)
+    check_file(uri)
+    place = f"The tracking server at {hidden(uri)}"
     try:
-        connection = mlflow.MlflowClient(uri)
         # Two processes that create the same SQLite file at once would get in each other's way.
         lock = f"mlflow-{getpass.getuser()}-{short_hash({'uri': uri})}.lock"
         with FileLock(Path(tempfile.gettempdir(), lock)):
+            connection = mlflow.MlflowClient(uri)
             connection.search_experiments(max_results=1)
     except (MlflowException, SQLAlchemyError, ImportError, requests.RequestException, OSError) as error:
-        place = f"The tracking server at {uri}"
-        if "error code 401" in str(error):
+        text = str(error)
+        if "error code 401" in text:
             raise PipelineError(
                 f"{place} asks for a name and a password: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."
             ) from error
-        raise PipelineError(f"{place} does not answer: {str(error).splitlines()[0][:200]}") from error
+        if "out-of-date database schema" in text or "Can't locate revision" in text:
+            raise PipelineError(
+                f"The database {hidden(uri)} was made by another version of MLflow than {version('mlflow')}: back it "
+                f"up, then run `mlflow db upgrade {hidden(uri)}` with the newer of the two."
+            ) from error
+        if is_away(error):
+            raise ServerAway(f"{place} does not answer: {cause(error)}") from error
+        raise PipelineError(f"{place} cannot be used: {cause(error)}") from error
     return connection
+
+
+def check_file(uri: str) -> None:
+    """Refuse a SQLite file that cannot be used at once: MLflow would try again for two minutes.
+
+    Raises:
+        PipelineError: which file, and why.
+    """
+    if not uri.startswith("sqlite:///"):
+        return
+    file = Path(uri.removeprefix("sqlite:///").split("?")[0])
+    if file.is_dir():
+        raise PipelineError(f"The tracking database {file} is a folder: MLFLOW_TRACKING_URI must name a file.")
+    missing = next((path for path in (file, file.parent) if path.exists() and not os.access(path, os.W_OK)), None)
+    if missing:
+        raise PipelineError(f"The tracking database {file} cannot be written: {missing} is read-only for this user.")
+    if not file.parent.is_dir():
+        raise PipelineError(f"The tracking database {file} cannot be made: there is no folder {file.parent}.")
+    if file.is_file() and file.stat().st_size:
+        with file.open("rb") as content:
+            if content.read(16) != b"SQLite format 3\0":
+                raise PipelineError(f"The tracking database {file} is no SQLite file.")
+
+
+def hidden(uri: str) -> str:
+    """An address without the password in it."""
+    return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:***@", uri)
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether it is for want of a server that answers, so that waiting may mend it."""
+    links = list(chain(error))
+    for link in links:
+        if isinstance(link, sqlite3.Error):
+            return "locked" in str(link)
+        if isinstance(link, requests.HTTPError) and link.response is not None:
+            return link.response.status_code >= 500 or link.response.status_code == 429
+    away = (ServerAway, requests.RequestException, ConnectionError, TimeoutError, OperationalError)
+    if any(isinstance(link, away) for link in links):
+        return True
+    return any(
+        isinstance(link, MlflowException)
+        # What MLflow itself finds wrong in this process has a code of the same kind.
+        and (isinstance(link, RestException) or link.message.startswith("API request"))
+        and (link.get_http_status_code() >= 500 or link.get_http_status_code() == 429)
+        for link in links
+    )
+
+
+def chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and what caused it."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def cause(error: BaseException) -> str:
+    """What went wrong in one line; of a library's errors the one that says it most plainly."""
+    links = list(chain(error))
+    for link in links:
+        if isinstance(link, requests.Timeout):
+            return "it takes too long"
+        if isinstance(link, requests.exceptions.RetryError):
+            return "it answers with errors"
+        if isinstance(link, requests.ConnectionError):
+            return "no connection"
+    said = [first_line(link)[:200] for link in links if isinstance(link, sqlite3.Error | OSError)]
+    return said[-1] if said else first_line(error)[:200]
 
 
 @functools.cache
@@ -68,11 +155,6 @@ def tracking_uri() -> str:
     uri = mlflow.get_tracking_uri()
     file = uri.removeprefix("sqlite:///")
     return f"sqlite:///{Path(file).resolve()}" if uri.startswith("sqlite:///") and file else uri
-
-
-def is_away(error: BaseException) -> bool:
-    """Whether waiting may mend it."""
-    return isinstance(error, (requests.RequestException, MlflowException, PipelineError))
 
 
 def chosen_experiment() -> dict[str, str]:

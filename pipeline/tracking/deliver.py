@@ -69,7 +69,7 @@ def open_run(client: mlflow.MlflowClient, journal: Journal, record: Record) -> N
     tags = {JOURNAL: journal.key, LEASE: lease.write(journal.key), RUN_NAME: about["name"], **content["tags"]}
     if study := about.get("study"):
         tags[PARENT] = study_run(client, find_experiment(client, about["experiment"]), study)
-    found = run_of(client, journal)
+    found = run_of(client, journal) or earlier_study(client, about)
     if found is None:
         experiment = find_experiment(client, about["experiment"])
         found = client.create_run(experiment, start_time=content["time"], tags=tags, run_name=about["name"])
@@ -79,6 +79,16 @@ def open_run(client: mlflow.MlflowClient, journal: Journal, record: Record) -> N
         client.log_batch(found.info.run_id, tags=[RunTag(name, value) for name, value in tags.items()])
         client.update_run(found.info.run_id, "RUNNING")
     journal.note(run_id=found.info.run_id, experiment_id=found.info.experiment_id)
+
+
+def earlier_study(client: mlflow.MlflowClient, about: Mapping[str, Any]) -> Run | None:
+    """The study that a journal goes on with, where it was begun without knowing it: the server was away."""
+    if about["kind"] != STUDY:
+        return None
+    wanted = f"tags.{KIND} = '{STUDY}' and tags.{STUDY_KEY} = '{about['study_key']}'"
+    for found in client.search_runs([find_experiment(client, about["experiment"])], wanted, max_results=1):
+        return None if lease.read(found) else found
+    return None
 
 
 def study_run(client: mlflow.MlflowClient, experiment: str, study: Mapping[str, str]) -> str:

@@ -5,9 +5,11 @@ import threading
 import time
 from collections.abc import Mapping
 
-from pipeline.errors import PipelineError, first_line
+import mlflow
+
+from pipeline.errors import PipelineError
 from pipeline.tracking import lease
-from pipeline.tracking.client import is_away, open_client
+from pipeline.tracking.client import cause, is_away, open_client
 from pipeline.tracking.deliver import Delivery
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.schema import LEASE
@@ -17,7 +19,7 @@ logger = logging.getLogger(__name__)
 # Seconds until a server that does not answer is asked again: at first, and at most.
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 # Seconds that the first word to the server may take before a training begins without it.
-FIRST_WORD_S = 15.0
+FIRST_WORD_S = 10.0
 # And the last word before the process ends, where nothing waited for it.
 LAST_WORD_S = 5.0
 
@@ -35,6 +37,7 @@ class Sender:
     def __init__(self, deliveries: Mapping[str, Delivery]) -> None:
         self.deliveries = deliveries
         self._journals: list[Journal] = []
+        self._clients: dict[str, mlflow.MlflowClient] = {}
         # Of these nothing more will be said.
         self._left: set[str] = set()
         # Why the journals of these keys cannot be sent now.
@@ -93,7 +96,7 @@ class Sender:
             while time.monotonic() < deadline and not self.problem and journal.run_id is None:
                 self._changed.wait(0.05)
         if self.problem and not is_away(self.problem):
-            raise PipelineError(f"Not begun: {first_line(self.problem)}.") from self.problem
+            raise PipelineError(f"Not begun: {cause(self.problem)}.") from self.problem
 
     def finish(self, seconds: float) -> bool:
         """Wait until all is sent, at most so long, and not at all for what waiting does not mend."""
@@ -139,7 +142,7 @@ class Sender:
         renew = time.monotonic() > self._renewed + lease.lasts() / 5
         for journal in list(self._journals):
             try:
-                client = open_client(journal.about["tracking_uri"])
+                client = self._client(journal.about["tracking_uri"])
                 while not self._closing and (record := journal.next()):
                     self.deliveries[record.kind](client, journal, record)
                     journal.confirm(record)
@@ -157,6 +160,11 @@ class Sender:
             self._renewed = time.monotonic()
         return not self._problems
 
+    def _client(self, uri: str) -> mlflow.MlflowClient:
+        if uri not in self._clients:
+            self._clients[uri] = open_client(uri)
+        return self._clients[uri]
+
     def _drop(self, journal: Journal) -> None:
         with self._changed:
             if journal.key not in self._left or journal.next():
@@ -170,8 +178,8 @@ class Sender:
     def _failed(self, journal: Journal, error: Exception) -> None:
         if not self._problems:
             logger.warning(
-                "%s: the training goes on; what it says is kept in %s and sent later.",
-                first_line(error),
+                "Not recorded now (%s). The training goes on; what it says is kept in %s and sent later.",
+                cause(error),
                 journal.folder.parent,
             )
         logger.debug("not sent", exc_info=error)

@@ -65,11 +65,13 @@ class Standing:
 
     Attributes:
         journal: to go on with.
-        finished: the run that has its results already, or the journal of one that has not been sent.
+        finished: whether it has its results.
+        run_id: of the run that has them, None where it is not recorded yet.
     """
 
     journal: Journal | None = None
-    finished: str = ""
+    finished: bool = False
+    run_id: str | None = None
 
 
 def begin_training(config: TrainConfig, root: Path, *, study: Mapping[str, str] | None) -> Journal:
@@ -108,7 +110,7 @@ def find_training(config: TrainConfig, place: Place, sender: Sender, *, study: M
         if journal.ended == "FINISHED":
             sender.add(journal)
             sender.leave(journal)
-            return Standing(finished=journal.run_id or f"in {folder}")
+            return Standing(finished=True, run_id=journal.run_id)
         outdated = finished is not None and finished.info.start_time / 1000 > about["began"]
         if outdated or is_gone(journal, place):
             close(journal.run_id, place)
@@ -124,7 +126,7 @@ def find_training(config: TrainConfig, place: Place, sender: Sender, *, study: M
                 raise InputError(f"{run.info.run_name} is being trained by {holder}: wait for it to end.")
             close(run.info.run_id, place)
     if found is None and finished is not None:
-        return Standing(finished=finished.info.run_id)
+        return Standing(finished=True, run_id=finished.info.run_id)
     return Standing(journal=found)
 
 
