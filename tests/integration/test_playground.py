@@ -339,6 +339,7 @@ def test_a_correction_that_was_wrong_can_be_deleted(tmp_path):
 
 # Adds images whose first pixels are their label, the process and a number that counts up, and says each that is added.
 ADDING = """
+import itertools
 import sys
 from pathlib import Path
 
@@ -348,8 +349,9 @@ from pipeline.data import folders
 from pipeline.playground import corrections
 
 folder, process = Path(sys.argv[1]), int(sys.argv[2])
+corrections.MOST = 10**9
 found = corrections.Corrections(folder / "corrected", lambda: folders.read_folder(folder / "base", name="base"))
-for number in range(corrections.MOST):
+for number in itertools.count():
     image = np.zeros((28, 28), np.uint8)
     image[0, :4] = number * 7 % 10, process, number // 256, number % 256
     found.add(image, str(image[0, 0]))
@@ -362,17 +364,18 @@ def test_a_folder_is_whole_at_every_instant_and_loses_nothing_that_was_added(tmp
     corrected, confirmed, count = tmp_path / "corrected", {}, 0
     chance = random.Random(0)
 
-    def check() -> int:
-        """Read the folder as a training does, and its IDX files as any other program does."""
+    def check(least: int) -> int:
+        """Read the folder as a training does, and its IDX files as any other program does; how many images it has."""
         train = sources.load(str(corrected), tmp_path).train
         added = train.images[len(base.train) :]
         assert np.array_equal(train.images[: len(base.train)], base.train.images)
         assert np.array_equal(train.targets[len(base.train) :], added[:, 0, 0])
-        last = {process: added[added[:, 0, 1] == process][:, 0, 2:].tolist() for process in confirmed}
-        for process, number in confirmed.items():
-            assert last[process][: number + 1] == [[each // 256, each % 256] for each in range(number + 1)]
+        for process, last in confirmed.items():
+            of_it = added[added[:, 0, 1] == process][:, 0].astype(int)
+            assert (of_it[:, 2] * 256 + of_it[:, 3])[: last + 1].tolist() == list(range(last + 1))
         for part, kind in (("train", "images-idx3"), ("train", "labels-idx1")):
             assert len(idx2numpy.convert_from_file(str(corrected / f"{part}-{kind}-ubyte"))) == len(base.train)
+        assert len(train) >= least
         return len(train)
 
     for trial in range(8):
@@ -389,36 +392,36 @@ def test_a_folder_is_whole_at_every_instant_and_loses_nothing_that_was_added(tmp
         }
         first = {process: running.stdout.readline() for process, running in processes.items()}
         for process, running in processes.items():
-            for _ in range(3):
-                assert (grown := check()) >= count
-                count = grown
+            count = check(count)
             time.sleep(chance.uniform(0, 0.05))
             running.kill()
             lines = (first[process] + running.communicate()[0]).split()
             confirmed[process] = int(lines[-1])
             assert running.returncode == -signal.SIGKILL
-        assert (grown := check()) >= count
-        count = grown
+        count = check(count)
     assert count > len(base.train) + 50
 
 
 def test_a_first_correction_that_is_killed_leaves_a_whole_folder_or_none(tmp_path):
     base = folders.read_folder(write_idx_folder(tmp_path / "base", train=20_000), name="base")
-    found = tmp_path / "corrected"
     for delay in (0, 0.002, 0.005, 0.01, 0.03):
+        place = tmp_path / str(delay)
+        place.mkdir()
+        (place / "base").symlink_to(tmp_path / "base")
+        found, beside = place / "corrected", place / ".corrected.new"
         adding = subprocess.Popen(
-            [sys.executable, "-c", ADDING, str(tmp_path), "0"], stdout=subprocess.DEVNULL, cwd=PROJECT
+            [sys.executable, "-c", ADDING, str(place), "0"], stdout=subprocess.DEVNULL, cwd=PROJECT
         )
-        # The folder is made beside its place.
-        while not (found.exists() or (tmp_path / ".corrected.new").exists()):
+        while not (found.exists() or beside.exists()):
+            assert adding.poll() is None
             time.sleep(0.001)
         time.sleep(delay)
         adding.kill()
         adding.wait()
         if found.exists():
             assert len(sources.load(str(found), tmp_path).train) >= len(base.train)
-    assert Corrections(found, lambda: base).add(base.test.images[0], "3") > len(base.train)
-    assert len(sources.load(str(found), tmp_path).train) > len(base.train)
+        count = Corrections(found, lambda: base).add(base.test.images[0], "3")
+        assert count == len(sources.load(str(found), tmp_path).train) > len(base.train)
 
 
 def test_mistakes(environment, mistake, bars, command, playground):
