@@ -378,7 +378,7 @@ def test_a_folder_is_whole_at_every_instant_and_loses_nothing_that_was_added(tmp
         assert len(train) >= least
         return len(train)
 
-    for trial in range(8):
+    for trial in range(6):
         # Two at once, which are killed at an instant of their own.
         pair = [2 * trial, 2 * trial + 1]
         processes = {
