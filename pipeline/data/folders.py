@@ -1,10 +1,11 @@
-"""Folders of IDX files: finding the four files of a data set, reading and checking them."""
+"""Folders of IDX files: finding the four files of a data set, reading and checking them, and images added to them."""
 
 import re
 from pathlib import Path
 
 import numpy as np
 
+from pipeline.data import additions
 from pipeline.data.idx import read
 from pipeline.data.images import Dataset, ImageSet
 from pipeline.errors import InputError
@@ -45,7 +46,7 @@ def find_idx(folder: Path) -> dict[str, Path]:
 
 
 def read_folder(folder: Path, *, name: str, classes: tuple[str, ...] | None = None) -> Dataset:
-    """Read and check a folder of IDX files.
+    """Read and check a folder of IDX files, with the training images that were added to it.
 
     Args:
         classes: names of the classes; the label numbers when not given.
@@ -57,8 +58,6 @@ def read_folder(folder: Path, *, name: str, classes: tuple[str, ...] | None = No
     arrays = {key: read(path, 3 if key.endswith("images") else 1) for key, path in files.items()}
     if len(np.unique(arrays["train-labels"])) < 2:
         raise InputError(f"{files['train-labels']} has a single class: there is nothing to tell apart.")
-    if classes is None:
-        classes = tuple(str(label) for label in range(int(arrays["train-labels"].max()) + 1))
     for split in ("train", "test"):
         images, labels = arrays[f"{split}-images"], arrays[f"{split}-labels"]
         if len(images) != len(labels):
@@ -66,6 +65,15 @@ def read_folder(folder: Path, *, name: str, classes: tuple[str, ...] | None = No
                 f"{files[f'{split}-labels']} has {len(labels):,} labels, "
                 f"but {files[f'{split}-images'].name} has {len(images):,} images."
             )
+    images, labels = additions.read(folder, arrays["train-images"].shape[1:])
+    # Joining copies all images, which a folder without additions is spared.
+    if len(labels):
+        arrays["train-images"] = np.concatenate([arrays["train-images"], images])
+        arrays["train-labels"] = np.concatenate([arrays["train-labels"], labels])
+    if classes is None:
+        classes = tuple(str(label) for label in range(int(arrays["train-labels"].max()) + 1))
+    for split in ("train", "test"):
+        images, labels = arrays[f"{split}-images"], arrays[f"{split}-labels"]
         if (largest := int(labels.max())) >= len(classes):
             raise InputError(
                 f"{files[f'{split}-labels']} has the label {largest}, but there are {len(classes)} classes "

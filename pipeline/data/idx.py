@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-import idx2numpy
 import numpy as np
 
 from pipeline.errors import InputError, first_line
@@ -25,7 +24,7 @@ GZIP_LARGEST_RATIO = 1032
 def read(path: Path, dimensions: int) -> np.ndarray:
     """Read an IDX file of unsigned bytes, plain or gzip-compressed.
 
-    Never takes more memory than the file holds: the header is checked against the content before anything is built.
+    Takes no more memory than the values do: the header is checked against the content before anything is built.
 
     Args:
         path: the file; gzip is recognised by its content.
@@ -42,25 +41,26 @@ def read(path: Path, dimensions: int) -> np.ndarray:
         size = path.stat().st_size
         limit = size * GZIP_LARGEST_RATIO if compressed else size
         with opened(path) as file:
-            content = file.read(4 + 4 * dimensions)
-            expected = len(content) + math.prod(parse_shape(content, dimensions, path))
+            header = file.read(4 + 4 * dimensions)
+            shape = parse_shape(header, dimensions, path)
+            values = math.prod(shape)
+            expected = len(header) + values
             if expected > limit:
                 raise InputError(
                     f"{path} is truncated: its header promises {expected:,} bytes, the file has {size:,}"
                     f"{' compressed' if compressed else ''}; fetch it again."
                 )
-            # In pieces, so that memory follows what is there and not what the header promises.
-            pieces = [content]
-            while piece := file.read(min(CHUNK, expected + 1 - sum(map(len, pieces)))):
-                pieces.append(piece)
-            content = b"".join(pieces)
+            # Grown in pieces, so that memory follows what is there and not what the header promises.
+            content = bytearray()
+            while piece := file.read(min(CHUNK, values + 1 - len(content))):
+                content += piece
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path} cannot be read ({error}); check the file or fetch it again.") from error
-    if len(content) != expected:
-        state = "truncated" if len(content) < expected else "longer than its header says"
+    if len(content) != values:
+        state = "truncated" if len(content) < values else "longer than its header says"
         raise InputError(f"{path} is {state}: its header promises {expected:,} bytes; fetch it again.")
-    # torch shares memory with arrays, and only with writable ones.
-    return np.require(idx2numpy.convert_from_string(content), requirements="W")
+    # Shares the memory of what was read, and is writable as that is: torch wants no other arrays.
+    return np.frombuffer(content, np.uint8).reshape(shape)
 
 
 def write(path: Path, array: np.ndarray) -> None:

@@ -1,4 +1,4 @@
-"""Digits that were answered wrong, with their right labels, added to the training file of a data set."""
+"""Digits that were answered wrong, with their right labels, added to a copy of a data set."""
 
 import json
 import threading
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock
 
-from pipeline.data import idx
+from pipeline.data import additions, idx
 from pipeline.data.images import Dataset
 from pipeline.errors import InputError
 from pipeline.files import atomic_write
@@ -20,9 +20,10 @@ MARK = "corrections.json"
 
 
 class Corrections:
-    """A folder of IDX files that begins as a copy of a data set and grows by one training image at a time.
+    """A folder of IDX files that begins as a copy of a data set, to which training images are added one at a time.
 
-    Its test file stays as it is, so that what is trained on the folder is tested on the same images.
+    Its files stay as they are, so that what is trained on the folder is tested on the same images. At every instant it
+    is whole: for `read_folder` with the images added so far, for other programs as the data set it began as.
 
     Args:
         folder: made with the first correction; one that was begun before is continued.
@@ -48,7 +49,7 @@ class Corrections:
             self.classes, self.shape = self.base.classes, self.base.train.images.shape[1:]
 
     def add(self, image: np.ndarray, label: str) -> int:
-        """Append an image, uint8 of `shape`, with one of `classes`, and return how many training images there are.
+        """Add an image, uint8 of `shape`, with one of `classes`, and return how many training images there are.
 
         Raises:
             InputError: as many as are allowed were added.
@@ -59,20 +60,10 @@ class Corrections:
                 raise InputError(f"{MOST:,} digits were added: start the playground again to add more.")
             if not (self.folder / MARK).is_file():
                 self._begin()
-            images = idx.read(self._path("train", "images"), 3)
-            labels = idx.read(self._path("train", "labels"), 1)
-            # A process that was killed between the two files leaves them unequal.
-            count = min(len(images), len(labels))
-            images = np.concatenate([images[:count], image[None]])
-            labels = np.append(labels[:count], np.uint8(self.classes.index(label)))
-            with (
-                atomic_write(self._path("train", "images")) as new_images,
-                atomic_write(self._path("train", "labels")) as new_labels,
-            ):
-                idx.write(new_images, images)
-                idx.write(new_labels, labels)
+            count = self._mend()
+            added = additions.add(self.folder, image, self.classes.index(label))
             self.added += 1
-            return len(labels)
+            return count + added
 
     def _begin(self) -> None:
         assert self.base is not None, "a folder that was begun before has its mark"
@@ -85,6 +76,18 @@ class Corrections:
         mark = {"begun_as": self.base.name, "classes": self.classes, "shape": self.shape}
         (beside / MARK).write_text(json.dumps(mark))
         beside.rename(self.folder)
+
+    def _mend(self) -> int:
+        """How many training images the folder began with, as many labels being there afterwards.
+
+        Corrections were once written into both files, the labels first: killed in between, it has one too many.
+        """
+        path = self._path("train", "labels")
+        images, labels = (idx.count_images(file) for file in (self._path("train", "images"), path))
+        if labels > images:
+            with atomic_write(path) as mended:
+                idx.write(mended, idx.read(path, 1)[:images])
+        return images
 
     def _path(self, part: str, kind: str, folder: Path | None = None) -> Path:
         return (folder or self.folder) / f"{part}-{kind}-idx{3 if kind == 'images' else 1}-ubyte"

@@ -2,17 +2,23 @@
 
 import http.client
 import io
+import random
 import re
 import signal
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
 
+import idx2numpy
 import numpy as np
 import psutil
 import pytest
 from PIL import Image, ImageDraw
 from playwright.sync_api import Page, expect
 from support import (
+    PROJECT,
     folder_of,
     idx_bytes,
     made_once,
@@ -23,7 +29,7 @@ from support import (
     write_idx_folder,
 )
 
-from pipeline.data import folders
+from pipeline.data import folders, sources
 from pipeline.errors import InputError
 from pipeline.inference import digitize
 from pipeline.playground import app, corrections
@@ -277,6 +283,145 @@ def test_a_folder_cut_while_it_was_written_is_mended(tmp_path):
     found = folders.read_folder(tmp_path / "corrected", name="corrected")
     assert found.train.targets[-2:].tolist() == [3, 5] and np.array_equal(found.train.images[-1], base.test.images[1])
     assert np.array_equal(found.test.images, base.test.images)
+
+
+def begin(folder: Path) -> Corrections:
+    """Corrections of a small data set, begun with one image."""
+    base = folders.read_folder(write_idx_folder(folder / "base"), name="base")
+    begun = Corrections(folder / "corrected", lambda: base)
+    begun.add(base.test.images[0], "3")
+    return begun
+
+
+def test_a_correction_leaves_the_large_files_alone(tmp_path):
+    begun = begin(tmp_path)
+    large = [path for path in begun.folder.iterdir() if "idx" in path.name]
+
+    def states() -> list[tuple[int, int, int]]:
+        return [(path.stat().st_ino, path.stat().st_size, path.stat().st_mtime_ns) for path in large]
+
+    before, names = states(), set(begun.folder.rglob("*"))
+    for count in range(3):
+        assert begun.add(np.full((28, 28), count, np.uint8), "7") == 122 + count
+    assert len(large) == 4 and states() == before
+    new = set(begun.folder.rglob("*")) - names
+    assert len(new) == 3 and sum(path.stat().st_size for path in new) < 3 * 28 * 28
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("seven.png", png(np.zeros((28, 28), np.uint8)), "is no added image: rename it NUMBER-LABEL.png"),
+        ("000009-256.png", png(np.zeros((28, 28), np.uint8)), "is no added image"),
+        ("000009-7.png", png(np.zeros((28, 27), np.uint8)), "is no grey image of 28 x 28 px"),
+        ("000009-7.png", png(np.zeros((28, 28, 3), np.uint8)), "is no grey image of 28 x 28 px"),
+        ("000009-7.png", png(np.zeros((28, 28), np.uint8))[:-20], "cannot be read"),
+        ("000009-7.png", b"", "cannot be read"),
+    ],
+)
+def test_an_added_file_that_is_none_is_named(tmp_path, name, content, says):
+    begun = begin(tmp_path)
+    (begun.folder / "added" / name).write_bytes(content)
+    with pytest.raises(InputError, match=says) as error:
+        sources.load(str(begun.folder), tmp_path)
+    assert name in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_correction_that_was_wrong_can_be_deleted(tmp_path):
+    begun = begin(tmp_path)
+    for count in range(3):
+        begun.add(np.full((28, 28), count, np.uint8), "7")
+    (begun.folder / "added" / "000002-7.png").unlink()
+    assert begun.add(np.full((28, 28), 3, np.uint8), "9") == 124
+    found = sources.load(str(begun.folder), tmp_path)
+    assert found.train.images[121:, 0, 0].tolist() == [1, 2, 3] and found.train.targets[121:].tolist() == [7, 7, 9]
+
+
+# Adds images whose first pixels are their label, the process and a number that counts up, and says each that is added.
+ADDING = """
+import itertools
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.data import folders
+from pipeline.playground import corrections
+
+folder, process = Path(sys.argv[1]), int(sys.argv[2])
+corrections.MOST = 10**9
+found = corrections.Corrections(folder / "corrected", lambda: folders.read_folder(folder / "base", name="base"))
+for number in itertools.count():
+    image = np.zeros((28, 28), np.uint8)
+    image[0, :4] = number * 7 % 10, process, number // 256, number % 256
+    found.add(image, str(image[0, 0]))
+    print(number, flush=True)
+"""
+
+
+def test_a_folder_is_whole_at_every_instant_and_loses_nothing_that_was_added(tmp_path):
+    base = folders.read_folder(write_idx_folder(tmp_path / "base"), name="base")
+    corrected, confirmed, count = tmp_path / "corrected", {}, 0
+    chance = random.Random(0)
+
+    def check(least: int) -> int:
+        """Read the folder as a training does, and its IDX files as any other program does; how many images it has."""
+        train = sources.load(str(corrected), tmp_path).train
+        added = train.images[len(base.train) :]
+        assert np.array_equal(train.images[: len(base.train)], base.train.images)
+        assert np.array_equal(train.targets[len(base.train) :], added[:, 0, 0])
+        for process, last in confirmed.items():
+            of_it = added[added[:, 0, 1] == process][:, 0].astype(int)
+            assert (of_it[:, 2] * 256 + of_it[:, 3])[: last + 1].tolist() == list(range(last + 1))
+        for part, kind in (("train", "images-idx3"), ("train", "labels-idx1")):
+            assert len(idx2numpy.convert_from_file(str(corrected / f"{part}-{kind}-ubyte"))) == len(base.train)
+        assert len(train) >= least
+        return len(train)
+
+    for trial in range(6):
+        # Two at once, which are killed at an instant of their own.
+        pair = [2 * trial, 2 * trial + 1]
+        processes = {
+            process: subprocess.Popen(
+                [sys.executable, "-c", ADDING, str(tmp_path), str(process)],
+                stdout=subprocess.PIPE,
+                text=True,
+                cwd=PROJECT,
+            )
+            for process in pair
+        }
+        first = {process: running.stdout.readline() for process, running in processes.items()}
+        for process, running in processes.items():
+            count = check(count)
+            time.sleep(chance.uniform(0, 0.05))
+            running.kill()
+            lines = (first[process] + running.communicate()[0]).split()
+            confirmed[process] = int(lines[-1])
+            assert running.returncode == -signal.SIGKILL
+        count = check(count)
+    assert count > len(base.train) + 50
+
+
+def test_a_first_correction_that_is_killed_leaves_a_whole_folder_or_none(tmp_path):
+    base = folders.read_folder(write_idx_folder(tmp_path / "base", train=20_000), name="base")
+    for delay in (0, 0.002, 0.005, 0.01, 0.03):
+        place = tmp_path / str(delay)
+        place.mkdir()
+        (place / "base").symlink_to(tmp_path / "base")
+        found, beside = place / "corrected", place / ".corrected.new"
+        adding = subprocess.Popen(
+            [sys.executable, "-c", ADDING, str(place), "0"], stdout=subprocess.DEVNULL, cwd=PROJECT
+        )
+        while not (found.exists() or beside.exists()):
+            assert adding.poll() is None
+            time.sleep(0.001)
+        time.sleep(delay)
+        adding.kill()
+        adding.wait()
+        if found.exists():
+            assert len(sources.load(str(found), tmp_path).train) >= len(base.train)
+        count = Corrections(found, lambda: base).add(base.test.images[0], "3")
+        assert count == len(sources.load(str(found), tmp_path).train) > len(base.train)
 
 
 def test_mistakes(environment, mistake, bars, command, playground):

@@ -2,6 +2,8 @@
 
 import gzip
 import shutil
+import subprocess
+import sys
 import tracemalloc
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from support import MNIST, idx_bytes, needs_mnist, write_idx_folder
+from support import MNIST, PROJECT, idx_bytes, needs_mnist, write_idx_folder
 
 from pipeline.data import idx, manifest, sources
 from pipeline.data.splits import split
@@ -261,6 +263,49 @@ def test_manifest_reports_what_matters(tmp_path):
     assert found["train"]["images_per_class"]["5"] == 24
     assert found["train"]["mean"] == pytest.approx(train.mean() / 255, abs=1e-4)
     assert found["sha256"] != first.sha256
+
+
+# What a process of its own holds at most, above what it holds with all libraries and images of no size.
+PEAK = """
+import sys
+from pathlib import Path
+
+from pipeline.data import manifest, sources
+from pipeline.data.splits import split
+
+
+def peak():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+
+
+def use(folder):
+    dataset = sources.load(folder, Path(folder))
+    manifest.describe(dataset)
+    split(dataset, val_size=len(dataset.train) // 12, limit=0)
+
+
+use(sys.argv[1])
+before = peak()
+use(sys.argv[2])
+print(peak() - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux says what a process held at most")
+def test_reading_describing_and_splitting_take_at_most_two_and_a_half_times_the_images(tmp_path):
+    small, large = write_idx_folder(tmp_path / "small"), tmp_path / "large"
+    large.mkdir()
+    for prefix, count in (("train", 100_000), ("t10k", 20_000)):
+        labels = (np.arange(count) % 10).astype(np.uint8)
+        idx.write(large / f"{prefix}-labels-idx1-ubyte", labels)
+        # No two alike, which a set of them would hold once.
+        images = np.random.default_rng(count).integers(0, 256, (count, 28, 28), np.uint8)
+        idx.write(large / f"{prefix}-images-idx3-ubyte", images)
+    command = [sys.executable, "-c", PEAK, str(small), str(large)]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT, timeout=120)
+    assert ended.returncode == 0, ended.stderr
+    assert int(ended.stdout) < 2.5 * 120_000 * 28 * 28, f"{int(ended.stdout) / (120_000 * 28 * 28):.2f} times"
 
 
 @needs_mnist
