@@ -8,7 +8,6 @@ import platform
 import re
 import sqlite3
 import tempfile
-from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,10 +15,14 @@ import mlflow
 import requests
 from filelock import FileLock
 from mlflow.exceptions import MlflowException, RestException
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
-from pipeline.errors import InputError, PipelineError, first_line
+from pipeline.errors import InputError, PipelineError, causes, first_line
 from pipeline.names import short_hash
+
+# What a database says that lets nobody in: it does so again however long one waits.
+REFUSED = re.compile("authentication failed|access denied|does not exist|unknown database|pg_hba", re.IGNORECASE)
 
 
 class ServerAway(PipelineError):
@@ -55,11 +58,13 @@ def open_client(uri: str) -> mlflow.MlflowClient:
             connection = mlflow.MlflowClient(uri)
             connection.search_experiments(max_results=1)
     except (MlflowException, SQLAlchemyError, ImportError, requests.RequestException, OSError) as error:
-        text = str(error)
-        if "error code 401" in text:
+        text, statuses = str(error), set(map(http_status, causes(error)))
+        if 401 in statuses:
             raise PipelineError(
                 f"{place} asks for a name and a password: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."
             ) from error
+        if 403 in statuses:
+            raise PipelineError(f"{place} does not allow this user to read it: ask whoever runs it.") from error
         if "out-of-date database schema" in text or "Can't locate revision" in text:
             raise PipelineError(
                 f"The database {hidden(uri)} was made by another version of MLflow than {version('mlflow')}: back it "
@@ -99,35 +104,50 @@ def hidden(uri: str) -> str:
 
 
 def is_away(error: BaseException) -> bool:
-    """Whether it is for want of a server that answers, so that waiting may mend it."""
-    links = list(chain(error))
-    for link in links:
-        if isinstance(link, sqlite3.Error):
-            return "locked" in str(link)
-        if isinstance(link, requests.HTTPError) and link.response is not None:
-            return link.response.status_code >= 500 or link.response.status_code == 429
-    away = (ServerAway, requests.RequestException, ConnectionError, TimeoutError, OperationalError)
-    if any(isinstance(link, away) for link in links):
+    """Whether waiting may mend what a call of MLflow raised: the server is away, overloaded or being restarted."""
+    return any(map(_says_away, causes(error)))
+
+
+def _says_away(error: BaseException) -> bool:
+    """The same of one error alone; those of requests and SQLAlchemy come inside MLflow's."""
+    if isinstance(error, ServerAway):
         return True
-    return any(
-        isinstance(link, MlflowException)
-        # What MLflow itself finds wrong in this process has a code of the same kind.
-        and (isinstance(link, RestException) or link.message.startswith("API request"))
-        and (link.get_http_status_code() >= 500 or link.get_http_status_code() == 429)
-        for link in links
+    if (status := http_status(error)) is not None:
+        return status in (408, 429) or (status >= 500 and status != 501)
+    if isinstance(error, DBAPIError):
+        text = str(error.orig)
+        if type(error.orig).__module__.startswith("sqlite3"):
+            return "locked" in text
+        return error.connection_invalidated or (type(error).__name__ == "OperationalError" and not REFUSED.search(text))
+    if isinstance(error, requests.exceptions.SSLError | requests.exceptions.InvalidProxyURL):
+        return False
+    lost = (
+        requests.ConnectionError,
+        requests.Timeout,
+        requests.exceptions.RetryError,
+        requests.exceptions.ChunkedEncodingError,
+        NoConnectionFree,
+        ConnectionError,
+        TimeoutError,
     )
+    return isinstance(error, lost)
 
 
-def chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and what caused it."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
+def http_status(error: BaseException) -> int | None:
+    """The status of the server's answer that an error reports; None where it reports none."""
+    if isinstance(error, RestException):
+        return int(error.get_http_status_code())
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        return error.response.status_code
+    # An answer that is no JSON, of a proxy for example: MLflow's other errors say 500 although no server answered.
+    if isinstance(error, MlflowException) and (found := re.search(r"failed with error code (\d{3}) ", str(error))):
+        return int(found[1])
+    return None
 
 
 def cause(error: BaseException) -> str:
     """What went wrong in one line; of a library's errors the one that says it most plainly."""
-    links = list(chain(error))
+    links = list(causes(error))
     for link in links:
         if isinstance(link, requests.Timeout):
             return "it takes too long"

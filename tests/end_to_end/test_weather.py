@@ -1,0 +1,221 @@
+"""Bad weather: a server that is away, slow or forgetful, hosts that change, processes that are killed.
+
+Whatever happens, in the end there are one run, one model and one version, with the values of an undisturbed training.
+"""
+
+import hashlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlflow
+import pytest
+from mlflow.tracking import MlflowClient
+from support import PROJECT, pipeline, pipeline_process, tracking_server
+
+from benchmarks.proxy import Weather, proxy
+from pipeline.files import ROOT_VARIABLE
+
+OPTIONS = ["train", "--model", "cnn", "--epochs", "30", "--batch-size", "8", "--val-size", "20"]
+SERIES = ("train/loss", "val/loss", "val/accuracy", "val/f1", "train/lr")
+
+
+def recorded(uri: str, run_id: str) -> dict:
+    """Everything a run says that does not measure time or the machine, and the hash of its registered weights."""
+    client = MlflowClient(uri)
+    run = client.get_run(run_id)
+    (version,) = client.search_model_versions(f"run_id = '{run_id}'")
+    weights = mlflow.artifacts.download_artifacts(f"{version.source}/artifacts/bundle/weights.safetensors")
+    assert run.info.status == "FINISHED" and version.status == "READY"
+    assert len(run.inputs.dataset_inputs) == 2 and len(run.outputs.model_outputs) == 1
+    return {
+        "series": {name: [(m.step, m.value) for m in client.get_metric_history(run_id, name)] for name in SERIES},
+        "test": {name: value for name, value in run.data.metrics.items() if name.startswith("test/")},
+        "files": sorted(file.path for file in client.list_artifacts(run_id)),
+        "params": run.data.params,
+        "weights": hashlib.sha256(Path(weights).read_bytes()).hexdigest(),
+    }
+
+
+def only_training(uri: str) -> dict:
+    """What is recorded of the only training, of which there are one run, one model and one version."""
+    client = MlflowClient(uri)
+    (run,) = client.search_runs(["0"], "tags.kind = 'training'")
+    (model,) = client.search_logged_models(["0"])
+    assert str(model.status) == "READY" and len(client.search_model_versions()) == 1
+    assert [m.step for m in client.get_metric_history(run.info.run_id, "val/loss")] == list(range(1, 31))
+    return recorded(uri, run.info.run_id)
+
+
+def nothing_left(environment: Path) -> bool:
+    """Whether no journal waits to be sent or gone on with."""
+    return [path for path in (environment / "root" / "journals").iterdir() if path.suffix != ".lock"] == []
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, bars) -> dict:
+    """What a training records that nothing disturbs."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    uri = f"sqlite:///{folder}/mlflow.db"
+    store = {"MLFLOW_TRACKING_URI": uri, ROOT_VARIABLE: str(folder / "root"), "PYTHONPATH": str(PROJECT)}
+    pipeline(*OPTIONS, "--dataset", str(bars), env=store, cwd=folder)
+    previous = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(uri)
+    try:
+        return only_training(uri)
+    finally:
+        mlflow.set_tracking_uri(previous)
+
+
+@pytest.fixture
+def weather(environment, monkeypatch) -> Iterator[Weather]:
+    """The weather between this process, those it starts, and a real server."""
+    with tracking_server(environment) as server, proxy(server) as found:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", found.uri)
+        yield found
+
+
+def wait_for_epoch(process: subprocess.Popen, number: int) -> None:
+    """Read what a training says until it says this epoch."""
+    for line in process.stdout:
+        if f"epoch {number:>2}/" in line:
+            return
+    raise AssertionError(process.stderr.read())
+
+
+def test_a_server_that_goes_away_in_the_middle_and_comes_back(environment, weather, bars, undisturbed):
+    process = pipeline_process(*OPTIONS, "--dataset", str(bars))
+    wait_for_epoch(process, 3)
+    weather.away = True
+    wait_for_epoch(process, 30)
+    # It has trained to the end meanwhile, and waits.
+    time.sleep(5)
+    assert process.poll() is None
+    weather.away = False
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert err.count("Not recorded now (no connection)") == 1 and "answers again" in out
+    assert only_training(weather.uri) == undisturbed and nothing_left(environment)
+
+
+def test_a_start_without_a_server_and_sync(environment, weather, bars, undisturbed):
+    weather.away = True
+    _, err = pipeline(*OPTIONS, "--dataset", str(bars), "--wait", "1s", code=1)
+    assert err.splitlines()[-1].startswith("Error: Trained, not yet recorded: no connection.") and "-e sync" in err
+    _, err = pipeline("sync", "--wait", "1s", code=1)
+    assert "not yet recorded" in err
+    weather.away = False
+    out, _ = pipeline("sync")
+    assert f"Sent: cnn seed 0 to {weather.uri}." in out
+    assert only_training(weather.uri) == undisturbed and nothing_left(environment)
+    out, _ = pipeline("sync")
+    assert "Nothing is left to send." in out
+
+
+def test_a_study_without_a_server_is_trained_and_sent_later(environment, weather, bars):
+    study = ["main", "--models", "mlp,cnn", "--epochs", "2", "--val-size", "20", "--dataset", str(bars)]
+    weather.away = True
+    out, err = pipeline(*study, "--wait", "1s", code=1)
+    assert out.count("test images right") == 2 and "Trained, not yet recorded" in err
+    weather.away = False
+    out, _ = pipeline(*study)
+    assert out.count("finished before") == 2 and "\nmlp " in out and "\ncnn " in out
+    client = MlflowClient(weather.uri)
+    (parent,) = client.search_runs(["0"], "tags.kind = 'study'")
+    children = client.search_runs(["0"], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
+    assert [run.info.status for run in [parent, *children]] == ["FINISHED"] * 3 and nothing_left(environment)
+
+
+@pytest.mark.timeout(600)
+def test_errors_lost_answers_and_cut_uploads(environment, weather, bars, undisturbed):
+    weather.errors, weather.lost, weather.cut = 0.2, 0.1, 0.1
+    process = pipeline_process(*OPTIONS, "--dataset", str(bars))
+    _, err = process.communicate(timeout=500)
+    weather.errors = weather.lost = weather.cut = 0.0
+    assert process.returncode == 0, err
+    assert only_training(weather.uri) == undisturbed and nothing_left(environment)
+
+
+@pytest.mark.timeout(600)
+def test_killed_at_any_instant_of_recording(environment, weather, bars, undisturbed):
+    """Every request takes a while, so that most of these kills fall into the sending of the results."""
+    weather.delay = 0.1
+    chance = random.Random(0)
+    process = pipeline_process(*OPTIONS, "--dataset", str(bars))
+    wait_for_epoch(process, 30)
+    for _ in range(4):
+        time.sleep(chance.uniform(0, 4))
+        process.kill()
+        process.communicate(timeout=60)
+        process = pipeline_process(*OPTIONS, "--dataset", str(bars), "--resume")
+        # Until it has imported everything, nothing is sent.
+        for line in process.stdout:
+            if "Resuming" in line or "finished" in line:
+                break
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, out + err
+    assert only_training(weather.uri) == undisturbed and nothing_left(environment)
+
+
+def test_a_study_that_is_begun_twice_is_trained_once(environment, weather, bars):
+    study = ["main", "--models", "cnn", "--epochs", "300", *OPTIONS[5:], "--dataset", str(bars)]
+    process = pipeline_process(*study)
+    try:
+        for line in process.stdout:
+            if "epoch   2/300" in line:
+                break
+        _, err = pipeline(*study, "--root", str(environment / "elsewhere"), code=2)
+        assert "This study is being run by" in err and f"process {process.pid}" in err
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
+    (run,) = MlflowClient(weather.uri).search_runs(["0"], "tags.kind = 'study'")
+    assert run.info.status == "KILLED"
+
+
+def test_a_closed_terminal_ends_a_training_in_order(environment, bars):
+    process = pipeline_process(*OPTIONS, "--dataset", str(bars))
+    wait_for_epoch(process, 2)
+    process.send_signal(signal.SIGHUP)
+    _, err = process.communicate(timeout=60)
+    (run,) = MlflowClient().search_runs(["0"])
+    assert process.returncode == 128 + signal.SIGHUP and run.info.status == "KILLED" and "--resume" in err
+
+
+def test_a_training_ends_with_its_launcher(environment, bars):
+    launcher = Path(sys.executable).with_name("mlflow")
+    values = {"model": "cnn", "dataset": str(bars), "epochs": "500", "batch_size": "8", "val_size": "20"}
+    parameters = [word for name, value in values.items() for word in ("-P", f"{name}={value}")]
+    process = subprocess.Popen(
+        [launcher, "run", str(PROJECT), "-e", "train", *parameters, "--env-manager", "local"],
+        env=os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    for line in process.stdout:
+        if "epoch   2/500" in line:
+            break
+    process.kill()
+    process.wait(timeout=60)
+    client, deadline = MlflowClient(), time.monotonic() + 60
+    (run,) = client.search_runs(["0"])
+    while client.get_run(run.info.run_id).info.status != "KILLED":
+        assert time.monotonic() < deadline, "it trains on without its launcher"
+        time.sleep(0.5)
+
+
+def test_four_trainings_at_once_on_a_fresh_database(environment, bars):
+    short = ["train", "--model", "mlp", "--epochs", "1", "--val-size", "20", "--dataset", str(bars)]
+    processes = [pipeline_process(*short, "--seed", str(seed)) for seed in range(4)]
+    for process in processes:
+        _, err = process.communicate(timeout=240)
+        assert process.returncode == 0, err
+    runs = MlflowClient().search_runs(["0"])
+    assert [run.info.status for run in runs] == ["FINISHED"] * 4
+    assert len(MlflowClient().search_model_versions("name = 'bars-mlp'")) == 4
