@@ -5,17 +5,68 @@ import getpass
 import logging
 import os
 import platform
+import re
 import tempfile
 from pathlib import Path
 
 import mlflow
 import requests
 from filelock import FileLock
-from mlflow.exceptions import MlflowException
-from sqlalchemy.exc import SQLAlchemyError
+from mlflow.exceptions import MlflowException, RestException
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
-from pipeline.errors import InputError, PipelineError
+from pipeline.errors import InputError, PipelineError, causes, first_line
 from pipeline.names import short_hash
+
+# What a database says that lets nobody in: it does so again however long one waits.
+REFUSED = re.compile("authentication failed|access denied|does not exist|unknown database|pg_hba", re.IGNORECASE)
+
+
+class ServerAway(PipelineError):
+    """The tracking server cannot be reached or asks for patience: it may answer later."""
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether waiting may mend what a call of MLflow raised: the server is away, overloaded or being restarted."""
+    return any(map(_says_away, causes(error)))
+
+
+def _says_away(error: BaseException) -> bool:
+    """The same of one error alone; those of requests and SQLAlchemy come inside MLflow's."""
+    if isinstance(error, ServerAway):
+        return True
+    if (status := http_status(error)) is not None:
+        return status in (408, 429) or (status >= 500 and status != 501)
+    if isinstance(error, DBAPIError):
+        text = str(error.orig)
+        if type(error.orig).__module__.startswith("sqlite3"):
+            return "locked" in text
+        return error.connection_invalidated or (type(error).__name__ == "OperationalError" and not REFUSED.search(text))
+    if isinstance(error, requests.exceptions.SSLError | requests.exceptions.InvalidProxyURL):
+        return False
+    lost = (
+        requests.ConnectionError,
+        requests.Timeout,
+        requests.exceptions.RetryError,
+        requests.exceptions.ChunkedEncodingError,
+        NoConnectionFree,
+        ConnectionError,
+        TimeoutError,
+    )
+    return isinstance(error, lost)
+
+
+def http_status(error: BaseException) -> int | None:
+    """The status of the server's answer that an error reports; None where it reports none."""
+    if isinstance(error, RestException):
+        return int(error.get_http_status_code())
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        return error.response.status_code
+    # An answer that is no JSON, of a proxy for example: MLflow's other errors say 500 although no server answered.
+    if isinstance(error, MlflowException) and (found := re.search(r"failed with error code (\d{3}) ", str(error))):
+        return int(found[1])
+    return None
 
 
 @functools.cache
@@ -23,7 +74,8 @@ def connect() -> mlflow.MlflowClient:
     """The connection to the tracking server that MLFLOW_TRACKING_URI names, mlflow.db in this folder by default.
 
     Raises:
-        PipelineError: it does not answer.
+        ServerAway: it does not answer now.
+        PipelineError: it cannot be used.
     """
     return open_client(mlflow.get_tracking_uri())
 
@@ -32,24 +84,38 @@ def open_client(uri: str) -> mlflow.MlflowClient:
     """A connection to the tracking server at an address, whichever the environment names.
 
     Raises:
-        PipelineError: it does not answer.
+        ServerAway: it does not answer now.
+        PipelineError: it cannot be used.
     """
     for chatty in ("alembic", "mlflow.store", "mlflow.system_metrics", "mlflow.pyfunc", "mlflow.utils.environment"):
         logging.getLogger(chatty).setLevel(logging.ERROR)
     try:
-        connection = mlflow.MlflowClient(uri)
         # Two processes that create the same SQLite file at once would get in each other's way.
         lock = f"mlflow-{getpass.getuser()}-{short_hash({'uri': uri})}.lock"
         with FileLock(Path(tempfile.gettempdir(), lock)):
+            connection = mlflow.MlflowClient(uri)
             connection.search_experiments(max_results=1)
-    except (MlflowException, SQLAlchemyError, ImportError, requests.RequestException, OSError) as error:
-        place = f"The tracking server at {uri}"
-        if "error code 401" in str(error):
-            raise PipelineError(
-                f"{place} asks for a name and a password: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."
-            ) from error
-        raise PipelineError(f"{place} does not answer: {str(error).splitlines()[0][:200]}") from error
+    except (MlflowException, SQLAlchemyError, ImportError, ValueError, OSError) as error:
+        raise unusable(uri, error) from error
     return connection
+
+
+def unusable(uri: str, error: BaseException) -> PipelineError:
+    """What to say of a tracking server whose first answer was an error."""
+    # A database's address may hold a password.
+    place = f"The tracking server at {re.sub('//[^/]*@', '//', uri)}"
+    *_, first = (cause for cause in causes(error) if not isinstance(cause, KeyError))
+    why = (getattr(first, "strerror", None) or first_line(first))[:200]
+    if is_away(error):
+        return ServerAway(f"{place} does not answer: {why}.")
+    statuses = set(map(http_status, causes(error)))
+    if 401 in statuses:
+        return PipelineError(
+            f"{place} asks for a name and a password: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."
+        )
+    if 403 in statuses:
+        return PipelineError(f"{place} does not allow this user to read it: ask whoever runs it.")
+    return PipelineError(f"{place} cannot be used: {why}.")
 
 
 @functools.cache
