@@ -40,12 +40,16 @@ DATABASE = {
 }
 
 
-def reason(error: BaseException) -> str | None:
-    """The place that failed or what was lacking, as a sentence, for an error of any library; None for other errors."""
-    return next(filter(None, map(_reason, causes(error))), None)
+def reason(error: BaseException, *, database: str = "") -> str | None:
+    """The place that failed or what was lacking, as a sentence, for an error of any library; None for other errors.
+
+    Args:
+        database: the one that was used, the tracking store's by default.
+    """
+    return next(filter(None, (_reason(cause, database) for cause in causes(error))), None)
 
 
-def _reason(error: BaseException) -> str | None:
+def _reason(error: BaseException, database: str) -> str | None:
     text = str(error)
     number = error.errno if isinstance(error, OSError) else None
     if number in (errno.EMFILE, errno.ENFILE):
@@ -56,7 +60,9 @@ def _reason(error: BaseException) -> str | None:
     if type(error).__module__ == "sqlite3":
         for says, what in {"database or disk is full": "has no space left on its disk: free some", **DATABASE}.items():
             if says in text:
-                return f"The database {_store()} {what}."
+                return f"The database {database or _store()} {what}."
+    if "No usable temporary directory" in text:
+        return "Nothing can be written to the folder for temporary files: free space there, or set TMPDIR to another."
     # A copy that fails names its source first.
     place = isinstance(error, OSError) and (error.filename2 or error.filename)
     if number in (errno.ENOSPC, errno.EDQUOT) or FULL.search(text):

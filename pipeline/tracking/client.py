@@ -6,7 +6,9 @@ import logging
 import os
 import platform
 import re
+import sqlite3
 import tempfile
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import mlflow
@@ -16,8 +18,9 @@ from mlflow.exceptions import MlflowException, RestException
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
-from pipeline.errors import InputError, PipelineError, causes, first_line
+from pipeline.errors import InputError, PipelineError, causes, first_line, reason
 from pipeline.names import short_hash
+from pipeline.tracking.database import check_database, sqlite_file
 
 # What a database says that lets nobody in: it does so again however long one waits.
 REFUSED = re.compile("authentication failed|access denied|does not exist|unknown database|pg_hba", re.IGNORECASE)
@@ -38,10 +41,12 @@ def _says_away(error: BaseException) -> bool:
         return True
     if (status := http_status(error)) is not None:
         return status in (408, 429) or (status >= 500 and status != 501)
+    if isinstance(error, sqlite3.Error):
+        return "locked" in str(error)
     if isinstance(error, DBAPIError):
         text = str(error.orig)
-        if type(error.orig).__module__.startswith("sqlite3"):
-            return "locked" in text
+        if isinstance(error.orig, sqlite3.Error):
+            return False
         return error.connection_invalidated or (type(error).__name__ == "OperationalError" and not REFUSED.search(text))
     if isinstance(error, requests.exceptions.SSLError | requests.exceptions.InvalidProxyURL):
         return False
@@ -77,11 +82,14 @@ def connect() -> mlflow.MlflowClient:
         ServerAway: it does not answer now.
         PipelineError: it cannot be used.
     """
-    return open_client(mlflow.get_tracking_uri())
+    return open_client(mlflow.get_tracking_uri(), upgrade=False)
 
 
-def open_client(uri: str) -> mlflow.MlflowClient:
+def open_client(uri: str, *, upgrade: bool = True) -> mlflow.MlflowClient:
     """A connection to the tracking server at an address, whichever the environment names.
+
+    Args:
+        upgrade: whether MLflow may bring an older database up to date, as it does unasked.
 
     Raises:
         ServerAway: it does not answer now.
@@ -90,14 +98,21 @@ def open_client(uri: str) -> mlflow.MlflowClient:
     for chatty in ("alembic", "mlflow.store", "mlflow.system_metrics", "mlflow.pyfunc", "mlflow.utils.environment"):
         logging.getLogger(chatty).setLevel(logging.ERROR)
     try:
-        # Two processes that create the same SQLite file at once would get in each other's way.
-        lock = f"mlflow-{getpass.getuser()}-{short_hash({'uri': uri})}.lock"
-        with FileLock(Path(tempfile.gettempdir(), lock)):
+        with alone(uri):
+            check_database(uri, upgrade=upgrade)
             connection = mlflow.MlflowClient(uri)
             connection.search_experiments(max_results=1)
-    except (MlflowException, SQLAlchemyError, ImportError, ValueError, OSError) as error:
+    except (MlflowException, SQLAlchemyError, sqlite3.Error, ImportError, ValueError, OSError) as error:
         raise unusable(uri, error) from error
     return connection
+
+
+def alone(uri: str) -> AbstractContextManager[object]:
+    """Let one process of this user at a time make a database: two would get in each other's way."""
+    if not (file := sqlite_file(uri)):
+        return nullcontext()
+    name = short_hash({"file": str(file.absolute()), "user": getpass.getuser()})
+    return FileLock(Path(tempfile.gettempdir(), f"mlflow-{name}.lock"))
 
 
 def unusable(uri: str, error: BaseException) -> PipelineError:
@@ -108,6 +123,8 @@ def unusable(uri: str, error: BaseException) -> PipelineError:
     why = (getattr(first, "strerror", None) or first_line(first))[:200]
     if is_away(error):
         return ServerAway(f"{place} does not answer: {why}.")
+    if sentence := reason(error, database=str(sqlite_file(uri) or place)):
+        return PipelineError(sentence)
     statuses = set(map(http_status, causes(error)))
     if 401 in statuses:
         return PipelineError(
