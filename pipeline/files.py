@@ -9,7 +9,7 @@ from pathlib import Path
 import platformdirs
 from filelock import FileLock, Timeout
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, PipelineError, reason
 
 ROOT_VARIABLE = "DIGIT_COMPARISON_ROOT"
 
@@ -18,14 +18,39 @@ def default_root() -> Path:
     """The folder for everything kept between runs: the environment variable's, or the user's cache folder.
 
     Not the project's folder: MLflow runs a project from a git address in a temporary one.
+
+    Raises:
+        PipelineError: this user has no home folder.
     """
-    return Path(os.environ.get(ROOT_VARIABLE) or platformdirs.user_cache_dir("digit-comparison")).expanduser()
+    try:
+        return _root().expanduser()
+    except RuntimeError as error:
+        raise PipelineError(f"This user has no home folder: set {ROOT_VARIABLE} to a folder for data.") from error
+
+
+def _root() -> Path:
+    return Path(os.environ.get(ROOT_VARIABLE) or platformdirs.user_cache_dir("digit-comparison"))
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it.
+
+    Raises:
+        PipelineError: it cannot be made or written to.
+    """
+    hint = f" Set {ROOT_VARIABLE} to a folder that may be written." if folder.is_relative_to(_root()) else ""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PipelineError(f"{reason(error) or f'{folder} cannot be made: {error.strerror}.'}{hint}") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PipelineError(f"Nothing can be written to {folder}: it is read-only or closed to this user.{hint}")
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path` that takes its place when the block ends without an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     # Made with the permissions that any other file of the user gets, which a temporary file of the library's has not.
     temporary = path.parent / f".{path.name}.{secrets.token_hex(8)}"
     temporary.touch(exist_ok=False)
@@ -34,6 +59,15 @@ def atomic_write(path: Path) -> Iterator[Path]:
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+    except (OSError, RuntimeError) as error:
+        # numpy and torch only say that a write failed; one more says why.
+        try:
+            with temporary.open("ab") as file:
+                file.write(bytes(1 << 16))
+        except OSError as failed:
+            failed.filename = str(path)
+            raise failed from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -49,7 +83,7 @@ def process_lock(lock: Path, doing: str) -> Iterator[None]:
     Raises:
         InputError: another process is in such a block.
     """
-    lock.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(lock.parent)
     # Whoever ends what was begun may be another thread.
     held = FileLock(lock, thread_local=False)
     try:

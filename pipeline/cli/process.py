@@ -7,22 +7,26 @@ import signal
 import sys
 import threading
 import time
-from pathlib import Path
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
 
 import click
 
-from pipeline.errors import InputError, Interrupted, PipelineError
+from pipeline.errors import InputError, Interrupted, PipelineError, first_line, reason
 
-# Windows knows no hang-up of a terminal.
-STOPPING = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
+# Windows knows no terminal that hangs up.
+STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+# What MLflow's launcher runs a command in.
+SHELLS = ("bash", "sh", "dash", "cmd.exe")
 # Read by MLflow and git when they are imported; what the user has set stays.
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    # A server that is away is noticed after some seconds instead of four minutes; one that answers every fifth
-    # request with an error is asked again.
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
-    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
-    "MLFLOW_HTTP_REQUEST_BACKOFF_JITTER": "0.5",
+    # A server that refuses is noticed in three seconds, a silent one in three minutes; one that now and then answers
+    # with an error is asked six times. Every pause but the first is a random part of a second.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "5",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "0",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_JITTER": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": "5",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
@@ -43,12 +47,13 @@ def run(command: click.Command, module: str) -> None:
     """Run a command and turn every expected failure into one sentence and an exit code."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    name_user()
+    name_the_user()
     logger = logging.getLogger("pipeline")
     logger.handlers, logger.propagate = [Echo()], False
     logger.setLevel(logging.INFO)
-    for number in STOPPING:
-        signal.signal(number, leave)
+    on_signals(leave)
+    if "MLFLOW_RUN_ID" in os.environ:
+        threading.Thread(target=end_with_the_launcher, daemon=True).start()
     try:
         command.main(prog_name=f"python -m {module}", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
@@ -58,19 +63,31 @@ def run(command: click.Command, module: str) -> None:
         fail(f"{error.format_message()}{hint}", InputError.exit_code)
     except PipelineError as error:
         fail(str(error), error.exit_code)
-    except OSError as error:
-        fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}.", PipelineError.exit_code)
     except Interrupted as error:
         fail("Interrupted; a study goes on when it is run again, a training with --resume.", error.exit_code)
     except Exception as error:
-        # What MLflow refuses is no fault of this program's; its class cannot be named without importing it.
-        if not type(error).__module__.startswith("mlflow."):
+        sentence = explain(error)
+        if sentence is None:
             raise
-        fail(f"MLflow refused: {str(error).strip().splitlines()[0]}", PipelineError.exit_code)
+        fail(sentence, PipelineError.exit_code)
 
 
-def name_user() -> None:
-    """Give a user that the system has no name for one: containers run as numbers, and libraries ask."""
+def explain(error: Exception) -> str | None:
+    """A sentence for a failure that is no fault of this program's, None for others."""
+    # A command that never asked the server cannot have failed on it, and importing this takes seconds.
+    client = sys.modules.get("pipeline.tracking.client")
+    if client and client.is_away(error):
+        return str(client.unusable(client.mlflow.get_tracking_uri(), error))
+    if sentence := reason(error):
+        return sentence
+    if isinstance(error, OSError):
+        return f"{error.strerror or first_line(error)}{f': {error.filename}' if error.filename else ''}."
+    # What MLflow refuses; its class cannot be named without importing it.
+    return f"MLflow refused: {first_line(error)}." if type(error).__module__.startswith("mlflow.") else None
+
+
+def name_the_user() -> None:
+    """Give a user without a name one: in a container there may be none, and MLflow and torch ask for it."""
     try:
         getpass.getuser()
     except (KeyError, OSError, ImportError):
@@ -78,33 +95,32 @@ def name_user() -> None:
 
 
 def catch_signals() -> None:
-    """From here on there is something to end in order: unwind the stack when asked to stop, or left by the launcher."""
+    """From here on there is something to end in order: unwind the stack when asked to stop."""
+    on_signals(interrupt)
+
+
+def on_signals(handler: Callable[[int, Any], None]) -> None:
+    """Handle everything that asks this process to stop, but a closed terminal only where `nohup` does not ignore it."""
     for number in STOPPING:
-        signal.signal(number, interrupt)
-    if "MLFLOW_RUN_ID" in os.environ:
-        threading.Thread(target=end_with_launcher, name="launcher", daemon=True).start()
+        if number in (signal.SIGINT, signal.SIGTERM) or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
-def end_with_launcher() -> None:
-    """Ask this process to stop when `mlflow run` is gone: nobody would know that it still trains.
-
-    A shell stands between the two, so that the system's own signal of a parent's end would not do.
-    """
+def end_with_the_launcher() -> None:
+    """Ask this process to stop when `mlflow run` is gone: killed alone, it would leave a training nobody waits for."""
     import psutil
 
-    def is_launcher(process: psutil.Process) -> bool:
-        try:
-            words = process.cmdline()
-        except psutil.Error:
-            return False
-        return "run" in words and any(Path(word).name == "mlflow" for word in words[:3])
-
-    launcher = next(filter(is_launcher, psutil.Process().parents()), None)
-    # Where another program made the run, it is for that program to end what it began.
-    while launcher and launcher.is_running() and launcher.status() != psutil.STATUS_ZOMBIE:
-        time.sleep(1)
-    if launcher:
-        os.kill(os.getpid(), signal.SIGTERM)
+    try:
+        # A shell stands between; what else starts this program with a run's id is not waited for.
+        nearest = next((above for above in psutil.Process().parents() if above.name() not in SHELLS), None)
+        if nearest is None or not nearest.name().startswith(("mlflow", "python")):
+            return
+    except psutil.Error:
+        return
+    with suppress(psutil.NoSuchProcess):
+        while nearest.is_running() and nearest.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(1)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def interrupt(number: int, frame: object) -> None:

@@ -1,5 +1,6 @@
 """Folders of IDX files: finding the four files of a data set, reading and checking them, and images added to them."""
 
+import os
 import re
 from pathlib import Path
 
@@ -21,8 +22,10 @@ def find_idx(folder: Path) -> dict[str, Path]:
         paths under the keys train-images, train-labels, test-images and test-labels.
 
     Raises:
-        InputError: a file is missing, or several data sets lie in the folder.
+        InputError: a file is missing, several data sets lie in the folder, or it may not be read.
     """
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise InputError(f"{folder} may not be read by this user: change its permissions.")
     pattern = re.compile(r"(?P<prefix>.*-)?(?P<split>train|t10k|test)-(?P<kind>images|labels)[-.]idx[13]-ubyte(\.gz)?")
     found: dict[str, Path] = {}
     sets = set()

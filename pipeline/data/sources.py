@@ -12,7 +12,8 @@ import numpy as np
 from pipeline.data.folders import read_folder
 from pipeline.data.images import Dataset, ImageSet
 from pipeline.data.splits import SPLIT_SEED, stratified_split
-from pipeline.errors import WITHOUT_NETWORK, InputError, first_line
+from pipeline.errors import WITHOUT_NETWORK, InputError, PipelineError, first_line, reason
+from pipeline.files import make_folder
 from pipeline.names import did_you_mean
 from pipeline.network import impatient_sockets
 
@@ -106,12 +107,14 @@ def _torchvision(name: str, loader: str, root: Path, classes: tuple[str, ...], *
 def _download(folder: Path, loader: str, **options: str) -> None:
     import torchvision
 
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.parent)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
         try:
             with impatient_sockets():
                 getattr(torchvision.datasets, loader)(temporary, download=True, **options)
         except (OSError, RuntimeError) as error:
+            if why := reason(error):
+                raise PipelineError(f"{folder.name} could not be downloaded. {why}") from error
             raise InputError(
                 f"{folder.name} could not be downloaded ({first_line(error)}): {WITHOUT_NETWORK}."
             ) from error

@@ -8,7 +8,7 @@ import platform
 import re
 import sqlite3
 import tempfile
-from importlib.metadata import version
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import mlflow
@@ -18,89 +18,16 @@ from mlflow.exceptions import MlflowException, RestException
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
-from pipeline.errors import InputError, PipelineError, causes, first_line
+from pipeline.errors import InputError, PipelineError, causes, first_line, reason
 from pipeline.names import short_hash
+from pipeline.tracking.database import check_database, sqlite_file
 
 # What a database says that lets nobody in: it does so again however long one waits.
 REFUSED = re.compile("authentication failed|access denied|does not exist|unknown database|pg_hba", re.IGNORECASE)
 
 
 class ServerAway(PipelineError):
-    """The tracking server cannot be reached now, and may be later."""
-
-
-@functools.cache
-def connect() -> mlflow.MlflowClient:
-    """The connection to the tracking server that MLFLOW_TRACKING_URI names, mlflow.db in this folder by default.
-
-    Raises:
-        ServerAway: it does not answer.
-        PipelineError: it answers what waiting does not mend.
-    """
-    return open_client(mlflow.get_tracking_uri())
-
-
-def open_client(uri: str) -> mlflow.MlflowClient:
-    """A connection to the tracking server at an address, whichever the environment names.
-
-    Raises:
-        ServerAway: it does not answer.
-        PipelineError: it answers what waiting does not mend.
-    """
-    for chatty in ("alembic", "mlflow.store", "mlflow.system_metrics", "mlflow.pyfunc", "mlflow.utils.environment"):
-        logging.getLogger(chatty).setLevel(logging.ERROR)
-    check_file(uri)
-    place = f"The tracking server at {hidden(uri)}"
-    try:
-        # Two processes that create the same SQLite file at once would get in each other's way.
-        lock = f"mlflow-{getpass.getuser()}-{short_hash({'uri': uri})}.lock"
-        with FileLock(Path(tempfile.gettempdir(), lock)):
-            connection = mlflow.MlflowClient(uri)
-            connection.search_experiments(max_results=1)
-    except (MlflowException, SQLAlchemyError, ImportError, requests.RequestException, OSError) as error:
-        text, statuses = str(error), set(map(http_status, causes(error)))
-        if 401 in statuses:
-            raise PipelineError(
-                f"{place} asks for a name and a password: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."
-            ) from error
-        if 403 in statuses:
-            raise PipelineError(f"{place} does not allow this user to read it: ask whoever runs it.") from error
-        if "out-of-date database schema" in text or "Can't locate revision" in text:
-            raise PipelineError(
-                f"The database {hidden(uri)} was made by another version of MLflow than {version('mlflow')}: back it "
-                f"up, then run `mlflow db upgrade {hidden(uri)}` with the newer of the two."
-            ) from error
-        if is_away(error):
-            raise ServerAway(f"{place} does not answer: {cause(error)}") from error
-        raise PipelineError(f"{place} cannot be used: {cause(error)}") from error
-    return connection
-
-
-def check_file(uri: str) -> None:
-    """Refuse a SQLite file that cannot be used at once: MLflow would try again for two minutes.
-
-    Raises:
-        PipelineError: which file, and why.
-    """
-    if not uri.startswith("sqlite:///"):
-        return
-    file = Path(uri.removeprefix("sqlite:///").split("?")[0])
-    if file.is_dir():
-        raise PipelineError(f"The tracking database {file} is a folder: MLFLOW_TRACKING_URI must name a file.")
-    missing = next((path for path in (file, file.parent) if path.exists() and not os.access(path, os.W_OK)), None)
-    if missing:
-        raise PipelineError(f"The tracking database {file} cannot be written: {missing} is read-only for this user.")
-    if not file.parent.is_dir():
-        raise PipelineError(f"The tracking database {file} cannot be made: there is no folder {file.parent}.")
-    if file.is_file() and file.stat().st_size:
-        with file.open("rb") as content:
-            if content.read(16) != b"SQLite format 3\0":
-                raise PipelineError(f"The tracking database {file} is no SQLite file.")
-
-
-def hidden(uri: str) -> str:
-    """An address without the password in it."""
-    return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:***@", uri)
+    """The tracking server cannot be reached or asks for patience: it may answer later."""
 
 
 def is_away(error: BaseException) -> bool:
@@ -114,10 +41,12 @@ def _says_away(error: BaseException) -> bool:
         return True
     if (status := http_status(error)) is not None:
         return status in (408, 429) or (status >= 500 and status != 501)
+    if isinstance(error, sqlite3.Error):
+        return "locked" in str(error)
     if isinstance(error, DBAPIError):
         text = str(error.orig)
-        if type(error.orig).__module__.startswith("sqlite3"):
-            return "locked" in text
+        if isinstance(error.orig, sqlite3.Error):
+            return False
         return error.connection_invalidated or (type(error).__name__ == "OperationalError" and not REFUSED.search(text))
     if isinstance(error, requests.exceptions.SSLError | requests.exceptions.InvalidProxyURL):
         return False
@@ -145,6 +74,67 @@ def http_status(error: BaseException) -> int | None:
     return None
 
 
+@functools.cache
+def connect() -> mlflow.MlflowClient:
+    """The connection to the tracking server that MLFLOW_TRACKING_URI names, mlflow.db in this folder by default.
+
+    Raises:
+        ServerAway: it does not answer now.
+        PipelineError: it cannot be used.
+    """
+    return open_client(mlflow.get_tracking_uri(), upgrade=False)
+
+
+def open_client(uri: str, *, upgrade: bool = True) -> mlflow.MlflowClient:
+    """A connection to the tracking server at an address, whichever the environment names.
+
+    Args:
+        upgrade: whether MLflow may bring an older database up to date, as it does unasked.
+
+    Raises:
+        ServerAway: it does not answer now.
+        PipelineError: it cannot be used.
+    """
+    for chatty in ("alembic", "mlflow.store", "mlflow.system_metrics", "mlflow.pyfunc", "mlflow.utils.environment"):
+        logging.getLogger(chatty).setLevel(logging.ERROR)
+    try:
+        with alone(uri):
+            check_database(uri, upgrade=upgrade)
+            connection = mlflow.MlflowClient(uri)
+            connection.search_experiments(max_results=1)
+    except (MlflowException, SQLAlchemyError, sqlite3.Error, ImportError, ValueError, OSError) as error:
+        raise unusable(uri, error) from error
+    return connection
+
+
+def alone(uri: str) -> AbstractContextManager[object]:
+    """Let one process of this user at a time make a database: two would get in each other's way."""
+    if not (file := sqlite_file(uri)):
+        return nullcontext()
+    name = short_hash({"file": str(file.absolute()), "user": getpass.getuser()})
+    return FileLock(Path(tempfile.gettempdir(), f"mlflow-{name}.lock"))
+
+
+def unusable(uri: str, error: BaseException) -> PipelineError:
+    """What to say of a tracking server whose first answer was an error."""
+    # A database's address may hold a password.
+    place = f"The tracking server at {re.sub('//[^/]*@', '//', uri)}"
+    *_, first = (cause for cause in causes(error) if not isinstance(cause, KeyError))
+    why = (getattr(first, "strerror", None) or first_line(first))[:200]
+    if is_away(error):
+        return ServerAway(f"{place} does not answer: {why}.")
+    if sentence := reason(error, database=str(sqlite_file(uri) or place)):
+        return PipelineError(sentence)
+    statuses = set(map(http_status, causes(error)))
+    if 401 in statuses:
+        return PipelineError(
+            f"{place} asks for a name and a password: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."
+        )
+    if 403 in statuses:
+        return PipelineError(f"{place} does not allow this user to read it: ask whoever runs it.")
+    return PipelineError(f"{place} cannot be used: {why}.")
+
+
 def cause(error: BaseException) -> str:
     """What went wrong in one line; of a library's errors the one that says it most plainly."""
     links = list(causes(error))
@@ -155,8 +145,7 @@ def cause(error: BaseException) -> str:
             return "it answers with errors"
         if isinstance(link, requests.ConnectionError):
             return "no connection"
-    said = [first_line(link)[:200] for link in links if isinstance(link, sqlite3.Error | OSError)]
-    return said[-1] if said else first_line(error)[:200]
+    return (reason(error) or first_line(error))[:300].rstrip(".")
 
 
 @functools.cache

@@ -162,7 +162,7 @@ class Sender:
 
     def _client(self, uri: str) -> mlflow.MlflowClient:
         if uri not in self._clients:
-            self._clients[uri] = open_client(uri)
+            self._clients[uri] = open_client(uri, upgrade=False)
         return self._clients[uri]
 
     def _drop(self, journal: Journal) -> None:

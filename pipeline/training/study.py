@@ -1,5 +1,6 @@
 """Many trainings under one protocol: every architecture, every seed, one MLflow run that holds them together."""
 
+import errno
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,7 +8,7 @@ from typing import Any
 
 from pipeline.config import PUBLISHED, TrainConfig, resolve
 from pipeline.data.images import Dataset
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, causes, reason
 from pipeline.files import process_lock
 from pipeline.names import short_hash
 from pipeline.tracking import runs, schema
@@ -20,6 +21,9 @@ from pipeline.training.run import train
 from pipeline.training.state import check_build
 
 logger = logging.getLogger(__name__)
+
+# Every other training would fail of it as well.
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 @dataclass(frozen=True)
@@ -106,8 +110,10 @@ def _run(dataset: Dataset, configs: Sequence[TrainConfig], *, study_key: str, pl
                     study=study,
                 )
             except Exception as error:
+                if any(isinstance(cause, OSError) and cause.errno in NO_ROOM for cause in causes(error)):
+                    raise
                 # Whatever it is: the others go on. The run of this one keeps the traceback.
-                failures[label] = str(error) if isinstance(error, PipelineError) else repr(error)
+                failures[label] = str(error) if isinstance(error, PipelineError) else reason(error) or repr(error)
                 logger.warning("%s: failed: %s", position, failures[label])
                 continue
             logger.info("%s: %s", position, result.summary())

@@ -1,0 +1,82 @@
+"""A tracking store in an SQLite file: whether MLflow can use it, before MLflow tries for minutes or changes it."""
+
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import mlflow
+from alembic.script import ScriptDirectory
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
+
+from pipeline.errors import PipelineError
+
+MIGRATIONS = Path(mlflow.__file__).parent / "store" / "db_migrations"
+
+
+def check_database(uri: str, *, upgrade: bool) -> None:
+    """Find out what is wrong with the SQLite file at an address; other addresses are right.
+
+    Args:
+        upgrade: whether MLflow may bring an older database up to date.
+
+    Raises:
+        PipelineError: it cannot be opened, or is another version's.
+        sqlite3.Error: it is no database, damaged or locked.
+    """
+    if not (file := sqlite_file(uri)):
+        return
+    if file.is_dir():
+        raise PipelineError(f"The database {file} is a folder: correct $MLFLOW_TRACKING_URI.")
+    if not file.exists():
+        folder = next(parent for parent in file.absolute().parents if parent.exists())
+        if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+            raise PipelineError(
+                f"The database {file} cannot be made: {folder} is read-only, closed to this user or no folder."
+            )
+        return
+    if not os.access(file, os.R_OK):
+        raise PipelineError(f"The database {file} may not be read by this user: change its permissions.")
+    found = revision(file)
+    if found and not upgrade:
+        refuse_other_versions(uri, found)
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """The file at an address, None for other stores."""
+    try:
+        url = make_url(uri)
+    except ArgumentError:
+        return None
+    plain = url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:")
+    return Path(str(url.database)) if plain else None
+
+
+def revision(file: Path) -> str | None:
+    """The version of MLflow's tables in a database; None where there are no experiments yet, and nothing to lose."""
+    # Not read-only: what a killed process left half written is rolled back first.
+    with closing(sqlite3.connect(file, timeout=20)) as connection:
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+        if not {"experiments", "alembic_version"} <= tables:
+            return None
+        if not connection.execute("SELECT 1 FROM experiments").fetchone():
+            return None
+        (version,) = connection.execute("SELECT version_num FROM alembic_version").fetchone() or (None,)
+        return version
+
+
+def refuse_other_versions(uri: str, found: str) -> None:
+    """Refuse tables of another MLflow than the installed one, which would change them without being asked."""
+    versions = ScriptDirectory(str(MIGRATIONS))
+    if found == versions.get_current_head():
+        return
+    if any(version.revision == found for version in versions.walk_revisions()):
+        raise PipelineError(
+            f"The database {uri} is an earlier MLflow's: keep a copy, then bring it up to date with "
+            f"mlflow db upgrade {uri}."
+        )
+    raise PipelineError(
+        f"The database {uri} is a later MLflow's than the installed {mlflow.__version__}: "
+        "use that version, or another database."
+    )
