@@ -14,6 +14,7 @@ from pathlib import Path
 import mlflow
 import requests
 from filelock import FileLock
+from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException, RestException
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
@@ -123,6 +124,11 @@ def unusable(uri: str, error: BaseException) -> PipelineError:
     why = (getattr(first, "strerror", None) or first_line(first))[:200]
     if is_away(error):
         return ServerAway(f"{place} does not answer: {why}.")
+    if "migrate-filestore" in str(error):
+        return PipelineError(
+            f"{uri} holds the runs of an earlier MLflow, as files: mlflow migrate-filestore --source mlruns --target "
+            "sqlite:///mlflow.db makes a database of them, or set MLFLOW_TRACKING_URI=sqlite:///mlflow.db to begin one."
+        )
     if sentence := reason(error, database=str(sqlite_file(uri) or place)):
         return PipelineError(sentence)
     statuses = set(map(http_status, causes(error)))
@@ -156,7 +162,8 @@ def launcher_run() -> str | None:
 
 def owner() -> str:
     """Who continues what: on a shared server nobody goes on with the runs of another user or machine."""
-    return f"{getpass.getuser()}@{platform.node()}"
+    # In a filter of MLflow a quote ends the name.
+    return re.sub(r"['\"`\\]", "_", f"{getpass.getuser()}@{platform.node()}")
 
 
 def tracking_uri() -> str:
@@ -176,26 +183,46 @@ def chosen_experiment() -> dict[str, str]:
 
 
 def current_experiment() -> str:
-    """Id of the experiment new runs go to."""
+    """Id of the experiment new runs go to.
+
+    Raises:
+        InputError: there is none of the id that MLFLOW_EXPERIMENT_ID names, or it is deleted.
+    """
     if run_id := launcher_run():
         return experiment_of(run_id)
     if name := os.environ.get("MLFLOW_EXPERIMENT_NAME"):
         return experiment_named(name, create=True)
-    return os.environ.get("MLFLOW_EXPERIMENT_ID", "0")
+    number = os.environ.get("MLFLOW_EXPERIMENT_ID", "0")
+    try:
+        return _active(connect().get_experiment(number))
+    except MlflowException as error:
+        if is_away(error):
+            raise
+        raise InputError(f"There is no experiment with the id '{number}' at {mlflow.get_tracking_uri()}.") from error
 
 
 def experiment_named(name: str, *, create: bool = False) -> str:
     """Id of an experiment.
 
     Raises:
-        InputError: there is none and `create` is false.
+        InputError: there is none and `create` is false, or it is deleted.
     """
     if found := connect().get_experiment_by_name(name):
-        return found.experiment_id
+        return _active(found)
     if create:
         return connect().create_experiment(name)
     known = ", ".join(experiment.name for experiment in connect().search_experiments())
     raise InputError(f"There is no experiment '{name}' at {mlflow.get_tracking_uri()}: choose one of {known}.")
+
+
+def _active(experiment: Experiment) -> str:
+    """The id of an experiment that is not deleted."""
+    if experiment.lifecycle_stage == "deleted":
+        raise InputError(
+            f"The experiment '{experiment.name}' is deleted: bring it back with "
+            f"mlflow experiments restore --experiment-id {experiment.experiment_id}."
+        )
+    return experiment.experiment_id
 
 
 def experiment_of(run_id: str) -> str:
