@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,6 +95,17 @@ def stores(environment, monkeypatch):
         bucket.stop()
 
 
+@contextmanager
+def training(*options: str) -> Iterator[subprocess.Popen]:
+    """A training that does not outlive its test."""
+    process = pipeline_process("train", *options)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
 def lost(bars: Path, *, seeds: int, epochs: int) -> list[str]:
     """What is missing of these trainings on the server; nothing is loaded twice."""
     client = mlflow.MlflowClient()
@@ -138,11 +149,13 @@ def test_eight_trainings_at_once_lose_nothing_and_come_back_from_a_backup(stores
     stores.run(bucket)
     with stores.serving(server):
         stores.run(account)
-        train = ("train", "--dataset", str(bars), *SMALL, "--epochs", "3")
-        processes = [pipeline_process(*train, "--seed", str(seed)) for seed in range(8)]
-        for process in processes:
-            _, err = process.communicate(timeout=240)
-            assert process.returncode == 0, err
+        options = ("--dataset", str(bars), *SMALL, "--epochs", "3")
+        with ExitStack() as stack:
+            # Importing takes eight processes on two cores a minute, and more where the machine has other work.
+            processes = [stack.enter_context(training(*options, "--seed", str(seed))) for seed in range(8)]
+            for process in processes:
+                _, err = process.communicate(timeout=400)
+                assert process.returncode == 0, err
         assert lost(bars, seeds=8, epochs=3) == []
         stores.run(dump)
         stores.run(save)
@@ -161,14 +174,14 @@ def test_a_training_outlives_a_restart_of_the_database(stores, bars):
     stores.run(bucket)
     with stores.serving(server):
         stores.run(account)
-        process = pipeline_process("train", "--dataset", str(bars), *SMALL, "--epochs", "60", "--batch-size", "4")
-        for line in process.stdout:
-            if "epoch 10/60" in line:
-                break
-        stores.database.stop()
-        stores.database.start()
-        out, err = process.communicate(timeout=240)
-        assert "epoch 11/60" in out, "it was in the middle of the training"
+        with training("--dataset", str(bars), *SMALL, "--epochs", "60", "--batch-size", "4") as process:
+            for line in process.stdout:
+                if "epoch 10/60" in line:
+                    break
+            stores.database.stop()
+            stores.database.start()
+            out, err = process.communicate(timeout=240)
+        assert "epoch 12/60" in out, "it was in the middle of the training"
         assert process.returncode == 0, err
         assert lost(bars, seeds=1, epochs=60) == []
 
