@@ -15,8 +15,7 @@ from mlflow.exceptions import MlflowException
 from pipeline.config import TrainConfig
 from pipeline.errors import InputError
 from pipeline.tracking import lease, queries, schema
-from pipeline.tracking.client import chosen_experiment, connect, is_away, tracking_uri
-from pipeline.tracking.deliver import find_experiment
+from pipeline.tracking.client import chosen_experiment, connect, current_experiment, is_away, tracking_uri
 from pipeline.tracking.journal import Journal, journals, new_folder, ours
 from pipeline.tracking.sender import Sender
 from pipeline.tracking.training_run import is_finished
@@ -51,7 +50,7 @@ def find_place(root: Path) -> Place:
     """Where runs go now; a tracking server that is away is not waited for."""
     try:
         client = connect()
-        return Place(root, client, find_experiment(client, chosen_experiment()))
+        return Place(root, client, current_experiment())
     except Exception as error:
         if not is_away(error):
             raise
