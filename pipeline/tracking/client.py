@@ -151,6 +151,8 @@ def cause(error: BaseException) -> str:
             return "it answers with errors"
         if isinstance(link, requests.ConnectionError):
             return "no connection"
+    if deleted := re.search(r"The run (\w+) must be in the 'active' state", str(error)):
+        return f"the run was deleted, restore it with `mlflow runs restore --run-id {deleted[1]}`"
     return (reason(error) or first_line(error))[:300].rstrip(".")
 
 

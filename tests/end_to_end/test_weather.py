@@ -206,14 +206,3 @@ def test_a_training_ends_with_its_launcher(environment, bars):
     while client.get_run(run.info.run_id).info.status != "KILLED":
         assert time.monotonic() < deadline, "it trains on without its launcher"
         time.sleep(0.5)
-
-
-def test_four_trainings_at_once_on_a_fresh_database(environment, bars):
-    short = ["train", "--model", "mlp", "--epochs", "1", "--val-size", "20", "--dataset", str(bars)]
-    processes = [pipeline_process(*short, "--seed", str(seed)) for seed in range(4)]
-    for process in processes:
-        _, err = process.communicate(timeout=240)
-        assert process.returncode == 0, err
-    runs = MlflowClient().search_runs(["0"])
-    assert [run.info.status for run in runs] == ["FINISHED"] * 4
-    assert len(MlflowClient().search_model_versions("name = 'bars-mlp'")) == 4

@@ -38,3 +38,11 @@ def test_the_files_named_in_the_map_exist():
     assert paths
     for path in paths:
         assert (PROJECT / path).exists(), path
+
+
+def test_what_shows_a_promise_exists():
+    text = (PROJECT / "docs" / "reliability.md").read_text()
+    tests = "".join(path.read_text() for path in (PROJECT / "tests").rglob("test_*.py"))
+    named = re.findall(r"`(test_\w+)`", text)
+    assert named and [name for name in named if f"def {name}(" not in tests] == []
+    assert [path for path in re.findall(r"`(tests/\S+)`", text) if not (PROJECT / path).is_file()] == []

@@ -1,0 +1,78 @@
+"""The journal: what was said is there after a kill, in order, whole or not at all."""
+
+import math
+import subprocess
+import sys
+
+import pytest
+from support import PROJECT
+
+from pipeline.errors import InputError
+from pipeline.metrics.epoch import Epoch
+from pipeline.tracking import runs
+from pipeline.tracking.journal import Journal, journals
+
+
+@pytest.fixture
+def journal(tmp_path):
+    """A new journal."""
+    return Journal(tmp_path / "journals" / "key", doing="This is being tried")
+
+
+def test_what_is_confirmed_is_not_sent_again_and_the_rest_comes_in_order(journal):
+    for number in range(3):
+        journal.say("metrics", {"number": number})
+    first = journal.next()
+    journal.confirm(first)
+    assert journal.next().content == {"number": 1} and len(journal.said("metrics")) == 3
+
+
+def test_all_of_a_transaction_or_nothing(journal, tmp_path):
+    with pytest.raises(ZeroDivisionError), journal.transaction():
+        journal.say("params", {})
+        journal.note(run_id="made up")
+        raise ZeroDivisionError
+    assert journal.next() is None and "run_id" not in journal.about
+
+
+def test_files_are_taken_over_and_go_with_their_record(journal):
+    with journal.workspace() as folder:
+        (folder / "report").mkdir()
+        (folder / "report" / "a.txt").write_text("a")
+        journal.say("artifacts", files=folder / "report")
+    record = journal.next()
+    assert (record.files / "a.txt").read_text() == "a"
+    journal.confirm(record)
+    assert not record.files.exists()
+
+
+def test_no_number_never_reaches_the_store_and_an_epoch_is_said_once(journal):
+    epoch = Epoch(1, {"val/accuracy": 0.5, "val/f1_of_absent": math.nan, "train/loss": math.inf}, 1.0)
+    runs.say_epoch(journal, epoch)
+    runs.say_epoch(journal, epoch)
+    (record,) = journal.said("metrics")
+    assert [point[0] for point in record.content["points"]] == ["val/accuracy", "time/epoch_s"]
+
+
+def test_another_process_is_kept_out_until_the_first_is_gone(journal):
+    script = f"""
+from pathlib import Path
+from pipeline.tracking.journal import Journal
+Journal(Path({str(journal.folder)!r}), doing="This is being tried")
+"""
+    command = [sys.executable, "-c", script]
+    refused = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert "This is being tried by another process" in refused.stderr
+    journal.close()
+    assert subprocess.run(command, cwd=PROJECT, check=False).returncode == 0
+    again = Journal(journal.folder, doing="This is being tried again")
+    with pytest.raises(InputError, match="is being tried once more by another process"):
+        Journal(again.folder, doing="This is being tried once more")
+
+
+def test_a_damaged_journal_is_set_aside(journal, tmp_path, caplog):
+    journal.note(kind="training")
+    journal.close()
+    (journal.folder / "journal.db").write_bytes(b"no database, but as long as one" * 100)
+    assert list(journals(tmp_path)) == [] and "is damaged" in caplog.text
+    assert [path.name for path in (tmp_path / "journals").iterdir()] == [".key.damaged"]
