@@ -4,11 +4,8 @@ Whatever happens, in the end there are one run, one model and one version, with 
 """
 
 import hashlib
-import os
 import random
-import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -174,35 +171,3 @@ def test_a_study_that_is_begun_twice_is_trained_once(environment, weather, bars)
         process.communicate(timeout=60)
     (run,) = MlflowClient(weather.uri).search_runs(["0"], "tags.kind = 'study'")
     assert run.info.status == "KILLED"
-
-
-def test_a_closed_terminal_ends_a_training_in_order(environment, bars):
-    process = pipeline_process(*OPTIONS, "--dataset", str(bars))
-    wait_for_epoch(process, 2)
-    process.send_signal(signal.SIGHUP)
-    _, err = process.communicate(timeout=60)
-    (run,) = MlflowClient().search_runs(["0"])
-    assert process.returncode == 128 + signal.SIGHUP and run.info.status == "KILLED" and "--resume" in err
-
-
-def test_a_training_ends_with_its_launcher(environment, bars):
-    launcher = Path(sys.executable).with_name("mlflow")
-    values = {"model": "cnn", "dataset": str(bars), "epochs": "500", "batch_size": "8", "val_size": "20"}
-    parameters = [word for name, value in values.items() for word in ("-P", f"{name}={value}")]
-    process = subprocess.Popen(
-        [launcher, "run", str(PROJECT), "-e", "train", *parameters, "--env-manager", "local"],
-        env=os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    for line in process.stdout:
-        if "epoch   2/500" in line:
-            break
-    process.kill()
-    process.wait(timeout=60)
-    client, deadline = MlflowClient(), time.monotonic() + 60
-    (run,) = client.search_runs(["0"])
-    while client.get_run(run.info.run_id).info.status != "KILLED":
-        assert time.monotonic() < deadline, "it trains on without its launcher"
-        time.sleep(0.5)
