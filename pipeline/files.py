@@ -18,18 +18,8 @@ def default_root() -> Path:
     """The folder for everything kept between runs: the environment variable's, or the user's cache folder.
 
     Not the project's folder: MLflow runs a project from a git address in a temporary one.
-
-    Raises:
-        PipelineError: this user has no home folder.
     """
-    try:
-        return _root().expanduser()
-    except RuntimeError as error:
-        raise PipelineError(f"This user has no home folder: set {ROOT_VARIABLE} to a folder for data.") from error
-
-
-def _root() -> Path:
-    return Path(os.environ.get(ROOT_VARIABLE) or platformdirs.user_cache_dir("digit-comparison"))
+    return Path(os.environ.get(ROOT_VARIABLE) or platformdirs.user_cache_dir("digit-comparison")).expanduser()
 
 
 def make_folder(folder: Path) -> None:
@@ -38,7 +28,7 @@ def make_folder(folder: Path) -> None:
     Raises:
         PipelineError: it cannot be made or written to.
     """
-    hint = f" Set {ROOT_VARIABLE} to a folder that may be written." if folder.is_relative_to(_root()) else ""
+    hint = f" Set {ROOT_VARIABLE} to a folder that may be written." if folder.is_relative_to(default_root()) else ""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import click
@@ -93,11 +94,16 @@ def explain(error: Exception) -> str | None:
 
 
 def name_the_user() -> None:
-    """Give a user without a name one: in a container there may be none, and MLflow and torch ask for it."""
+    """Give a user without a name or a home, as in a container, what MLflow and torch ask for when they are imported."""
     try:
         getpass.getuser()
     except (KeyError, OSError, ImportError):
         os.environ["LOGNAME"] = f"uid-{os.getuid()}"
+    try:
+        Path.home()
+    except RuntimeError:
+        # As Docker does. Nothing can be written there, which is said where it matters.
+        os.environ["HOME"] = "/"
 
 
 def catch_signals() -> None:

@@ -1,6 +1,5 @@
 """Folders of IDX files: finding the four files of a data set, reading and checking them, and images added to them."""
 
-import os
 import re
 from pathlib import Path
 
@@ -24,8 +23,11 @@ def find_idx(folder: Path) -> dict[str, Path]:
     Raises:
         InputError: a file is missing, several data sets lie in the folder, or it may not be read.
     """
-    if not os.access(folder, os.R_OK | os.X_OK):
-        raise InputError(f"{folder} may not be read by this user: change its permissions.")
+    try:
+        # What a folder holds is silently nothing to `glob` where it may not be read.
+        any(path.exists() for path in folder.iterdir())
+    except PermissionError as error:
+        raise InputError(f"{folder} may not be read by this user: change its permissions.") from error
     pattern = re.compile(r"(?P<prefix>.*-)?(?P<split>train|t10k|test)-(?P<kind>images|labels)[-.]idx[13]-ubyte(\.gz)?")
     found: dict[str, Path] = {}
     sets = set()

@@ -23,6 +23,7 @@ def check_database(uri: str, *, upgrade: bool) -> None:
 
     Raises:
         PipelineError: it cannot be opened, or is another version's.
+        OSError: it may not be read.
         sqlite3.Error: it is no database, damaged or locked.
     """
     if not (file := sqlite_file(uri)):
@@ -36,8 +37,8 @@ def check_database(uri: str, *, upgrade: bool) -> None:
                 f"The database {file} cannot be made: {folder} is read-only, closed to this user or no folder."
             )
         return
-    if not os.access(file, os.R_OK):
-        raise PipelineError(f"The database {file} may not be read by this user: change its permissions.")
+    # SQLite does not say what kept it from opening a file.
+    file.open("rb").close()
     found = revision(file)
     if found and not upgrade:
         refuse_other_versions(uri, found)

@@ -50,7 +50,7 @@ def fill(disk: Path) -> None:
             pass
 
 
-def sentence(*arguments: str, code: int = 1, seconds: float = 60, **environment: str) -> str:
+def sentence(*arguments: str, code: int = 1, seconds: float = 100, **environment: str) -> str:
     """Run a command that must end soon, with one sentence."""
     started = time.monotonic()
     _, err = pipeline(*arguments, code=code, env=environment)
@@ -65,7 +65,7 @@ def as_stranger(*arguments: str, bare: bool = False, **environment: str) -> subp
     """Run a command as a user without a name, a home or any right but to read this project and its interpreter.
 
     Args:
-        bare: without even that: as the superuser without its rights.
+        bare: without even that, as the superuser without its rights.
     """
     if os.geteuid() or not shutil.which("setpriv"):
         pytest.skip("only the superuser can become somebody else")
@@ -100,8 +100,6 @@ def test_four_trainings_at_once_make_one_new_database(environment, bars):
 
 def test_a_user_without_a_name_or_a_home_can_work(environment, bars):
     environment.chmod(0o777)
-    for parent in (environment.parent, environment.parent.parent):
-        parent.chmod(parent.stat().st_mode | 0o11)
     root = {ROOT_VARIABLE: str(environment / "root")}
     trained = as_stranger(*TRAIN, str(bars), **root)
     assert trained.returncode == 0, trained.stderr
@@ -112,14 +110,13 @@ def test_a_user_without_a_name_or_a_home_can_work(environment, bars):
         assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize(
-    ("home", "says"), [({}, "This user has no home folder"), ({"HOME": "/"}, "is closed to this user")]
-)
-def test_a_user_without_a_home_is_told_to_name_a_folder(environment, bars, home, says):
+@pytest.mark.parametrize("home", [{}, {"HOME": "/"}, {"HOME": "/nowhere"}])
+def test_a_user_without_a_home_is_told_to_name_a_folder(environment, bars, home):
     environment.chmod(0o777)
     ended = as_stranger(*TRAIN, str(bars), **home)
-    assert ended.returncode == 1 and says in ended.stderr and "Traceback" not in ended.stderr, ended.stderr
-    assert f"et {ROOT_VARIABLE} to a folder" in ended.stderr.splitlines()[-1]
+    assert ended.returncode == 1 and "Traceback" not in ended.stderr, ended.stderr
+    says = ended.stderr.splitlines()[-1]
+    assert says.startswith("Error: ") and says.endswith(f"Set {ROOT_VARIABLE} to a folder that may be written.")
 
 
 @pytest.mark.parametrize("name", ["o'brien", 'a"b', "DOMAIN\\user", "a b"])
@@ -192,7 +189,7 @@ def test_a_database_that_may_not_be_read_is_named(environment):
     open_client(f"sqlite:///{path}")
     path.chmod(0)
     ended = as_stranger("compare", bare=True)
-    assert ended.returncode == 1 and f"The database {path} may not be read by this user" in ended.stderr
+    assert ended.returncode == 1 and f"{path} is closed to this user" in ended.stderr
 
 
 def test_a_data_folder_that_may_not_be_read_is_named(environment, bars):
