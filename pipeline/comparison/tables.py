@@ -12,7 +12,7 @@ from rich.table import Table
 
 from pipeline.comparison.compare import Comparison
 from pipeline.comparison.protocol import SHOWN
-from pipeline.errors import InputError
+from pipeline.errors import InputError, PipelineError, first_line
 from pipeline.files import atomic_write
 from pipeline.metrics.catalog import COUNTS, PERCENT
 
@@ -167,8 +167,8 @@ def write(comparison: Comparison, path: Path) -> None:
     try:
         with atomic_write(path) as temporary:
             WRITERS[path.suffix](comparison, temporary)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror or error}.") from error
+    except (OSError, PipelineError) as error:
+        raise InputError(f"{path} cannot be written: {first_line(error)}.") from error
 
 
 def check_ending(path: Path) -> None:

@@ -176,7 +176,8 @@ class Sender:
             journal.close()
 
     def _failed(self, journal: Journal, error: Exception) -> None:
-        if not self._problems:
+        # A run that the server refuses is not begun, as `first_word` says.
+        if not self._problems and (journal.run_id or is_away(error)):
             logger.warning(
                 "Not recorded now (%s). The training goes on; what it says is kept in %s and sent later.",
                 cause(error),

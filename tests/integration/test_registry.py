@@ -60,7 +60,7 @@ def test_everything_works_behind_a_password(environment, command, mistake, bars,
         monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", account["username"])
         monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", account["password"])
         command("predict", "--model-uri", champion, "--input", "images.npy", "--output", "out.csv")
-        assert "MLflow refused: " in mistake(*train, code=1)
+        assert "Not begun: " in mistake(*train, code=1)
 
 
 @pytest.fixture
