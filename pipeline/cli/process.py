@@ -24,9 +24,9 @@ SHELLS = ("bash", "sh", "dash", "cmd.exe")
 # Read by MLflow and git when they are imported; what the user has set stays.
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    # A server that refuses is noticed in three seconds, a silent one in three minutes; one that now and then answers
-    # with an error is asked six times. Every pause but the first is a random part of a second.
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "5",
+    # A server that refuses is noticed in three seconds, a silent one in four minutes; one that now and then answers
+    # with an error is asked eight times. Every pause but the first is a random part of a second.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "7",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "0",
     "MLFLOW_HTTP_REQUEST_BACKOFF_JITTER": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",

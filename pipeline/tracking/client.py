@@ -98,6 +98,8 @@ def open_client(uri: str, *, upgrade: bool = True) -> mlflow.MlflowClient:
     """
     for chatty in ("alembic", "mlflow.store", "mlflow.system_metrics", "mlflow.pyfunc", "mlflow.utils.environment"):
         logging.getLogger(chatty).setLevel(logging.ERROR)
+    # What it logs it raises, too.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     try:
         with alone(uri):
             check_database(uri, upgrade=upgrade)
