@@ -5,11 +5,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-<<<<<<< HEAD
-=======
 import tempfile
-import time
->>>>>>> h2
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
