@@ -46,7 +46,9 @@ def reason(error: BaseException, *, database: str = "") -> str | None:
     Args:
         database: the one that was used, the tracking store's by default.
     """
-    return next(filter(None, (_reason(cause, database) for cause in causes(error))), None)
+    # A database's own error first: the libraries around it repeat its words without saying what is full.
+    found = sorted(causes(error), key=lambda cause: type(cause).__module__ != "sqlite3")
+    return next(filter(None, (_reason(cause, database) for cause in found)), None)
 
 
 def _reason(error: BaseException, database: str) -> str | None:
