@@ -113,7 +113,7 @@ def trainings_elsewhere(place: str, filter_string: str = "", *, since_ms: int = 
         if not remote:
             # MLflow would bring an older database up to date where it lies.
             shutil.copy(database, temporary)
-        client = open_client(place if remote else f"sqlite:///{temporary}/mlflow.db")
+        client = open_client(place if remote else f"sqlite:///{temporary}/mlflow.db", upgrade=not remote)
         found = [
             training
             for experiment in client.search_experiments()
