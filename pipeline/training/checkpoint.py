@@ -38,8 +38,8 @@ class Checkpoint:
         content = {"version": VERSION, "config": dict(config), "elapsed": elapsed, "training": dict(training)}
         epoch = len(training["history"])
         with atomic_write(self.folder / "checkpoint.new") as temporary:
-            with temporary.open("wb") as file:
-                torch.save(content, file)
+            # By its path: a signal that raised within a file of Python's would end torch's writer, and the process.
+            torch.save(content, temporary)
             digest = sha256(temporary)
         (self.folder / "checkpoint.new").replace(self.folder / f"checkpoint-{epoch}-{digest}.pt")
         for old in self.files()[KEPT:]:

@@ -172,7 +172,7 @@ def test_a_checkpoint_is_replaced_whole(tmp_path, monkeypatch):
 
     checkpoint = Checkpoint(tmp_path)
     checkpoint.save(training={"history": [1]}, config={}, elapsed=1.0)
-    monkeypatch.setattr(torch, "save", lambda content, file: (file.write(b"half"), 1 / 0))
+    monkeypatch.setattr(torch, "save", lambda content, path: (path.write_bytes(b"half"), 1 / 0))
     with pytest.raises(ZeroDivisionError):
         checkpoint.save(training={"history": [1, 2]}, config={}, elapsed=2.0)
     assert checkpoint.load()["training"] == {"history": [1]}
