@@ -31,7 +31,7 @@ EPOCHS = 40
 # When the weather turns: before the start, after so many epochs, and while the results are sent.
 MOMENTS = {"start": 0, "first epoch": 1, "middle": EPOCHS // 2, "last epoch": EPOCHS - 1, "results": EPOCHS}
 TRAINING = ("train", "--model", "cnn", "--dataset", "digits", "--limit", "300", "--epochs", str(EPOCHS))
-SERIES = ("train/loss", "val/loss", "val/accuracy", "val/f1")
+SERIES = ("train/loss", "val/loss", "val/accuracy", "val/f1", "train/lr")
 
 
 @click.command()
@@ -161,6 +161,8 @@ def recorded(uri: str) -> dict:
         "versions": len(found),
         "models": len(client.search_logged_models(["0"])),
         "series": history,
+        "files": sorted(file.path for file in client.list_artifacts(run.info.run_id)),
+        "params": run.data.params,
         "test": {name: value for name, value in run.data.metrics.items() if name.startswith("test/")},
         "weights": hashlib.sha256(Path(weights).read_bytes()).hexdigest(),
     }

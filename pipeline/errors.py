@@ -41,7 +41,7 @@ DATABASE = {
 
 
 def reason(error: BaseException, *, database: str = "") -> str | None:
-    """The place that failed or what was lacking, as a sentence, for an error of any library; None for other errors.
+    """The place that failed or what was lacking or deleted, as a sentence, for an error of any library; else None.
 
     Args:
         database: the one that was used, the tracking store's by default.
@@ -63,6 +63,9 @@ def _reason(error: BaseException, database: str) -> str | None:
         for says, what in {"database or disk is full": "has no space left on its disk: free some", **DATABASE}.items():
             if says in text:
                 return f"The database {database or _store()} {what}."
+    if deleted := re.search(r"The (run|experiment) (\w+) must be in the 'active' state", text):
+        what, key = deleted.groups()
+        return f"The {what} with the id {key} is deleted: bring it back with mlflow {what}s restore --{what}-id {key}."
     if "No usable temporary directory" in text:
         return "Nothing can be written to the folder for temporary files: free space there, or set TMPDIR to another."
     # A copy that fails names its source first.

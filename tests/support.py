@@ -111,6 +111,19 @@ def pipeline(*arguments: str, code: int = 0, **options) -> tuple[str, str]:
     return out, err
 
 
+def wait_for_line(process: subprocess.Popen, text: str) -> None:
+    """Read what a process says until a line contains a text."""
+    for line in process.stdout:
+        if text in line:
+            return
+    raise AssertionError(f"it ended without saying {text!r}: {process.stderr.read()}")
+
+
+def left_in(environment: Path) -> list[Path]:
+    """What trainings left in the root folder."""
+    return [path for path in (environment / "root" / "journals").iterdir() if path.suffix != ".lock"]
+
+
 def only_run(kind: str = "training") -> mlflow.entities.Run:
     """The one run of a kind in the default experiment."""
     (run,) = mlflow.MlflowClient().search_runs(["0"], f"tags.kind = '{kind}'")

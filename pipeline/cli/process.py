@@ -3,7 +3,6 @@
 import getpass
 import logging
 import os
-import re
 import signal
 import sys
 import threading
@@ -84,11 +83,6 @@ def explain(error: Exception) -> str | None:
         return sentence
     if isinstance(error, OSError):
         return f"{error.strerror or first_line(error)}{f': {error.filename}' if error.filename else ''}."
-    if deleted := re.match("The experiment (.+) must be in the 'active' state", str(error)):
-        return (
-            f"The experiment with the id {deleted[1]} is deleted: bring it back with "
-            f"mlflow experiments restore --experiment-id {deleted[1]}."
-        )
     # What MLflow refuses; its class cannot be named without importing it.
     return f"MLflow refused: {first_line(error)}." if type(error).__module__.startswith("mlflow.") else None
 

@@ -83,7 +83,7 @@ def compare(
     """
     check_columns(metric, sort)
     # A seed trained twice with the same config gives the same numbers and counts once, the newest.
-    finished = {identity(training): training for training in reversed(trainings) if training.status == "FINISHED"}
+    finished = {training.identity: training for training in reversed(trainings) if training.status == "FINISHED"}
     done = list(reversed(finished.values()))
     if not done:
         raise InputError(
@@ -138,11 +138,6 @@ def compare(
     if not table["store"].any():
         table = table.drop(columns="store")
     return Comparison(metric, table, pairs, protocols, by_row, notes, results)
-
-
-def identity(training: TrainingRun) -> tuple[str, str]:
-    """What a training repeated with the same config has in common with the first."""
-    return training.store, training.tags.get(schema.CONFIG_KEY, training.run_id)
 
 
 def tabulate(trainings: Sequence[TrainingRun], *, by_scenes: bool) -> pd.DataFrame:

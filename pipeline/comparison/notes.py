@@ -8,8 +8,8 @@ import pandas as pd
 from pipeline.comparison import protocol
 from pipeline.comparison.protocol import SHOWN
 from pipeline.metrics.catalog import PERCENT
-from pipeline.tracking.schema import CONFIG_KEY, MACHINE, SCENES
-from pipeline.tracking.training_run import TrainingRun
+from pipeline.tracking.schema import SCENES
+from pipeline.tracking.training_run import TrainingRun, machines
 
 
 def in_store(store: str) -> str:
@@ -90,23 +90,19 @@ def scene_notes(members: Mapping[tuple[str, str], Sequence[TrainingRun]]) -> lis
 
 def machine_notes(members: Mapping[tuple[str, str], Sequence[TrainingRun]]) -> list[str]:
     """A warning where times come from several machines."""
-    machines = {run.tags[MACHINE] for runs in members.values() for run in runs if MACHINE in run.tags}
-    if len(machines) < 2:
+    found = machines(run for runs in members.values() for run in runs)
+    if len(found) < 2:
         return []
-    return [f"Times and memory come from several machines and cannot be compared: {'; '.join(sorted(machines))}."]
+    return [f"Times and memory come from several machines and cannot be compared: {'; '.join(found)}."]
 
 
 def unfinished(trainings: Sequence[TrainingRun]) -> list[str]:
     """Which trainings are not in the table, and why."""
-
-    def place(training: TrainingRun) -> tuple[str, str]:
-        return training.store, training.tags.get(CONFIG_KEY, "")
-
     # What failed and was then done again needs no word.
-    finished = {place(training) for training in trainings if training.status == "FINISHED"}
+    finished = {training.identity for training in trainings if training.status == "FINISHED"}
     notes = []
     for status, text in (("FAILED", "failed"), ("KILLED", "was interrupted"), ("RUNNING", "is still running")):
-        left = [training for training in trainings if training.status == status and place(training) not in finished]
+        left = [training for training in trainings if training.status == status and training.identity not in finished]
         names = list(dict.fromkeys(training.name + in_store(training.store) for training in left))
         if names:
             shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

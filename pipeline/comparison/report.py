@@ -15,7 +15,7 @@ from pipeline.comparison.protocol import SHOWN
 from pipeline.data.corruptions import CORRUPTIONS, IMAGES
 from pipeline.metrics.catalog import HIGHER_IS_BETTER, METRICS, PERCENT
 from pipeline.tracking import schema
-from pipeline.tracking.training_run import TrainingRun
+from pipeline.tracking.training_run import TrainingRun, machines
 
 # Column of the table on the page: its heading.
 HEADINGS = {
@@ -72,13 +72,12 @@ def build(comparison: Comparison, *, source: str, written: datetime) -> str:
 def group(comparison: Comparison, key: str, rows: pd.DataFrame, number: int) -> dict[str, Any]:
     """Everything the page says of the trainings under one protocol."""
     drawn = Group(comparison, key, rows)
-    everyone = (run for runs in drawn.trainings.values() for run in runs)
-    machines = sorted({run.tags[schema.MACHINE] for run in everyone if schema.MACHINE in run.tags})
+    measured_on = machines(run for runs in drawn.trainings.values() for run in runs)
     title = tables.title(comparison, key, rows)
     return {
         "title": title,
         "verdict": verdict(comparison, key, rows),
-        "caption": f"On {title}{f'; times measured on {enumeration(machines)}' if machines else ''}.",
+        "caption": f"On {title}{f'; times measured on {enumeration(measured_on)}' if measured_on else ''}.",
         "columns": [{"heading": "architecture"}, *({"heading": HEADINGS[name]} for name in columns(rows))],
         "rows": [table_row(comparison, row, columns(rows)) for row in rows.to_dict("records")],
         "sections": [section(draw.__name__, draw(drawn), number) for draw in SECTIONS],

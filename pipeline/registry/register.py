@@ -1,21 +1,19 @@
 """Writing a trained model into the registry."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from importlib.metadata import version as installed
 from pathlib import Path
 
 import mlflow
 import numpy as np
 from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, Run
-from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
 
 from pipeline.metrics.catalog import SCORE_THRESHOLD
 from pipeline.registry.versions import CHAMPION, Version, version_of
 from pipeline.tracking import deliver
-from pipeline.tracking.client import connect
+from pipeline.tracking.client import connect, existing_is_enough
 from pipeline.tracking.deliver import Delivery
 from pipeline.tracking.journal import Journal, Record
 from pipeline.tracking.schema import JOURNAL
@@ -57,7 +55,7 @@ def save_model(folder: Path, *, bundle: Path, example: np.ndarray, task: str, cl
 
 def deliver_model(client: mlflow.MlflowClient, journal: Journal, record: Record) -> None:
     """Log and register the model that a journal holds, however far an earlier attempt came."""
-    run = client.get_run(str(journal.run_id))
+    run = client.get_run(deliver.run_id_of(journal))
     model = logged_model(client, journal, run)
     if model.status != LoggedModelStatus.READY:
         assert record.files is not None, "a model's record has its files"
@@ -73,7 +71,7 @@ def deliver_model(client: mlflow.MlflowClient, journal: Journal, record: Record)
     version = version_of(run.info.run_id, name, client=client)
     if version is None:
         # Another training of the same name may create it at the same time.
-        with suppress_existing():
+        with existing_is_enough():
             client.create_registered_model(name)
         source, run_id = f"models:/{model.model_id}", run.info.run_id
         version = Version.of(client.create_model_version(name, source, run_id, model_id=model.model_id))
@@ -88,16 +86,6 @@ def logged_model(client: mlflow.MlflowClient, journal: Journal, run: Run) -> Log
     return client.create_logged_model(
         experiment, "model", run.info.run_id, tags={JOURNAL: journal.key}, params=run.data.params
     )
-
-
-@contextmanager
-def suppress_existing() -> Iterator[None]:
-    """What should be created may be there already."""
-    try:
-        yield
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
 
 
 def describe(name: str, version: str, text: str, *, client: mlflow.MlflowClient | None = None) -> None:

@@ -8,7 +8,8 @@ import platform
 import re
 import sqlite3
 import tempfile
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import mlflow
@@ -153,8 +154,6 @@ def cause(error: BaseException) -> str:
             return "it answers with errors"
         if isinstance(link, requests.ConnectionError):
             return "no connection"
-    if deleted := re.search(r"The run (\w+) must be in the 'active' state", str(error)):
-        return f"the run was deleted, restore it with `mlflow runs restore --run-id {deleted[1]}`"
     return (reason(error) or first_line(error))[:300].rstrip(".")
 
 
@@ -165,16 +164,15 @@ def launcher_run() -> str | None:
 
 
 def owner() -> str:
-    """Who continues what: on a shared server nobody goes on with the runs of another user or machine."""
-    # In a filter of MLflow a quote ends the name.
-    return re.sub(r"['\"`\\]", "_", f"{getpass.getuser()}@{platform.node()}")
+    """Who runs this where, for people: no run is found or continued by it."""
+    return f"{getpass.getuser()}@{platform.node()}"
 
 
 def tracking_uri() -> str:
     """The tracking server's address, the same from whichever folder it is used later."""
     uri = mlflow.get_tracking_uri()
-    file = uri.removeprefix("sqlite:///")
-    return f"sqlite:///{Path(file).resolve()}" if uri.startswith("sqlite:///") and file else uri
+    file = sqlite_file(uri)
+    return uri.replace(str(file), str(file.resolve()), 1) if file else uri
 
 
 def chosen_experiment() -> dict[str, str]:
@@ -192,29 +190,53 @@ def current_experiment() -> str:
     Raises:
         InputError: there is none of the id that MLFLOW_EXPERIMENT_ID names, or it is deleted.
     """
-    if run_id := launcher_run():
-        return experiment_of(run_id)
-    if name := os.environ.get("MLFLOW_EXPERIMENT_NAME"):
-        return experiment_named(name, create=True)
-    number = os.environ.get("MLFLOW_EXPERIMENT_ID", "0")
+    return find_experiment(connect(), chosen_experiment())
+
+
+def find_experiment(client: mlflow.MlflowClient, choice: Mapping[str, str]) -> str:
+    """Id of the experiment that was chosen as `chosen_experiment` has it; one of a new name is created.
+
+    Raises:
+        InputError: there is none of this id, or it is deleted.
+    """
+    if run_id := choice.get("run_id"):
+        return client.get_run(run_id).info.experiment_id
+    if name := choice.get("name"):
+        found = client.get_experiment_by_name(name)
+        if found is None:
+            with existing_is_enough():
+                return client.create_experiment(name)
+            found = client.get_experiment_by_name(name)
+        assert found is not None, "it is created above, here or by another process"
+        return _active(found)
     try:
-        return _active(connect().get_experiment(number))
+        return _active(client.get_experiment(choice["id"]))
     except MlflowException as error:
         if is_away(error):
             raise
-        raise InputError(f"There is no experiment with the id '{number}' at {mlflow.get_tracking_uri()}.") from error
+        raise InputError(
+            f"There is no experiment with the id '{choice['id']}' at {mlflow.get_tracking_uri()}."
+        ) from error
 
 
-def experiment_named(name: str, *, create: bool = False) -> str:
+@contextmanager
+def existing_is_enough() -> Iterator[None]:
+    """What is created in the block may be there already: another process was faster."""
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def experiment_named(name: str) -> str:
     """Id of an experiment.
 
     Raises:
-        InputError: there is none and `create` is false, or it is deleted.
+        InputError: there is none, or it is deleted.
     """
     if found := connect().get_experiment_by_name(name):
         return _active(found)
-    if create:
-        return connect().create_experiment(name)
     known = ", ".join(experiment.name for experiment in connect().search_experiments())
     raise InputError(f"There is no experiment '{name}' at {mlflow.get_tracking_uri()}: choose one of {known}.")
 

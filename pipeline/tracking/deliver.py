@@ -15,19 +15,37 @@ from mlflow.entities import (
     RunTag,
     ViewType,
 )
-from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-from mlflow.tracking.context.registry import resolve_tags
 
 from pipeline.errors import PipelineError
-from pipeline.tracking import lease
+from pipeline.tracking import lease, queries
+from pipeline.tracking.client import find_experiment
 from pipeline.tracking.journal import Journal, Record
-from pipeline.tracking.schema import FAILURE, JOURNAL, KIND, LEASE, PAGE, PARENT, RUN_NAME, STUDY, STUDY_KEY, TRACEBACK
+from pipeline.tracking.schema import FAILURE, JOURNAL, LEASE, PAGE, PARENT, RUN_NAME, STUDY, STUDY_KEY, TRACEBACK
 
 Delivery = Callable[[mlflow.MlflowClient, Journal, Record], None]
 
 
-def run_of(client: mlflow.MlflowClient, journal: Journal) -> Run | None:
+def open_run(client: mlflow.MlflowClient, journal: Journal, record: Record) -> None:
+    """Create the run, or go on with the one there is."""
+    about, content = journal.about, record.content
+    experiment = find_experiment(client, about["experiment"])
+    tags = {JOURNAL: journal.key, LEASE: lease.write(journal.key), RUN_NAME: about["name"], **content["tags"]}
+    if study := about.get("study"):
+        tags[PARENT] = study_run(client, experiment, study)
+    found = run_of(client, journal, experiment)
+    if found is None and about["kind"] == STUDY:
+        found = earlier_study(client, experiment, about["study_key"])
+    if found is None:
+        found = client.create_run(experiment, start_time=content["time"], tags=tags, run_name=about["name"])
+        choose_pages(client, experiment)
+    else:
+        client.log_batch(found.info.run_id, tags=[RunTag(name, value) for name, value in tags.items()])
+        client.update_run(found.info.run_id, "RUNNING")
+    journal.note(run_id=found.info.run_id, experiment_id=found.info.experiment_id)
+
+
+def run_of(client: mlflow.MlflowClient, journal: Journal, experiment: str) -> Run | None:
     """The run that a journal is of, if there is one on the server.
 
     Raises:
@@ -36,7 +54,6 @@ def run_of(client: mlflow.MlflowClient, journal: Journal) -> Run | None:
     if journal.run_id:
         found = [client.get_run(journal.run_id)]
     else:
-        experiment = find_experiment(client, journal.about["experiment"])
         found = list(client.search_runs([experiment], f"tags.{JOURNAL} = '{journal.key}'", ViewType.ALL))
     if not found:
         return None
@@ -46,49 +63,10 @@ def run_of(client: mlflow.MlflowClient, journal: Journal) -> Run | None:
     return found[0]
 
 
-def find_experiment(client: mlflow.MlflowClient, choice: Mapping[str, str]) -> str:
-    """Id of the experiment that was chosen by the launcher's run, by name or by id; one of a new name is created."""
-    if run_id := choice.get("run_id"):
-        return client.get_run(run_id).info.experiment_id
-    if name := choice.get("name"):
-        if found := client.get_experiment_by_name(name):
-            return found.experiment_id
-        try:
-            return client.create_experiment(name)
-        except MlflowException as error:
-            # Another process was faster.
-            if error.error_code == "RESOURCE_ALREADY_EXISTS" and (found := client.get_experiment_by_name(name)):
-                return found.experiment_id
-            raise
-    return choice["id"]
-
-
-def open_run(client: mlflow.MlflowClient, journal: Journal, record: Record) -> None:
-    """Create the run, or go on with the one there is."""
-    about, content = journal.about, record.content
-    tags = {JOURNAL: journal.key, LEASE: lease.write(journal.key), RUN_NAME: about["name"], **content["tags"]}
-    if study := about.get("study"):
-        tags[PARENT] = study_run(client, find_experiment(client, about["experiment"]), study)
-    found = run_of(client, journal) or earlier_study(client, about)
-    if found is None:
-        experiment = find_experiment(client, about["experiment"])
-        found = client.create_run(experiment, start_time=content["time"], tags=tags, run_name=about["name"])
-        # MLflow would otherwise show its pages for language models.
-        client.set_experiment_tag(experiment, "mlflow.experimentKind", "custom_model_development")
-    else:
-        client.log_batch(found.info.run_id, tags=[RunTag(name, value) for name, value in tags.items()])
-        client.update_run(found.info.run_id, "RUNNING")
-    journal.note(run_id=found.info.run_id, experiment_id=found.info.experiment_id)
-
-
-def earlier_study(client: mlflow.MlflowClient, about: Mapping[str, Any]) -> Run | None:
-    """The study that a journal goes on with, where it was begun without knowing it: the server was away."""
-    if about["kind"] != STUDY:
-        return None
-    wanted = f"tags.{KIND} = '{STUDY}' and tags.{STUDY_KEY} = '{about['study_key']}'"
-    for found in client.search_runs([find_experiment(client, about["experiment"])], wanted, max_results=1):
-        return None if lease.read(found) else found
-    return None
+def earlier_study(client: mlflow.MlflowClient, experiment: str, key: str) -> Run | None:
+    """The study that one begun without knowing it goes on with: the server was away. One that is run is not."""
+    found = queries.find_studies(experiment, key, most=1, client=client)
+    return found[0] if found and not lease.read(found[0]) else None
 
 
 def study_run(client: mlflow.MlflowClient, experiment: str, study: Mapping[str, str]) -> str:
@@ -101,10 +79,15 @@ def study_run(client: mlflow.MlflowClient, experiment: str, study: Mapping[str, 
     Raises:
         PipelineError: it was deleted.
     """
-    for wanted in (f"tags.{JOURNAL} = '{study['journal']}'", f"tags.{STUDY_KEY} = '{study['key']}'"):
-        for found in client.search_runs([experiment], f"tags.{KIND} = '{STUDY}' and {wanted}", max_results=1):
-            return found.info.run_id
+    for tag, key in ((JOURNAL, study["journal"]), (STUDY_KEY, study["key"])):
+        if found := queries.find_studies(experiment, key, tag=tag, most=1, client=client):
+            return found[0].info.run_id
     raise PipelineError("The run of the study was deleted: restore it with `mlflow runs restore --run-id ID`.")
+
+
+def choose_pages(client: mlflow.MlflowClient, experiment: str) -> None:
+    """Let MLflow show an experiment's pages for trained models; it would choose those for language models."""
+    client.set_experiment_tag(experiment, "mlflow.experimentKind", "custom_model_development")
 
 
 def run_id_of(journal: Journal) -> str:
@@ -166,15 +149,11 @@ def end_run(client: mlflow.MlflowClient, journal: Journal, record: Record) -> No
     client.set_terminated(run_id, content["status"], content["time"])
 
 
-def context_tags() -> dict[str, str]:
-    """What MLflow notes of the process: user, source, commit."""
-    return resolve_tags()
-
-
 DELIVERIES: dict[str, Delivery] = {
     "open": open_run,
     "params": log_params,
     "metrics": log_metrics,
+    "system": log_metrics,
     "input": log_input,
     "artifacts": log_artifacts,
     "end": end_run,

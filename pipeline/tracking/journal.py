@@ -66,7 +66,7 @@ class Journal:
             self._database.execute("CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value TEXT)")
             self._database.execute(
                 "CREATE TABLE IF NOT EXISTS records (number INTEGER PRIMARY KEY, kind TEXT, content TEXT, files TEXT, "
-                "sent INTEGER DEFAULT 0)"
+                "once TEXT UNIQUE, sent INTEGER DEFAULT 0)"
             )
             self.run_id: str | None = self.about.get("run_id")
         except BaseException:
@@ -104,12 +104,15 @@ class Journal:
         if outermost:
             self.changed()
 
-    def say(self, kind: str, content: Mapping[str, Any] | None = None, *, files: Path | None = None) -> None:
+    def say(
+        self, kind: str, content: Mapping[str, Any] | None = None, *, files: Path | None = None, once: str | None = None
+    ) -> None:
         """Append a record.
 
         Args:
             content: what JSON can hold.
             files: a folder on the same disk that the journal takes over.
+            once: what it is about, where nothing more is to be said of that.
         """
         name = None
         if files:
@@ -117,7 +120,10 @@ class Journal:
             files.replace(self.folder / name)
         with self.transaction():
             text = json.dumps(content or {})
-            self._database.execute("INSERT INTO records (kind, content, files) VALUES (?, ?, ?)", (kind, text, name))
+            self._database.execute(
+                "INSERT OR IGNORE INTO records (kind, content, files, once) VALUES (?, ?, ?, ?)",
+                (kind, text, name, once),
+            )
 
     @contextmanager
     def workspace(self) -> Iterator[Path]:

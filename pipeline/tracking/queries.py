@@ -11,9 +11,9 @@ from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
 
 from pipeline.errors import InputError
-from pipeline.tracking.client import connect, experiment_of, open_client
+from pipeline.tracking.client import connect, experiment_of, is_away, open_client
 from pipeline.tracking.schema import CONFIG_KEY, KIND, PAGE, PARENT, STUDY, STUDY_KEY, TRAINING
-from pipeline.tracking.training_run import TrainingRun
+from pipeline.tracking.training_run import TrainingRun, series
 
 
 def find_runs(
@@ -32,6 +32,8 @@ def find_runs(
                 [experiment], filter_string, ViewType.ACTIVE_ONLY, max_results=min(most or PAGE, PAGE), page_token=token
             )
         except MlflowException as error:
+            if is_away(error):
+                raise
             raise InputError(f'The filter "{filter_string}" cannot be used: {error.message.splitlines()[0]}') from error
         found += page
         token = page.token
@@ -44,10 +46,17 @@ def find_study(experiment: str, key: str | None = None) -> Run | None:
     return next(iter(find_studies(experiment, key, most=1)), None)
 
 
-def find_studies(experiment: str, key: str | None = None, *, most: int | None = None) -> list[Run]:
-    """The studies, newest first; those with this key where one is given."""
-    wanted = f" and tags.{STUDY_KEY} = '{key}'" if key else ""
-    return find_runs(experiment, f"tags.{KIND} = '{STUDY}'{wanted}", most=most)
+def find_studies(
+    experiment: str,
+    key: str | None = None,
+    *,
+    tag: str = STUDY_KEY,
+    most: int | None = None,
+    client: mlflow.MlflowClient | None = None,
+) -> list[Run]:
+    """The studies, newest first; those with this key, in this tag, where one is given."""
+    wanted = f" and tags.{tag} = '{key}'" if key else ""
+    return find_runs(experiment, f"tags.{KIND} = '{STUDY}'{wanted}", most=most, client=client)
 
 
 def find_trainings(experiment: str, config_key: str, *, parent: str | None = None) -> list[Run]:
@@ -134,11 +143,6 @@ def trainings_elsewhere(place: str, filter_string: str = "", *, since_ms: int = 
         replace(training, store=files.parent.name, artifact_uri=moved(training.artifact_uri), only_within=str(files))
         for training in found
     ]
-
-
-def series(run_id: str, name: str) -> dict[int, float]:
-    """A metric's values by step."""
-    return {metric.step: metric.value for metric in connect().get_metric_history(run_id, name)}
 
 
 def get_run(run_id: str) -> Run:

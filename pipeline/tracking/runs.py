@@ -12,6 +12,7 @@ from pathlib import Path
 import mlflow
 from mlflow.data.numpy_dataset import from_numpy
 from mlflow.entities import RunTag
+from mlflow.tracking.context.registry import resolve_tags
 
 from pipeline.data.images import ImageSet
 from pipeline.errors import Interrupted, PipelineError
@@ -46,8 +47,7 @@ def recording(journal: Journal, sender: Sender, *, tags: Mapping[str, str]) -> I
     """
     launcher_run()
     begun_before = bool(journal.said("open"))
-    ours = {**deliver.context_tags(), OWNER: owner(), COMMAND: command_line(), **tags}
-    journal.say("open", {"time": now_ms(), "tags": ours})
+    journal.say("open", {"time": now_ms(), "tags": {**resolve_tags(), **origin(), **tags}})
     sender.add(journal)
     try:
         sender.first_word(journal)
@@ -83,11 +83,14 @@ def command_line() -> str:
     return shlex.join(["python", "-m", "pipeline", *sys.argv[1:]])
 
 
+def origin() -> dict[str, str]:
+    """The tags that tell where a run comes from."""
+    return {OWNER: owner(), COMMAND: command_line()}
+
+
 @contextmanager
-def open_run(
-    name: str, *, tags: Mapping[str, str], run_id: str | None = None, system_metrics: bool = False
-) -> Iterator[str]:
-    """Open a run, nested under the open one if there is one, and end it with the status its block deserves.
+def open_run(name: str, *, tags: Mapping[str, str], run_id: str | None = None) -> Iterator[str]:
+    """Open a run on the server at once, without a journal, and end it with the status its block deserves.
 
     Args:
         run_id: a run to continue; a new one when absent.
@@ -98,17 +101,11 @@ def open_run(
     connect()
     launcher_run()
     status = "FAILED"
-    active = mlflow.start_run(run_id=run_id, nested=mlflow.active_run() is not None, log_system_metrics=system_metrics)
+    active = mlflow.start_run(run_id=run_id)
     run_id = str(active.info.run_id)
     try:
-        # MLflow would otherwise show its pages for language models.
-        connect().set_experiment_tag(active.info.experiment_id, "mlflow.experimentKind", "custom_model_development")
-        ours = {
-            RUN_NAME: name,
-            OWNER: owner(),
-            COMMAND: command_line(),
-            **tags,
-        }
+        deliver.choose_pages(connect(), active.info.experiment_id)
+        ours = {RUN_NAME: name, **origin(), **tags}
         connect().log_batch(run_id, tags=[RunTag(key, value) for key, value in ours.items()])
         yield run_id
         if FAILURE in connect().get_run(run_id).data.tags:
@@ -149,10 +146,9 @@ def describe_images(images: ImageSet, name: str) -> dict[str, str]:
 
 def say_epoch(journal: Journal, epoch: Epoch) -> None:
     """Say what an epoch brought, once."""
-    if epoch.index not in {record.content.get("epoch") for record in journal.said("metrics")}:
-        values = {**epoch.metrics, "time/epoch_s": epoch.seconds}
-        points = [(name, value, now_ms(), epoch.index) for name, value in values.items()]
-        journal.say("metrics", {"epoch": epoch.index, "points": finite(points)})
+    values = {**epoch.metrics, "time/epoch_s": epoch.seconds}
+    points = [(name, value, now_ms(), epoch.index) for name, value in values.items()]
+    journal.say("metrics", {"points": finite(points)}, once=f"epoch {epoch.index}")
 
 
 def final_points(
@@ -178,6 +174,6 @@ def now_ms() -> int:
     return int(time.time() * 1000)
 
 
-def log_artifacts(run_id: str, folder: Path, name: str | None = None) -> None:
+def log_artifacts(run_id: str, folder: Path) -> None:
     """Copy a folder's content to a run."""
-    connect().log_artifacts(run_id, str(folder), name)
+    connect().log_artifacts(run_id, str(folder))

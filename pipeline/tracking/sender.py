@@ -149,13 +149,12 @@ class Sender:
                     self._arrived(journal)
                 if renew and journal.run_id and journal.key not in self._left:
                     client.set_tag(journal.run_id, LEASE, lease.write(journal.key))
+                self._arrived(journal)
+                self._drop(journal)
             except Exception as error:
                 self._failed(journal, error)
                 if is_away(error):
                     break
-            else:
-                self._arrived(journal)
-                self._drop(journal)
         if renew and not self._problems:
             self._renewed = time.monotonic()
         return not self._problems

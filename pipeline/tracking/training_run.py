@@ -3,7 +3,7 @@
 import io
 import math
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from pipeline.tracking.client import connect
-from pipeline.tracking.schema import PREDICTIONS
+from pipeline.tracking.schema import CONFIG_KEY, MACHINE, PREDICTIONS
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,11 @@ class TrainingRun:
             tracking_uri,
         )
 
+    @property
+    def identity(self) -> tuple[str, str]:
+        """What a training repeated with the same config has in common with the first."""
+        return self.store, self.tags.get(CONFIG_KEY, self.run_id)
+
     def metric(self, logged: str) -> float:
         """The last value under this name, NaN without one."""
         return self.metrics.get(logged, math.nan)
@@ -63,9 +68,19 @@ class TrainingRun:
         return not math.isnan(self.metric(logged))
 
 
+def machines(trainings: Iterable[TrainingRun]) -> list[str]:
+    """What these trainings ran on, each once."""
+    return sorted({training.tags[MACHINE] for training in trainings if MACHINE in training.tags})
+
+
 def is_finished(run: Run) -> bool:
     """Whether a training has its results."""
     return run.info.status == "FINISHED" and "test/accuracy" in run.data.metrics
+
+
+def series(run_id: str, name: str) -> dict[int, float]:
+    """A metric's values by step."""
+    return {metric.step: metric.value for metric in connect().get_metric_history(run_id, name)}
 
 
 class Results:
@@ -106,4 +121,4 @@ class Results:
 
     def series(self, training: TrainingRun, name: str) -> dict[int, float]:
         """A metric's values by step."""
-        return {metric.step: metric.value for metric in connect().get_metric_history(training.run_id, name)}
+        return series(training.run_id, name)

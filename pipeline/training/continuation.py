@@ -1,6 +1,5 @@
 """Who continues what: how far a training or a study is, in this root folder and on the server."""
 
-import logging
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -19,8 +18,6 @@ from pipeline.tracking.client import chosen_experiment, connect, current_experim
 from pipeline.tracking.journal import Journal, journals, new_folder, ours
 from pipeline.tracking.sender import Sender
 from pipeline.tracking.training_run import is_finished
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -54,8 +51,7 @@ def find_place(root: Path) -> Place:
     except Exception as error:
         if not is_away(error):
             raise
-        choice = chosen_experiment()
-        return Place(root, None, choice.get("id"))
+        return Place(root, None, chosen_experiment().get("id"))
 
 
 @dataclass(frozen=True)
@@ -188,10 +184,10 @@ def check_rivals(journal: Journal, study_key: str, place: Place) -> None:
     if place.client is None or place.experiment_id is None or journal.run_id is None:
         return
     found = queries.find_studies(place.experiment_id, study_key)
-    running = [run for run in found if lease.read(run)]
-    first = min(running, key=lambda run: (run.info.start_time, run.info.run_id), default=None)
-    if first is not None and first.info.run_id != journal.run_id:
-        raise InputError(f"This study is being run by {lease.read(first)}: wait for it to end.")
+    running = [(run.info.start_time, run.info.run_id, holder) for run in found if (holder := lease.read(run))]
+    _, first, holder = min(running, default=(0, journal.run_id, None))
+    if first != journal.run_id:
+        raise InputError(f"This study is being run by {holder}: wait for it to end.")
 
 
 def cut_by_another_version(config: TrainConfig, place: Place) -> str:

@@ -11,7 +11,7 @@ import mlflow
 import pytest
 from mlflow.tracking import MlflowClient
 from safetensors.torch import load_file
-from support import PROJECT, only_run, pipeline, pipeline_process
+from support import PROJECT, left_in, only_run, pipeline, pipeline_process, wait_for_line
 
 from pipeline.config import TrainConfig
 from pipeline.files import ROOT_VARIABLE
@@ -21,12 +21,12 @@ OPTIONS = ["--model", "cnn", "--epochs", "6", "--batch-size", "8", "--val-size",
 COMPARED = ("train/loss", "val/loss", "val/accuracy", "val/f1", "train/lr")
 
 
-def wait_for_line(process: subprocess.Popen, text: str) -> None:
-    """Read what a process says until a line contains a text."""
-    for line in process.stdout:
-        if text in line:
-            return
-    raise AssertionError(f"it ended without saying {text!r}: {process.stderr.read()}")
+def killed(*arguments: str, after: str = "epoch 2/6") -> None:
+    """Kill a command when it has said this."""
+    process = pipeline_process(*arguments)
+    wait_for_line(process, after)
+    process.kill()
+    process.communicate(timeout=60)
 
 
 def outcome(client: MlflowClient, folder: Path, run_id: str) -> tuple[dict, dict]:
@@ -36,11 +36,6 @@ def outcome(client: MlflowClient, folder: Path, run_id: str) -> tuple[dict, dict
     (version,) = (v for v in client.search_model_versions("name = 'bars-cnn'") if v.run_id == run_id)
     (file,) = folder.joinpath("mlruns").rglob(f"{version.source.split('/')[-1]}/**/weights.safetensors")
     return history | final, load_file(file)
-
-
-def left_in(environment: Path) -> list[Path]:
-    """What trainings left in the root folder."""
-    return [path for path in (environment / "root" / "journals").iterdir() if path.suffix != ".lock"]
 
 
 @pytest.fixture(scope="module")
@@ -89,10 +84,7 @@ def test_resuming_ends_as_if_nothing_had_happened(environment, command, bars, re
 
 def test_a_killed_study_is_continued_where_it_stopped(environment, command, bars):
     options = ["main", "--dataset", str(bars), "--models", "mlp,cnn", "--epochs", "6", "--batch-size", "8"]
-    process = pipeline_process(*options, "--val-size", "20")
-    wait_for_line(process, "cnn          epoch 2/6")
-    process.kill()
-    process.communicate(timeout=60)
+    killed(*options, "--val-size", "20", after="cnn          epoch 2/6")
     out, _ = command(*options, "--val-size", "20")
     assert "mlp seed 0: finished before" in out and "cnn seed 0: resuming" in out and "epoch 1/6" not in out
     study = only_run("study")
@@ -130,10 +122,7 @@ def test_a_failure_after_the_training_does_not_lose_it(environment, command, bar
 
 def test_a_new_host_name_goes_on_with_what_is_there(environment, command, bars, monkeypatch):
     options = ["--dataset", str(bars), *OPTIONS[:2], "--epochs", "6", "--batch-size", "8", "--val-size", "20"]
-    process = pipeline_process("train", *options)
-    wait_for_line(process, "epoch 2/6")
-    process.kill()
-    process.communicate(timeout=60)
+    killed("train", *options)
     renamed = ["unshare", "--uts", "sh", "-c", 'hostname elsewhere && exec "$@"', "sh"]
     started = [*renamed, sys.executable, "-m", "pipeline", "train", *options, "--resume"]
     resumed = subprocess.run(started, capture_output=True, text=True, check=False)
@@ -146,10 +135,7 @@ def test_a_new_host_name_goes_on_with_what_is_there(environment, command, bars, 
 
 def test_where_the_checkpoint_is_not_at_hand_an_expired_run_is_closed(environment, command, bars, monkeypatch):
     options = ["--dataset", str(bars), *OPTIONS[:2], "--epochs", "6", "--batch-size", "8", "--val-size", "20"]
-    process = pipeline_process("train", *options)
-    wait_for_line(process, "epoch 2/6")
-    process.kill()
-    process.communicate(timeout=60)
+    killed("train", *options)
     elsewhere = [*options, "--resume", "--root", str(environment / "elsewhere")]
     _, err = command("train", *elsewhere, code=2)
     assert "is being trained by" in err and "its lease ends" in err
@@ -183,9 +169,6 @@ def test_a_training_cut_under_another_version_of_the_loop_is_refused_in_a_senten
     environment, command, mistake, bars, monkeypatch
 ):
     options = ["train", "--dataset", str(bars), *OPTIONS]
-    process = pipeline_process(*options)
-    wait_for_line(process, "epoch 2/6")
-    process.kill()
-    process.communicate(timeout=60)
+    killed(*options)
     monkeypatch.setattr(TrainConfig.__init__, "__defaults__", ("", 2))
     assert "was interrupted under another version of the training loop" in mistake(*options, "--resume", code=2)

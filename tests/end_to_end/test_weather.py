@@ -3,41 +3,20 @@
 Whatever happens, in the end there are one run, one model and one version, with the values of an undisturbed training.
 """
 
-import hashlib
 import random
 import subprocess
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
-import mlflow
 import pytest
 from mlflow.tracking import MlflowClient
-from support import PROJECT, pipeline, pipeline_process, tracking_server
+from support import PROJECT, left_in, pipeline, pipeline_process, tracking_server, wait_for_line
 
 from benchmarks.proxy import Weather, proxy
+from benchmarks.weather import recorded
 from pipeline.files import ROOT_VARIABLE
 
 OPTIONS = ["train", "--model", "cnn", "--epochs", "15", "--batch-size", "8", "--val-size", "20"]
-SERIES = ("train/loss", "val/loss", "val/accuracy", "val/f1", "train/lr")
-
-
-def recorded(uri: str, run_id: str) -> dict:
-    """Everything a run says that does not measure time or the machine, and the hash of its registered weights."""
-    client = MlflowClient(uri)
-    run = client.get_run(run_id)
-    (version,) = client.search_model_versions(f"run_id = '{run_id}'")
-    place = client.get_logged_model(version.source.removeprefix("models:/")).artifact_location
-    weights = mlflow.artifacts.download_artifacts(f"{place}/artifacts/bundle/weights.safetensors", tracking_uri=uri)
-    assert run.info.status == "FINISHED" and version.status == "READY"
-    assert len(run.inputs.dataset_inputs) == 2 and len(run.outputs.model_outputs) == 1
-    return {
-        "series": {name: [(m.step, m.value) for m in client.get_metric_history(run_id, name)] for name in SERIES},
-        "test": {name: value for name, value in run.data.metrics.items() if name.startswith("test/")},
-        "files": sorted(file.path for file in client.list_artifacts(run_id)),
-        "params": run.data.params,
-        "weights": hashlib.sha256(Path(weights).read_bytes()).hexdigest(),
-    }
 
 
 def only_training(uri: str) -> dict:
@@ -45,14 +24,12 @@ def only_training(uri: str) -> dict:
     client = MlflowClient(uri)
     (run,) = client.search_runs(["0"], "tags.kind = 'training'")
     (model,) = client.search_logged_models(["0"])
-    assert str(model.status) == "READY" and len(client.search_model_versions()) == 1
+    (version,) = client.search_model_versions()
+    assert str(model.status) == "READY" and version.status == "READY" and version.run_id == run.info.run_id
+    assert run.info.status == "FINISHED"
+    assert len(run.inputs.dataset_inputs) == 2 and len(run.outputs.model_outputs) == 1
     assert [m.step for m in client.get_metric_history(run.info.run_id, "val/loss")] == list(range(1, 16))
-    return recorded(uri, run.info.run_id)
-
-
-def nothing_left(environment: Path) -> bool:
-    """Whether no journal waits to be sent or gone on with."""
-    return [path for path in (environment / "root" / "journals").iterdir() if path.suffix != ".lock"] == []
+    return recorded(uri)
 
 
 @pytest.fixture(scope="module")
@@ -77,10 +54,7 @@ def weather(environment, monkeypatch) -> Iterator[Weather]:
 
 def wait_for_epoch(process: subprocess.Popen, number: int) -> None:
     """Read what a training says until it says this epoch."""
-    for line in process.stdout:
-        if f"epoch {number:>2}/" in line:
-            return
-    raise AssertionError(process.stderr.read())
+    wait_for_line(process, f"epoch {number:>2}/")
 
 
 def test_a_server_that_goes_away_in_the_middle_and_comes_back(environment, weather, bars, undisturbed):
@@ -95,7 +69,7 @@ def test_a_server_that_goes_away_in_the_middle_and_comes_back(environment, weath
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert err.count("Not recorded now (no connection)") == 1 and "answers again" in out
-    assert only_training(weather.uri) == undisturbed and nothing_left(environment)
+    assert only_training(weather.uri) == undisturbed and left_in(environment) == []
 
 
 def test_a_start_without_a_server_and_sync(environment, weather, bars, undisturbed):
@@ -107,7 +81,7 @@ def test_a_start_without_a_server_and_sync(environment, weather, bars, undisturb
     weather.away = False
     out, _ = pipeline("sync")
     assert f"Sent: cnn seed 0 to {weather.uri}." in out
-    assert only_training(weather.uri) == undisturbed and nothing_left(environment)
+    assert only_training(weather.uri) == undisturbed and left_in(environment) == []
     out, _ = pipeline("sync")
     assert "Nothing is left to send." in out
 
@@ -123,7 +97,7 @@ def test_a_study_without_a_server_is_trained_and_sent_later(environment, weather
     client = MlflowClient(weather.uri)
     (parent,) = client.search_runs(["0"], "tags.kind = 'study'")
     children = client.search_runs(["0"], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
-    assert [run.info.status for run in [parent, *children]] == ["FINISHED"] * 3 and nothing_left(environment)
+    assert [run.info.status for run in [parent, *children]] == ["FINISHED"] * 3 and left_in(environment) == []
 
 
 @pytest.mark.timeout(600)
@@ -133,7 +107,7 @@ def test_errors_lost_answers_and_cut_uploads(environment, weather, bars, undistu
     _, err = process.communicate(timeout=500)
     weather.errors = weather.lost = weather.cut = 0.0
     assert process.returncode == 0, err
-    assert only_training(weather.uri) == undisturbed and nothing_left(environment)
+    assert only_training(weather.uri) == undisturbed and left_in(environment) == []
 
 
 @pytest.mark.timeout(600)
@@ -154,16 +128,14 @@ def test_killed_at_any_instant_of_recording(environment, weather, bars, undistur
                 break
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, out + err
-    assert only_training(weather.uri) == undisturbed and nothing_left(environment)
+    assert only_training(weather.uri) == undisturbed and left_in(environment) == []
 
 
 def test_a_study_that_is_begun_twice_is_trained_once(environment, weather, bars):
     study = ["main", "--models", "cnn", "--epochs", "300", *OPTIONS[5:], "--dataset", str(bars)]
     process = pipeline_process(*study)
     try:
-        for line in process.stdout:
-            if "epoch   2/300" in line:
-                break
+        wait_for_line(process, "epoch   2/300")
         _, err = pipeline(*study, "--root", str(environment / "elsewhere"), code=2)
         assert "This study is being run by" in err and f"process {process.pid}" in err
     finally:
