@@ -8,9 +8,10 @@ import platform
 import re
 import sqlite3
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
+from typing import TypeVar
 
 import mlflow
 import requests
@@ -24,6 +25,10 @@ from pipeline.errors import InputError, PipelineError, causes, first_line, reaso
 from pipeline.names import short_hash
 from pipeline.tracking.database import check_database, sqlite_file
 
+T = TypeVar("T")
+
+# What a database says where another process has just written the same: MLflow looks first and writes then.
+WRITTEN_MEANWHILE = re.compile("UniqueViolation|UNIQUE constraint failed|Duplicate entry")
 # What a database says that lets nobody in: it does so again however long one waits.
 REFUSED = re.compile("authentication failed|access denied|does not exist|unknown database|pg_hba", re.IGNORECASE)
 
@@ -62,6 +67,16 @@ def _says_away(error: BaseException) -> bool:
         TimeoutError,
     )
     return isinstance(error, lost)
+
+
+def once_more(call: Callable[[], T]) -> T:
+    """What a call gives that may be repeated: again where another process wrote the same at that moment."""
+    try:
+        return call()
+    except Exception as error:
+        if not any(WRITTEN_MEANWHILE.search(str(link)) for link in causes(error)):
+            raise
+        return call()
 
 
 def http_status(error: BaseException) -> int | None:

@@ -7,6 +7,7 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import mlflow
@@ -18,7 +19,7 @@ from pipeline.data.images import ImageSet
 from pipeline.errors import Interrupted, PipelineError
 from pipeline.metrics.epoch import Epoch
 from pipeline.tracking import deliver
-from pipeline.tracking.client import connect, launcher_run, owner
+from pipeline.tracking.client import connect, launcher_run, once_more, owner
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.schema import COMMAND, FAILURE, KIND, LAUNCH, OWNER, PARENT, RUN_NAME, TRACEBACK
 from pipeline.tracking.sender import Sender
@@ -104,7 +105,7 @@ def open_run(name: str, *, tags: Mapping[str, str], run_id: str | None = None) -
     active = mlflow.start_run(run_id=run_id)
     run_id = str(active.info.run_id)
     try:
-        deliver.choose_pages(connect(), active.info.experiment_id)
+        once_more(partial(deliver.choose_pages, connect(), active.info.experiment_id))
         ours = {RUN_NAME: name, **origin(), **tags}
         connect().log_batch(run_id, tags=[RunTag(key, value) for key, value in ours.items()])
         yield run_id

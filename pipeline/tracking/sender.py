@@ -4,12 +4,13 @@ import logging
 import threading
 import time
 from collections.abc import Mapping
+from functools import partial
 
 import mlflow
 
 from pipeline.errors import PipelineError
 from pipeline.tracking import lease
-from pipeline.tracking.client import cause, is_away, open_client
+from pipeline.tracking.client import cause, is_away, once_more, open_client
 from pipeline.tracking.deliver import Delivery
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.schema import LEASE
@@ -144,7 +145,7 @@ class Sender:
             try:
                 client = self._client(journal.about["tracking_uri"])
                 while not self._closing and (record := journal.next()):
-                    self.deliveries[record.kind](client, journal, record)
+                    once_more(partial(self.deliveries[record.kind], client, journal, record))
                     journal.confirm(record)
                     self._arrived(journal)
                 if renew and journal.run_id and journal.key not in self._left:

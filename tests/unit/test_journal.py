@@ -1,6 +1,7 @@
 """The journal: what was said is there after a kill, in order, whole or not at all."""
 
 import math
+import sqlite3
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ from pipeline.errors import InputError
 from pipeline.metrics.epoch import Epoch
 from pipeline.tracking import runs
 from pipeline.tracking.journal import Journal, journals
+from pipeline.tracking.sender import Sender
 
 
 @pytest.fixture
@@ -76,3 +78,23 @@ def test_a_damaged_journal_is_set_aside(journal, tmp_path, caplog):
     (journal.folder / "journal.db").write_bytes(b"no database, but as long as one" * 100)
     assert list(journals(tmp_path)) == [] and "is damaged" in caplog.text
     assert [path.name for path in (tmp_path / "journals").iterdir()] == [".key.damaged"]
+
+
+def test_what_another_process_wrote_at_the_same_moment_is_written_again(journal, environment):
+    journal.note(tracking_uri=f"sqlite:///{environment}/mlflow.db")
+    journal.say("params")
+    table = sqlite3.connect(":memory:", check_same_thread=False)
+    table.execute("CREATE TABLE tags (name TEXT PRIMARY KEY)")
+    tries = []
+
+    def write(client, journal, record):
+        # As MLflow does it: it looks, another writes, it writes.
+        tries.append(list(table.execute("SELECT * FROM tags")))
+        if not tries[-1]:
+            table.execute("INSERT INTO tags VALUES ('kind')")
+            table.execute("INSERT INTO tags VALUES ('kind')")
+
+    with Sender({"params": write}) as sender:
+        sender.add(journal)
+        assert sender.finish(60)
+    assert len(tries) == 2
