@@ -1,4 +1,4 @@
-"""What bad weather costs and loses: outages, flaky answers and kills, each held against an undisturbed training.
+"""What bad weather costs and loses: outages, flaky answers and kills, each held against undisturbed work.
 
     python -m benchmarks.weather
 
@@ -14,9 +14,10 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import click
 import mlflow
@@ -28,96 +29,146 @@ from pipeline.cli.process import catch_signals, run
 from pipeline.files import ROOT_VARIABLE
 
 EPOCHS = 40
-# When the weather turns: before the start, after so many epochs, and while the results are sent.
-MOMENTS = {"start": 0, "first epoch": 1, "middle": EPOCHS // 2, "last epoch": EPOCHS - 1, "results": EPOCHS}
-TRAINING = ("train", "--model", "cnn", "--dataset", "digits", "--limit", "300", "--epochs", str(EPOCHS))
+OPTIONS = ("--dataset", "digits", "--limit", "300", "--epochs", str(EPOCHS), "--wait", "20m")
+# What is done, how it is gone on with, and how many epochs there are to record.
+WORK: dict[str, tuple[tuple[str, ...], tuple[str, ...], int]] = {
+    "training": (("train", "--model", "cnn", *OPTIONS), ("--resume",), EPOCHS),
+    "study": (("main", "--models", "mlp,cnn", *OPTIONS), (), 2 * EPOCHS),
+}
 SERIES = ("train/loss", "val/loss", "val/accuracy", "val/f1", "train/lr")
+
+# What befalls a process until it is the last one that is waited for.
+Disturbance = Callable[["Trial"], None]
+
+
+class Trial:
+    """One piece of work under one weather.
+
+    Attributes:
+        work: one of `WORK`.
+        server: the address of the tracking server itself, which always answers.
+        weather: of the proxy that the work reaches it by.
+        process: the one that works at present.
+    """
+
+    def __init__(self, work: str, server: str, weather: Weather) -> None:
+        self.work, self.server, self.weather = work, server, weather
+        self.command, self.again, self.epochs = WORK[work]
+        self.process = self.start(*self.command)
+
+    def start(self, *command: str) -> subprocess.Popen:
+        """Start a command of the pipeline."""
+        environment = os.environ | {"MLFLOW_TRACKING_URI": self.weather.uri}
+        return subprocess.Popen(
+            [sys.executable, "-m", "pipeline", *command],
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def wait_for_epochs(self, count: int) -> None:
+        """Wait until so many epochs are recorded, or the process has ended."""
+        while self.process.poll() is None and self.recorded_epochs() < count:
+            time.sleep(0.1)
+
+    def recorded_epochs(self) -> int:
+        client = MlflowClient(self.server)
+        runs = client.search_runs(["0"], "tags.kind = 'training'")
+        return sum(len(client.get_metric_history(run.info.run_id, "val/loss")) for run in runs)
 
 
 @click.command()
+@click.option("--work", "works", default=",".join(WORK), show_default=True, help="What is disturbed.")
 @click.option("--outages", default="5,20,120,600", show_default=True, help="Seconds that the server is away.")
+@click.option("--flaky/--no-flaky", default=True, show_default=True, help="Errors, lost answers, cuts, delays.")
 @click.option("--kills", type=click.IntRange(0), default=100, show_default=True, help="How many kill -9.")
 @click.option("--seed", default=0, show_default=True, help="Of the moments of the kills.")
-def main(outages: str, kills: int, seed: int) -> None:
+def main(works: str, outages: str, flaky: bool, kills: int, seed: int) -> None:
     """Print a table of everything that was tried."""
     catch_signals()
     rows = []
-    calm, seconds = tried(lambda process, weather: None)
-    for outage in map(float, filter(None, outages.split(","))):
-        for moment, epoch in MOMENTS.items():
-            rows.append(
-                row(f"away {outage:g} s, {moment}", calm, seconds, *tried(away(outage, epoch), begin_away=not epoch))
-            )
-    for name, shares in {"errors": (0.2, 0, 0), "lost answers": (0, 0.2, 0), "cut uploads": (0, 0, 0.2)}.items():
-        rows.append(row(f"20 % {name}", calm, seconds, *tried(lambda process, weather: None, shares=shares)))
-    chance = random.Random(seed)
-    if kills:
-        rows.append(row(f"{kills} kill -9", calm, seconds, *tried(killing(kills, chance))))
+    for work in works.split(","):
+        calm, seconds = tried(work)
+        *_, epochs = WORK[work]
+        moments = {"start": 0, "first epoch": 1, "middle": epochs // 2, "last epoch": epochs - 1, "results": epochs}
+        trials: dict[str, dict[str, Any]] = {}
+        for outage in map(float, filter(None, outages.split(","))):
+            for moment, epoch in moments.items():
+                trials[f"away {outage:g} s, {moment}"] = {"disturb": away(outage, epoch), "away": not epoch}
+        if outages:
+            trials["away for ever, then sync"] = {"disturb": away_until_sync, "away": True}
+        if flaky:
+            trials |= {"20 % errors": {"errors": 0.2}, "20 % lost answers": {"lost": 0.2}}
+            trials |= {"20 % cut uploads": {"cut": 0.2}, "10 s before each answer": {"delay": 10.0}}
+        if kills:
+            trials[f"{kills} kill -9"] = {"disturb": killing(kills, random.Random(seed), seconds)}
+        for name, trial in trials.items():
+            rows.append(row(f"{work}: {name}", calm, seconds, *tried(work, **trial)))
     table = pd.DataFrame(rows)
     print(table.to_markdown(index=False, floatfmt=".0f"))
     wrong = int((~table["equal"]).sum())
-    print(f"{len(table)} tried, {wrong} of them other than undisturbed ({seconds:.0f} s, start and end included).")
+    print(f"{len(table)} tried, {wrong} of them other than undisturbed; start and end are included in the seconds.")
     sys.exit(f"{wrong} lost something or did it twice." if wrong else 0)
 
 
-def away(seconds: float, epoch: int) -> Callable[[subprocess.Popen, Weather], None]:
-    """Turn the weather after an epoch, for so long."""
+def away(seconds: float, epochs: int) -> Disturbance:
+    """Turn the weather after so many epochs, for so long."""
 
-    def turn(process: subprocess.Popen, weather: Weather) -> None:
-        if epoch:
-            wait_for(process, f"epoch {epoch:>2}/")
-        weather.away = True
+    def turn(trial: Trial) -> None:
+        trial.wait_for_epochs(epochs)
+        trial.weather.away = True
         time.sleep(seconds)
-        weather.away = False
+        trial.weather.away = False
 
     return turn
 
 
-def killing(count: int, chance: random.Random) -> Callable[[subprocess.Popen, Weather], subprocess.Popen]:
-    """Kill the training again and again, at any moment of its life, and start it anew."""
+def away_until_sync(trial: Trial) -> None:
+    """Let the work end without a server, and send what it left when there is one."""
+    trial.process.kill()
+    trial.process = trial.start(*trial.command, "--wait", "1s")
+    trial.process.communicate()
+    trial.weather.away = False
+    trial.process = trial.start("sync")
 
-    def kill(process: subprocess.Popen, weather: Weather) -> subprocess.Popen:
-        for _ in range(count):
-            time.sleep(chance.uniform(0, 15))
-            process.kill()
-            process.communicate()
-            process = start(weather.uri, "--resume")
-        return process
+
+def killing(count: int, chance: random.Random, seconds: float) -> Disturbance:
+    """Kill the work again and again, at any moment of its life, and start it anew, now and then `sync` instead."""
+
+    def kill(trial: Trial) -> None:
+        for number in range(count):
+            time.sleep(chance.uniform(0, seconds))
+            trial.process.kill()
+            trial.process.communicate()
+            if number + 1 < count and chance.random() < 0.2:
+                trial.process = trial.start("sync")
+            else:
+                trial.process = trial.start(*trial.command, *trial.again)
 
     return kill
 
 
 def tried(
-    disturb: Callable[[subprocess.Popen, Weather], subprocess.Popen | None],
-    *,
-    begin_away: bool = False,
-    shares: tuple[float, float, float] = (0, 0, 0),
-) -> tuple[dict, float]:
-    """What a training records under a disturbance, and how long it took."""
+    work: str, *, disturb: Disturbance = lambda trial: None, away: bool = False, **shares: float
+) -> tuple[dict[str, Any], float]:
+    """What a piece of work records under a disturbance, and how long it took.
+
+    Args:
+        away: whether the server is so from the beginning.
+        shares: of requests that something befalls, and the delay, as `Weather` has them.
+    """
     with tempfile.TemporaryDirectory() as folder, server(Path(folder)) as uri, proxy(uri) as weather:
         os.environ[ROOT_VARIABLE] = str(Path(folder, "root"))
-        weather.away = begin_away
-        weather.errors, weather.lost, weather.cut = shares
+        weather.away = away
+        for name, share in shares.items():
+            setattr(weather, name, share)
         started = time.perf_counter()
-        process = start(weather.uri)
-        process = disturb(process, weather) or process
-        _, err = process.communicate()
+        trial = Trial(work, uri, weather)
+        disturb(trial)
+        _, err = trial.process.communicate()
         seconds = time.perf_counter() - started
-        return (recorded(uri) if process.returncode == 0 else {"failed": err.strip()[-200:]}), seconds
-
-
-def start(uri: str, *options: str) -> subprocess.Popen:
-    """Start the training."""
-    environment = os.environ | {"MLFLOW_TRACKING_URI": uri}
-    command = [sys.executable, "-m", "pipeline", *TRAINING, *options]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def wait_for(process: subprocess.Popen, text: str) -> None:
-    """Read what a training says until it says this, or ends."""
-    for line in process.stdout or ():
-        if text in line:
-            return
+        return (recorded(uri) if trial.process.returncode == 0 else {"failed": err.strip()[-200:]}), seconds
 
 
 @contextmanager
@@ -147,19 +198,31 @@ def server(folder: Path) -> Iterator[str]:
         process.wait()
 
 
-def recorded(uri: str) -> dict:
+def recorded(uri: str) -> dict[str, Any]:
     """Everything that is recorded and measures neither time nor the machine, and how often."""
     client = MlflowClient(uri)
-    runs = client.search_runs(["0"], "tags.kind = 'training'")
-    found = client.search_model_versions()
-    run = next(run for run in runs if run.info.status == "FINISHED")
-    place = client.get_logged_model(found[0].source.removeprefix("models:/")).artifact_location
-    weights = mlflow.artifacts.download_artifacts(f"{place}/artifacts/bundle/weights.safetensors", tracking_uri=uri)
-    history = {name: [(m.step, m.value) for m in client.get_metric_history(run.info.run_id, name)] for name in SERIES}
+    runs = client.search_runs(["0"], "tags.kind IN ('training', 'study')")
+    trainings = [run for run in runs if run.data.tags["kind"] == "training"]
+    versions = client.search_model_versions()
+    sources = {version.run_id: version.source.removeprefix("models:/") for version in versions}
     return {
         "runs": len(runs),
-        "versions": len(found),
+        "versions": len(versions),
         "models": len(client.search_logged_models(["0"])),
+        "status": {run.info.run_name: run.info.status for run in runs},
+        "values": {run.info.run_name: values(client, run, sources.get(run.info.run_id)) for run in trainings},
+    }
+
+
+def values(client: MlflowClient, run: mlflow.entities.Run, model_id: str | None) -> Mapping[str, Any]:
+    """What one training recorded."""
+    if model_id is None:
+        return {}
+    place = client.get_logged_model(model_id).artifact_location
+    file = f"{place}/artifacts/bundle/weights.safetensors"
+    weights = mlflow.artifacts.download_artifacts(file, tracking_uri=client.tracking_uri)
+    history = {name: [(m.step, m.value) for m in client.get_metric_history(run.info.run_id, name)] for name in SERIES}
+    return {
         "series": history,
         "files": sorted(file.path for file in client.list_artifacts(run.info.run_id)),
         "params": run.data.params,

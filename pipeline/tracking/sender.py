@@ -179,7 +179,7 @@ class Sender:
         # A run that the server refuses is not begun, as `first_word` says.
         if not self._problems and (journal.run_id or is_away(error)):
             logger.warning(
-                "Not recorded now (%s). The training goes on; what it says is kept in %s and sent later.",
+                "Not recorded now (%s). What is trained goes on; what there is to record is kept in %s and sent later.",
                 cause(error),
                 journal.folder.parent,
             )
