@@ -12,7 +12,7 @@ from pathlib import Path
 
 import mlflow
 import pytest
-from support import pipeline, pipeline_process
+from support import free_port, pipeline, pipeline_process
 
 from pipeline.files import ROOT_VARIABLE
 from pipeline.tracking.client import open_client
@@ -207,6 +207,12 @@ def test_a_data_folder_that_may_not_be_read_is_named(environment, bars):
     folder.chmod(0)
     ended = as_stranger(*TRAIN, str(folder), bare=True, **{ROOT_VARIABLE: str(environment / "root")})
     assert ended.returncode == 2 and f"{folder} may not be read by this user" in ended.stderr, ended.stderr
+
+
+def test_a_database_server_that_is_away_is_named_at_once_and_without_its_password(environment, mistake, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"postgresql+psycopg://student:secret@127.0.0.1:{free_port()}/mlflow")
+    says = mistake("compare", code=1)
+    assert "does not answer" in says and "127.0.0.1" in says and "secret" not in says, says
 
 
 # --- What is deleted -----------------------------------------------------------------------------------------------
