@@ -12,11 +12,11 @@ from pathlib import Path
 
 import mlflow
 import pytest
-from support import free_port, pipeline, pipeline_process
+from support import free_port, only_run, pipeline, pipeline_process, wait_for_line
 
 from pipeline.files import ROOT_VARIABLE
 from pipeline.tracking.client import open_client
-from pipeline.tracking.queries import find_trainings
+from pipeline.tracking.queries import find_trainings, trainings_of
 
 TRAIN = ("train", "--model", "mlp", "--epochs", "1", "--val-size", "20", "--dataset")
 STRANGER = "12345"
@@ -228,6 +228,21 @@ def test_a_deleted_experiment_is_named_with_the_way_back(environment, mistake, b
     for command in ([*TRAIN, str(bars)], [*TRAIN, str(bars), "--resume"], ["main", "--models", "mlp"]):
         says = mistake(*command, code=2)
         assert f"mlflow experiments restore --experiment-id {gone}." in says
+
+
+def test_a_study_whose_run_is_deleted_meanwhile_stops_soon_and_goes_on_when_it_is_back(environment, bars):
+    study = ["main", "--models", "mlp", "--seeds", "3", "--epochs", "60", "--val-size", "20", "--dataset", str(bars)]
+    process = pipeline_process(*study)
+    wait_for_line(process, "[1/3]")
+    run_id = only_run("study").info.run_id
+    mlflow.MlflowClient().delete_run(run_id)
+    _, err = process.communicate()
+    restore = f"bring it back with mlflow runs restore --run-id {run_id}."
+    assert process.returncode == 1 and f"Not begun: The run of the study was deleted: {restore}" in err, err
+    mlflow.MlflowClient().restore_run(run_id)
+    out, _ = pipeline(*study)
+    assert "[1/3] mlp seed 0: finished before" in out and only_run("study").info.status == "FINISHED"
+    assert len(trainings_of(run_id)) == 3
 
 
 def test_a_deleted_artifact_folder_is_made_again(environment, command, bars):
