@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import mlflow
 import pytest
 from support import free_port, only_run, pipeline, pipeline_process, wait_for_line
+from werkzeug.serving import make_server
 
 from pipeline.files import ROOT_VARIABLE
 from pipeline.tracking.client import open_client
@@ -213,6 +215,14 @@ def test_a_database_server_that_is_away_is_named_at_once_and_without_its_passwor
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"postgresql+psycopg://student:secret@127.0.0.1:{free_port()}/mlflow")
     says = mistake("compare", code=1)
     assert "does not answer" in says and "127.0.0.1" in says and "secret" not in says, says
+
+
+def test_a_certificate_of_ones_own_is_asked_for(environment, mistake, monkeypatch):
+    server = make_server("127.0.0.1", 0, lambda environ, start: [], ssl_context="adhoc")
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"https://localhost:{server.port}")
+    assert "name the file of who signed it with MLFLOW_TRACKING_SERVER_CERT_PATH" in mistake("compare", code=1)
+    server.shutdown()
 
 
 # --- What is deleted -----------------------------------------------------------------------------------------------
