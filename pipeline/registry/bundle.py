@@ -44,9 +44,10 @@ def write(folder: Path, *, config: TrainConfig, model: nn.Module, images: ImageS
     shutil.copy(preprocess.__file__, folder / "preprocess.py")
     stored = {name: getattr(config, name) for name in STORED} | {"classes": images.classes}
     weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    save_file(
-        weights, folder / "weights.safetensors", metadata={"config": json.dumps({"model": config.model, **stored})}
-    )
+    path = folder / "weights.safetensors"
+    save_file(weights, path, metadata={"config": json.dumps({"model": config.model, **stored})})
+    # The library closes its file to everybody else; whoever may read the others may read this one.
+    path.chmod((folder / "model.json").stat().st_mode)
 
 
 @dataclass(frozen=True)

@@ -109,9 +109,24 @@ def log_metrics(client: mlflow.MlflowClient, journal: Journal, record: Record) -
     send_metrics(client, run_id_of(journal), record.content["points"])
 
 
-def send_metrics(client: mlflow.MlflowClient, run_id: str, points: Sequence[Sequence[Any]]) -> None:
-    """Log points (name, value, milliseconds since 1970, step), a thousand in a request."""
-    metrics = [Metric(*point) for point in points]
+def send_metrics(
+    client: mlflow.MlflowClient,
+    run_id: str,
+    points: Sequence[Sequence[Any]],
+    *,
+    model_id: str | None = None,
+    dataset: Mapping[str, str] | None = None,
+) -> None:
+    """Log points (name, value, milliseconds since 1970, step), a thousand in a request.
+
+    Args:
+        model_id: the logged model that has these values, too.
+        dataset: name and digest of the data set, among the run's inputs, that they are measured on.
+    """
+    about = {"model_id": model_id}
+    if dataset:
+        about |= {"dataset_name": dataset["name"], "dataset_digest": dataset["digest"]}
+    metrics = [Metric(*point, **about) for point in points]
     for start in range(0, len(metrics), PAGE):
         client.log_batch(run_id, metrics=metrics[start : start + PAGE])
 

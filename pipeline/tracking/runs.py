@@ -17,6 +17,7 @@ from mlflow.tracking.context.registry import resolve_tags
 
 from pipeline.data.images import ImageSet
 from pipeline.errors import Interrupted, PipelineError
+from pipeline.metrics.catalog import is_of_scenes
 from pipeline.metrics.epoch import Epoch
 from pipeline.tracking import deliver
 from pipeline.tracking.client import connect, launcher_run, once_more, owner
@@ -24,6 +25,8 @@ from pipeline.tracking.journal import Journal
 from pipeline.tracking.schema import COMMAND, FAILURE, KIND, LAUNCH, OWNER, PARENT, RUN_NAME, TRACEBACK
 from pipeline.tracking.sender import Sender
 
+# What a run uses images for.
+TRAINING, VALIDATION, TEST = "training", "validation", "test"
 # MLflow's limit; the whole hash stands in a tag.
 DIGEST_LENGTH = 36
 LONGEST_TAG = 5000
@@ -134,15 +137,29 @@ def say_images(journal: Journal, images: ImageSet, name: str, *, context: str) -
     journal.say("input", {"dataset": describe_images(images, name), "context": context, "sha256": images.sha256})
 
 
-def log_images(run_id: str, images: ImageSet, name: str, *, context: str) -> None:
-    """The same, to the server at once."""
-    deliver.send_input(connect(), run_id, describe_images(images, name), context=context, sha256=images.sha256)
+def log_images(run_id: str, images: ImageSet, name: str, *, context: str) -> dict[str, str]:
+    """The same, to the server at once; what MLflow keeps of the data set."""
+    entry = describe_images(images, name)
+    deliver.send_input(connect(), run_id, entry, context=context, sha256=images.sha256)
+    return entry
 
 
 def describe_images(images: ImageSet, name: str) -> dict[str, str]:
     """What MLflow keeps of a data set."""
     entry = from_numpy(images.images, targets=images.targets, name=name, digest=images.sha256[:DIGEST_LENGTH])
     return entry.to_dict()
+
+
+def measured_on(journal: Journal, metric: str) -> dict[str, str] | None:
+    """Name and digest of the data set, among the inputs that a run said, that a metric was measured on, if on one."""
+    part, score = metric.split("/", 1)
+    context = {"val": VALIDATION, "test": TEST}.get(part)
+    inputs = [record.content["dataset"] for record in journal.said("input") if record.content["context"] == context]
+    if not inputs:
+        return None
+    # The images themselves come first, scenes made of them after.
+    entry = inputs[-1 if is_of_scenes(score) else 0]
+    return {"name": entry["name"], "digest": entry["digest"]}
 
 
 def say_epoch(journal: Journal, epoch: Epoch) -> None:
@@ -165,9 +182,15 @@ def finite(points: Sequence[tuple[str, float, int, int]]) -> list[tuple[str, flo
     return [point for point in points if math.isfinite(point[1])]
 
 
-def log_results(run_id: str, metrics: Mapping[str, float]) -> None:
-    """Log final metrics to the server at once."""
-    deliver.send_metrics(connect(), run_id, final_points(metrics))
+def log_results(
+    run_id: str,
+    metrics: Mapping[str, float],
+    *,
+    model_id: str | None = None,
+    dataset: Mapping[str, str] | None = None,
+) -> None:
+    """Log final metrics to the server at once, as `deliver.send_metrics` does it."""
+    deliver.send_metrics(connect(), run_id, final_points(metrics), model_id=model_id, dataset=dataset)
 
 
 def now_ms() -> int:

@@ -18,6 +18,7 @@ OWNER, COMMAND, FAILURE = "owner", "command", "failure"
 JOURNAL, LEASE = "journal", "lease"
 # MLflow's own.
 RUN_NAME, PARENT, COMMIT = "mlflow.runName", "mlflow.parentRunId", "mlflow.source.git.commit"
+DESCRIPTION, MODEL_VERSIONS = "mlflow.note.content", "mlflow.modelVersions"
 # Artifacts that are written in one place and read in another.
 PREDICTIONS, ERRORS, BEST_EPOCH, REPORT = "predictions.csv", "errors.npz", "best_epoch.json", "report.html"
 TRACEBACK = "traceback.txt"

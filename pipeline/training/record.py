@@ -11,6 +11,7 @@ from pipeline.config import TrainConfig
 from pipeline.data.images import Dataset, Splits
 from pipeline.evaluation import figures, profiling
 from pipeline.evaluation.predictions import write_predictions
+from pipeline.metrics.epoch import Epoch
 from pipeline.names import short_hash
 from pipeline.registry import bundle, card, register, versions
 from pipeline.tracking import runs, schema
@@ -44,6 +45,12 @@ def record(
         **{f"cost/{name}": value for name, value in result.cost.items()},
     }
     registered_name = versions.registered_name(config.dataset, config.model)
+    tags = register.version_tags(
+        journal.said("open")[0].content["tags"],
+        accuracy=final["test/accuracy"],
+        test_images=len(dataset.test),
+        seed=config.seed,
+    )
     model_card = card.write(
         config,
         name=registered_name,
@@ -69,12 +76,26 @@ def record(
             model, bundle=files, example=dataset.test.images[:2], task=config.task, classes=len(dataset.classes)
         )
         robustness = {f"corruption/{name}": curve for name, curve in result.robustness.items()}
-        points = runs.final_points(final | {"time/total_s": total_s}, robustness)
+        about = {"registered_name": registered_name, "card": model_card, "tags": tags}
         with journal.transaction():
             journal.say("artifacts", files=report)
-            journal.say("model", {"registered_name": registered_name, "card": model_card}, files=model)
-            journal.say("metrics", {"points": points})
+            journal.say("model", about, files=model)
+            journal.say("metrics", {"points": runs.final_points({}, robustness)})
+            journal.say("scores", {"groups": groups(journal, final | {"time/total_s": total_s}, training.best)})
             runs.end(journal, "FINISHED")
+
+
+def groups(journal: Journal, final: Mapping[str, float], best: Epoch) -> list[dict[str, Any]]:
+    """The final metrics and those of the best epoch, each as a point, together with those of the same data set."""
+    # As they were said at the time, so that the run has them once.
+    epochs = [point for record in journal.said("metrics") for point in record.content["points"]]
+    chosen = [point for point in epochs if point[3] == best.index and point[0].startswith("val/")]
+    found: dict[str, dict[str, Any]] = {}
+    for point in [*runs.final_points(final), *chosen]:
+        dataset = runs.measured_on(journal, point[0])
+        group = found.setdefault(json.dumps(dataset), {"dataset": dataset, "points": []})
+        group["points"].append(point)
+    return list(found.values())
 
 
 def write_report(folder: Path, result: Result, training: Training, dataset: Dataset) -> None:

@@ -70,10 +70,12 @@ def train(
         if not journal.said("params"):
             with journal.transaction():
                 journal.say("params", config.params())
-                runs.say_images(journal, dataset.train, f"{dataset.name}-training", context="training")
-                for kind, part in training.task.samples(dataset.test).items():
-                    suffix = "" if kind == "single" else f"-{kind}"
-                    runs.say_images(journal, part, f"{dataset.name}-test{suffix}", context="test")
+                runs.say_images(journal, dataset.train, f"{dataset.name}-training", context=runs.TRAINING)
+                examined = {runs.VALIDATION: training.samples, runs.TEST: training.task.samples(dataset.test)}
+                for context, samples in examined.items():
+                    for kind, part in samples.items():
+                        suffix = "" if kind == "single" else f"-{kind}"
+                        runs.say_images(journal, part, f"{dataset.name}-{context}{suffix}", context=context)
         for epoch in training.history:
             runs.say_epoch(journal, epoch)
 
