@@ -3,7 +3,7 @@
 import getpass
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +14,11 @@ from mlflow.entities import LoggedModelInput
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
+from pipeline.data.images import Dataset
 from pipeline.errors import InputError
 from pipeline.names import short_hash
 from pipeline.tracking.client import connect
+from pipeline.tracking.schema import DATASET_SHA256, SOURCE
 
 CHAMPION, PREVIOUS = "champion", "previous-champion"
 
@@ -124,6 +126,32 @@ def version_of(run_id: str, name: str, *, client: mlflow.MlflowClient | None = N
 def registered_name(dataset: str, architecture: str) -> str:
     """What the models of an architecture trained on a data set are called."""
     return f"{dataset}-{architecture}"
+
+
+def check_names(dataset: Dataset, architectures: Sequence[str], client: mlflow.MlflowClient | None) -> None:
+    """Refuse to register models of a data set under names that stand for another one of its name.
+
+    It is the same one when its content is, or when it was read from the same place, where it may have grown.
+
+    Args:
+        client: None while the server is away, which cannot be asked.
+
+    Raises:
+        InputError: which name stands for another data set, and how to give this one a name of its own.
+    """
+    if client is None:
+        return
+    for architecture in architectures:
+        name = registered_name(dataset.name, architecture)
+        known = [entry.tags for entry in client.search_model_versions(f"name = '{name}'") if SOURCE in entry.tags]
+        if known and not any(
+            tags[DATASET_SHA256] == dataset.sha256 or tags[SOURCE] == dataset.source for tags in known
+        ):
+            raise InputError(
+                f"The registered model {name} stands for another data set called {dataset.name}, read from "
+                f"{known[0][SOURCE]}: give this one a name of its own, -P name=NAME, or the same on purpose, "
+                f"-P name={dataset.name}."
+            )
 
 
 def names() -> list[str]:

@@ -22,6 +22,7 @@ from pipeline.metrics.epoch import Epoch
 from pipeline.tracking import deliver
 from pipeline.tracking.client import connect, launcher_run, once_more, owner
 from pipeline.tracking.journal import Journal
+from pipeline.tracking.pages import choose_pages
 from pipeline.tracking.schema import COMMAND, FAILURE, KIND, LAUNCH, OWNER, PARENT, RUN_NAME, TRACEBACK
 from pipeline.tracking.sender import Sender
 
@@ -108,7 +109,7 @@ def open_run(name: str, *, tags: Mapping[str, str], run_id: str | None = None) -
     active = mlflow.start_run(run_id=run_id)
     run_id = str(active.info.run_id)
     try:
-        once_more(partial(deliver.choose_pages, connect(), active.info.experiment_id))
+        once_more(partial(choose_pages, connect(), active.info.experiment_id))
         ours = {RUN_NAME: name, **origin(), **tags}
         connect().log_batch(run_id, tags=[RunTag(key, value) for key, value in ours.items()])
         yield run_id
@@ -191,6 +192,11 @@ def log_results(
 ) -> None:
     """Log final metrics to the server at once, as `deliver.send_metrics` does it."""
     deliver.send_metrics(connect(), run_id, final_points(metrics), model_id=model_id, dataset=dataset)
+
+
+def log_tags(run_id: str, tags: Mapping[str, str]) -> None:
+    """Give a run tags at once."""
+    connect().log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
 
 
 def now_ms() -> int:

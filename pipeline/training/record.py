@@ -13,7 +13,8 @@ from pipeline.evaluation import figures, profiling
 from pipeline.evaluation.predictions import write_predictions
 from pipeline.metrics.epoch import Epoch
 from pipeline.names import short_hash
-from pipeline.registry import bundle, card, register, versions
+from pipeline.registry import bundle, card, versions
+from pipeline.registry.register import VERSION, save_model, version_tags
 from pipeline.tracking import runs, schema
 from pipeline.tracking.journal import Journal
 from pipeline.training.evaluate import Result
@@ -35,6 +36,7 @@ def record(
     start: InitialWeights,
     *,
     total_s: float,
+    register: bool,
 ) -> None:
     """Say a result with its pictures, tables and model, and that the run is finished: all of it or nothing."""
     config = training.config
@@ -45,16 +47,16 @@ def record(
         **{f"cost/{name}": value for name, value in result.cost.items()},
     }
     registered_name = versions.registered_name(config.dataset, config.model)
-    tags = register.version_tags(
+    tags = version_tags(
         journal.said("open")[0].content["tags"],
         accuracy=final["test/accuracy"],
         test_images=len(dataset.test),
         seed=config.seed,
-    )
+    ) | {schema.SOURCE: dataset.source}
     model_card = card.write(
         config,
         name=registered_name,
-        version=register.VERSION,
+        version=VERSION,
         test=dataset.test,
         log_probabilities=training.task.log_probabilities(result.predictions),
         outcomes=training.task.outcomes,
@@ -72,11 +74,9 @@ def record(
         write_report(report, result, training, dataset)
         files.mkdir()
         bundle.write(files, config=config, model=training.model, images=dataset.test)
-        register.save_model(
-            model, bundle=files, example=dataset.test.images[:2], task=config.task, classes=len(dataset.classes)
-        )
-        robustness = {f"corruption/{name}": curve for name, curve in result.robustness.items()}
-        about = {"registered_name": registered_name, "card": model_card, "tags": tags}
+        save_model(model, bundle=files, example=dataset.test.images[:2], task=config.task, classes=len(dataset.classes))
+        robustness = {f"{schema.CORRUPTED}{name}": curve for name, curve in result.robustness.items()}
+        about = {"registered_name": registered_name if register else "", "card": model_card, "tags": tags}
         with journal.transaction():
             journal.say("artifacts", files=report)
             journal.say("model", about, files=model)

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from pipeline.comparison import protocol
-from pipeline.config import TrainConfig
+from pipeline.config import TrainConfig, title
 from pipeline.data.images import Dataset
 from pipeline.data.splits import split
 from pipeline.errors import PipelineError
@@ -34,6 +34,8 @@ def train(
     start: InitialWeights = FRESH,
     journal: Journal | None = None,
     study: Mapping[str, str] | None = None,
+    name: str = "",
+    register: bool = True,
 ) -> tuple[Result, Journal]:
     """Train and test one config; what there is to record is said in a journal, which the sender tells the server.
 
@@ -41,6 +43,8 @@ def train(
         start: the weights to start from; not needed when a checkpoint of the training exists.
         journal: of a training to go on with; its checkpoint is used if there is one.
         study: the study that it belongs to: the key of its journal and its own.
+        name: what a new run is called, by default after its architecture and seed.
+        register: whether the model gets a version in the registry.
 
     Returns:
         the result and the journal, whose `run_id` is known once the server has it.
@@ -60,7 +64,9 @@ def train(
     ) | {schema.MACHINE: profiling.machine(training.device)}
     if start.lineage:
         tags[schema.LINEAGE] = start.lineage
-    journal = journal or continuation.begin_training(config, root, study=study)
+    journal = journal or continuation.begin_training(
+        config, root, study=study, name=name or title(config.model, {}, seed=config.seed)
+    )
     checkpoint = Checkpoint(journal.folder)
     with ExitStack() as stack:
         stack.enter_context(runs.recording(journal, sender, tags=tags))
@@ -100,5 +106,6 @@ def train(
             # What was used before the training was cut is not known.
             spent.pop("energy_j", None)
         result = test(training, splits, spent)
-        record(journal, result, training, dataset, splits, start, total_s=time.perf_counter() - started)
+        total_s = time.perf_counter() - started
+        record(journal, result, training, dataset, splits, start, total_s=total_s, register=register)
     return result, journal
