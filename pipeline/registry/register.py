@@ -50,8 +50,8 @@ def save_model(folder: Path, *, bundle: Path, example: np.ndarray, task: str, cl
         example: uint8 images (N, H, W).
         task, classes: what the answers are: see serve.py.
     """
-    # An object tensor reaches serve.py as it is; one of uint8 would be cut to whole numbers by MLflow's server.
-    inputs = Schema([TensorSpec(np.dtype(object), (-1,))])
+    any_size = task == "detection"
+    inputs = Schema([TensorSpec(np.dtype(np.uint8), (-1, -1, -1) if any_size else (-1, *example.shape[1:]))])
     if task == "detection":
         sides = [ColSpec("double", side) for side in ("x1", "y1", "x2", "y2")]
         table = Schema([ColSpec("long", "image"), *sides, ColSpec("string", "label"), ColSpec("double", "score")])
@@ -69,6 +69,11 @@ def save_model(folder: Path, *, bundle: Path, example: np.ndarray, task: str, cl
         input_example=example,
         metadata={"input": f"uint8 ({size}), 0 black to 255 white"},
     )
+    # Such a signature is shown and not enforced: MLflow's server would cut fractions to whole numbers by it, and refuse
+    # frames and files. What was sent comes to serve.py as it is, which reads or refuses it.
+    saved = Model.load(str(folder))
+    saved.signature._is_signature_from_type_hint = True
+    saved.save(str(folder / "MLmodel"))
 
 
 def version_tags(tags: Mapping[str, str], *, accuracy: float, test_images: int, seed: int) -> dict[str, str]:
