@@ -9,8 +9,8 @@ from pipeline.tracking.training_run import TrainingRun
 
 # MLflow's limit of a tag, in which it keeps a run's description.
 LONGEST = 8000
-# MLflow's pages put the cells of a table side by side without a gap, and this space is not taken away like others.
-GAP = "\N{EM SPACE}"
+# MLflow's pages set the cells of a table side by side without a gap, and take away every space but this.
+GAP = "&nbsp;&nbsp;"
 
 
 def metrics(trainings: Sequence[TrainingRun], comparison: Comparison | None) -> dict[str, float]:
@@ -57,4 +57,4 @@ def spaced(line: str) -> str:
     """A line of Markdown, with a gap behind every cell if it is a row of a table."""
     if not line.startswith("|") or line.startswith("|:"):
         return line
-    return "|".join(f"{cell.rstrip()}{GAP} " if cell.strip() else cell for cell in line.split("|"))
+    return "|".join(f" {cell.strip()}{GAP} " if cell.strip() else cell for cell in line.split("|"))

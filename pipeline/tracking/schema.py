@@ -11,6 +11,8 @@ SOURCE = "dataset_source"
 PROTOCOL, PROTOCOL_FIELDS, BUDGET = "protocol", "protocol_fields", "budget"
 # What scenes a detector was examined on, as JSON.
 SCENES = "scenes"
+# Of a training whose model gets no version.
+TRIAL = "trial"
 # What weights a training started from.
 LINEAGE = "lineage"
 MODEL_URI = "model_uri"

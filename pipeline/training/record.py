@@ -11,6 +11,7 @@ from pipeline.config import TrainConfig
 from pipeline.data.images import Dataset, Splits
 from pipeline.evaluation import figures, profiling
 from pipeline.evaluation.predictions import write_predictions
+from pipeline.metrics.catalog import LOGGED
 from pipeline.metrics.epoch import Epoch
 from pipeline.names import short_hash
 from pipeline.registry import bundle, card, versions
@@ -90,6 +91,9 @@ def groups(journal: Journal, final: Mapping[str, float], best: Epoch) -> list[di
     # As they were said at the time, so that the run has them once.
     epochs = [point for record in journal.said("metrics") for point in record.content["points"]]
     chosen = [point for point in epochs if point[3] == best.index and point[0].startswith("val/")]
+    # MLflow's pages show them in this order: what a comparison shows first comes first.
+    shown = list(LOGGED.values())
+    final = dict(sorted(final.items(), key=lambda entry: shown.index(entry[0]) if entry[0] in shown else len(shown)))
     found: dict[str, dict[str, Any]] = {}
     for point in [*runs.final_points(final), *chosen]:
         dataset = runs.measured_on(journal, point[0])

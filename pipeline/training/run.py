@@ -64,6 +64,8 @@ def train(
     ) | {schema.MACHINE: profiling.machine(training.device)}
     if start.lineage:
         tags[schema.LINEAGE] = start.lineage
+    if not register:
+        tags[schema.TRIAL] = "true"
     journal = journal or continuation.begin_training(
         config, root, study=study, name=name or title(config.model, {}, seed=config.seed)
     )
