@@ -218,8 +218,10 @@ def values(client: MlflowClient, run: mlflow.entities.Run, model_id: str | None)
     """What one training recorded."""
     if model_id is None:
         return {}
-    place = client.get_logged_model(model_id).artifact_location
-    file = f"{place}/artifacts/bundle/weights.safetensors"
+    model = client.get_logged_model(model_id)
+    # Scores alone: what it cost differs from run to run.
+    scores = [m for m in model.metrics or [] if m.key.startswith(("test/", "val/"))]
+    file = f"{model.artifact_location}/artifacts/bundle/weights.safetensors"
     weights = mlflow.artifacts.download_artifacts(file, tracking_uri=client.tracking_uri)
     history = {name: [(m.step, m.value) for m in client.get_metric_history(run.info.run_id, name)] for name in SERIES}
     return {
@@ -227,6 +229,7 @@ def values(client: MlflowClient, run: mlflow.entities.Run, model_id: str | None)
         "files": sorted(file.path for file in client.list_artifacts(run.info.run_id)),
         "params": run.data.params,
         "test": {name: value for name, value in run.data.metrics.items() if name.startswith("test/")},
+        "model": (model.name, sorted((m.key, m.step, m.value, m.dataset_name) for m in scores)),
         "weights": hashlib.sha256(Path(weights).read_bytes()).hexdigest(),
     }
 

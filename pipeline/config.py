@@ -76,6 +76,12 @@ class TrainConfig:
         return short_hash(self.params())
 
 
+def title(what: str, chosen: Mapping[str, Any], *, seed: int | None = None) -> str:
+    """What a run is called, with what was chosen for it: `cnn kernel_size=5 seed 0`."""
+    parts = [what, *(f"{name}={value}".replace(" ", "") for name, value in chosen.items())]
+    return " ".join(parts if seed is None else [*parts, f"seed {seed}"])
+
+
 def architecture(name: str) -> models.Architecture:
     """The architecture of this name.
 

@@ -2,6 +2,7 @@
 
 import click
 
+from pipeline.cli.clean import clean
 from pipeline.cli.compare import compare
 from pipeline.cli.evaluate import evaluate
 from pipeline.cli.export import export
@@ -31,7 +32,20 @@ def commands() -> None:
     """
 
 
-for command in (main_command, prepare, train, compare, report, promote, predict, evaluate, export, playground, sync):
+for command in (
+    main_command,
+    prepare,
+    train,
+    compare,
+    report,
+    promote,
+    predict,
+    evaluate,
+    export,
+    playground,
+    sync,
+    clean,
+):
     commands.add_command(command)
 
 

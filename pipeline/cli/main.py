@@ -11,6 +11,8 @@ from pipeline.cli.options import (
     DATASETS,
     WEIGHTS,
     Auto,
+    chosen,
+    naming_options,
     recipe_options,
     root_option,
     split_choices,
@@ -27,15 +29,25 @@ from pipeline.errors import PipelineError
 @click.option("--models", "names", default="all", show_default=True, help="Architectures, separated by commas.")
 @click.option("--seeds", type=click.IntRange(1, 1000), default=1, show_default=True, help="Trainings of each.")
 @click.option("--weights", type=Auto(str), default="none", show_default=True, help=f"{WEIGHTS}.")
+@naming_options
 @wait_option
 @root_option
 @recipe_options
 def main_command(
-    dataset: str, names: str, seeds: int, weights: str | None, wait: float, root: Path, **choices: Any
+    dataset: str,
+    names: str,
+    seeds: int,
+    weights: str | None,
+    name: str,
+    register: bool,
+    wait: float,
+    root: Path,
+    **choices: Any,
 ) -> None:
     """Run a study: train every architecture, then compare. Run again, it continues where it stopped."""
-    chosen = models.names() if names == "all" else split_names(names)
+    architectures = models.names() if names == "all" else split_names(names)
     from pipeline import config
+    from pipeline.comparison import summary
     from pipeline.comparison.compare import compare
     from pipeline.data import sources
     from pipeline.registry import versions
@@ -46,18 +58,24 @@ def main_command(
     from pipeline.training import continuation, study
 
     catch_signals()
-    for name in chosen:
-        config.architecture(name)
-    images = sources.load(dataset, root)
+    for architecture in architectures:
+        config.architecture(architecture)
+    images = sources.load(dataset, root, name=name)
     settings = split_choices(choices)
     if weights and weights.startswith("models:/"):
         # An alias may stand for another version tomorrow, and the study would be another.
         weights = versions.find(weights).uri
-    configs = study.plan(chosen, seeds, images, source=weights, options=settings)
-    study_key = study.key(images, source=weights, options=settings)
+    configs = study.plan(architectures, seeds, images, source=weights, options=settings)
+    study_key = study.key(images, source=weights, options=settings | ({"name": name} if name else {}))
+    own = {} if weights == "none" else {"weights": weights or "auto"}
+    title = config.title(f"{images.name} study", own | chosen(choices))
     place = continuation.find_place(root)
+    if register and not name:
+        versions.check_names(images, architectures, place.client)
     with Sender(DELIVERIES) as sender:
-        outcome = study.run(images, configs, study_key=study_key, place=place, sender=sender)
+        outcome = study.run(
+            images, configs, study_key=study_key, name=title, register=register, place=place, sender=sender
+        )
         send_all(sender, wait)
     study_id = str(outcome.journal.run_id)
     trainings = queries.trainings_of(study_id)
@@ -68,6 +86,7 @@ def main_command(
             write_report(Path(folder, schema.REPORT), comparison, source=f"study {study_id}")
             runs.log_artifacts(study_id, Path(folder))
     else:
+        runs.log_results(study_id, summary.metrics(trainings, None))
         click.echo("No training finished, so there is nothing to compare.")
     if outcome.failures:
         raise PipelineError(

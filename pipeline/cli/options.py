@@ -76,6 +76,17 @@ root_option = click.option(
     show_default=f"the user's cache folder, or ${ROOT_VARIABLE}",
     help="Folder for downloads, manifests and checkpoints.",
 )
+# What the results of trainings are called, and where they go.
+naming_options = options(
+    click.option(
+        "--name",
+        default="",
+        help="What the data set is called in runs and registered models; its own name by default.",
+    ),
+    click.option(
+        "--register", type=bool, default=True, show_default=True, help="Whether models get a version in the registry."
+    ),
+)
 # What every architecture understands; where not set, the recipe in its file decides.
 recipe_options = options(
     auto("--epochs", click.IntRange(1, 10_000), "Passes over the training images."),
@@ -111,6 +122,11 @@ def split_choices(choices: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments for `config.resolve`: what the user set of the recipe goes into `overrides`."""
     others = {name: choices[name] for name in ("limit", "val_size", "device")}
     return {"overrides": {k: v for k, v in choices.items() if k not in others and v is not None}, **others}
+
+
+def chosen(choices: Mapping[str, Any]) -> dict[str, Any]:
+    """What the user set of the same options, by which one's runs are told apart."""
+    return {name: value for name, value in choices.items() if value not in (None, 0)}
 
 
 def split_names(text: str) -> list[str]:

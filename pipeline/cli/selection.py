@@ -102,18 +102,22 @@ def is_usual(*, metric: str, sort: str, **selection: Any) -> bool:
 
 def show_comparison(study_id: str, comparison: Any, *, log: bool = True) -> None:
     """Print a study's comparison, log it to the study's run, and say where to look."""
-    from pipeline.comparison import tables
+    from pipeline.comparison import summary, tables
     from pipeline.tracking import runs
-    from pipeline.tracking.client import run_url
+    from pipeline.tracking.client import experiment_of, run_url
+    from pipeline.tracking.pages import trainings_url
 
     tables.show(comparison)
     if log:
+        runs.log_results(study_id, summary.metrics(comparison.trainings, comparison))
+        runs.log_tags(study_id, summary.tags(comparison))
         with tempfile.TemporaryDirectory() as folder:
             for ending in (".csv", ".md"):
                 tables.write(comparison, Path(folder, f"comparison{ending}"))
             comparison.pairs.to_csv(Path(folder, "pairs.csv"), index=False)
             runs.log_artifacts(study_id, Path(folder))
     click.echo(f"Look at it: {run_url(study_id)}")
+    click.echo(f"Its trainings beside all others: {trainings_url(experiment_of(study_id))}")
 
 
 def write_report(path: Path, comparison: Any, *, source: str) -> None:

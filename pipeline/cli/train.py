@@ -10,6 +10,8 @@ from pipeline.cli.options import (
     DATASETS,
     WEIGHTS,
     Auto,
+    chosen,
+    naming_options,
     recipe_options,
     root_option,
     split_choices,
@@ -29,6 +31,7 @@ from pipeline.errors import InputError
 @click.option("--model-args", default="", help="Constructor arguments: kernel_size=5,dropout=0.3.")
 @click.option("--task-args", default="", help="Arguments of the task: label_smoothing=0.1, for a detector canvas=96.")
 @switch("--resume", "Continue the last interrupted training of exactly these options, if there is one.")
+@naming_options
 @wait_option
 @root_option
 @recipe_options
@@ -40,6 +43,8 @@ def train(
     model_args: str,
     task_args: str,
     resume: bool,
+    name: str,
+    register: bool,
     wait: float,
     root: Path,
     **choices: Any,
@@ -47,6 +52,7 @@ def train(
     """Train one architecture, test it, register it."""
     from pipeline import config
     from pipeline.data import sources
+    from pipeline.registry import versions
     from pipeline.registry.register import DELIVERIES
     from pipeline.tracking import runs
     from pipeline.tracking.client import run_url
@@ -59,7 +65,7 @@ def train(
     arguments = config.parse_arguments(model_args, option="model_args")
     task_arguments = config.parse_arguments(task_args, option="task_args")
     source = initial_weights.find(model, weights, arguments)
-    images = sources.load(dataset, root)
+    images = sources.load(dataset, root, name=name)
     start = initial_weights.load(source, model, arguments, classes=images.classes)
     resolved = config.resolve(
         model,
@@ -73,6 +79,8 @@ def train(
     )
     check_build(resolved, images)
     place = continuation.find_place(root)
+    if register and not name:
+        versions.check_names(images, [model], place.client)
     with Sender(DELIVERIES) as sender:
         journal = None
         if resume:
@@ -97,7 +105,17 @@ def train(
             runs.nest_launcher_run("resumed", under=journal.run_id)
         if start.lineage:
             click.echo(f"Starting from {start.lineage}.")
-        result, journal = run.train(resolved, images, root=root, sender=sender, start=start, journal=journal)
+        own = {**({"weights": weights} if weights else {}), **arguments, **task_arguments, **chosen(choices)}
+        result, journal = run.train(
+            resolved,
+            images,
+            root=root,
+            sender=sender,
+            start=start,
+            journal=journal,
+            name=config.title(model, own, seed=seed),
+            register=register,
+        )
         click.echo(f"{model} on {images.name}: {result.summary()}.")
         send_all(sender, wait)
     click.echo(f"Look at it: {run_url(str(journal.run_id))}")

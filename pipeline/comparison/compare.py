@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.comparison import protocol
+from pipeline.comparison.labels import tell_apart
 from pipeline.comparison.notes import (
     budget_notes,
     in_store,
@@ -48,6 +49,7 @@ class Comparison:
             p_value, p_holm (corrected by Holm over the pairs of the protocol).
         protocols: the fields of each protocol.
         members: by protocol and label, the trainings of each row, newest first.
+        trainings: all that were looked at, finished or not.
         notes: what a reader must know, in sentences.
         results: reads what the trainings left, each part once.
     """
@@ -57,6 +59,7 @@ class Comparison:
     pairs: pd.DataFrame
     protocols: Mapping[str, Mapping[str, Any]]
     members: Mapping[tuple[str, str], Sequence[TrainingRun]]
+    trainings: Sequence[TrainingRun]
     notes: tuple[str, ...]
     results: Results
 
@@ -100,6 +103,7 @@ def compare(
     groups = rows.groupby(ROW, sort=False)
     table = summarise(groups)
     members = [[done[number] for number in group.index] for _, group in groups]
+    table["label"] = name_rows(table, members)
     table["low"], table["high"], table["interval"] = zip(
         *(interval(metric, runs, protocols[key]) for runs, key in zip(members, table["protocol"], strict=True)),
         strict=True,
@@ -137,7 +141,7 @@ def compare(
     )
     if not table["store"].any():
         table = table.drop(columns="store")
-    return Comparison(metric, table, pairs, protocols, by_row, notes, results)
+    return Comparison(metric, table, pairs, protocols, by_row, trainings, notes, results)
 
 
 def tabulate(trainings: Sequence[TrainingRun], *, by_scenes: bool) -> pd.DataFrame:
@@ -205,11 +209,17 @@ def summarise(groups: Any) -> pd.DataFrame:
     table = table.join(spent.reindex(columns=["epochs", "images_seen", "pretrained"]))
     if table["parameters"].notna().all():
         table["parameters"] = table["parameters"].astype(int)
-    # A row's name within its protocol: no longer than it takes to tell it from the others.
-    label = table["architecture"] + table["store"].map(in_store)
-    repeated = pd.concat([table["protocol"], label], axis=1).duplicated(keep=False)
-    table["label"] = label.where(~repeated, label + " " + table["recipe"].str[:6])
     return table
+
+
+def name_rows(table: pd.DataFrame, members: Sequence[Sequence[TrainingRun]]) -> pd.Series:
+    """A row's name within its protocol: no longer than it takes to tell it from the others."""
+    label = table["architecture"] + table["store"].map(in_store)
+    for _, rows in table.groupby(["protocol", label]):
+        if len(rows) > 1:
+            names = tell_apart([{**members[row][0].params, "recipe": table["recipe"][row]} for row in rows.index])
+            label[rows.index] = [f"{label[row]} {name}" for row, name in zip(rows.index, names, strict=True)]
+    return label
 
 
 def interval(metric: str, runs: Sequence[TrainingRun], fields: Mapping[str, Any]) -> tuple[float, float, str]:

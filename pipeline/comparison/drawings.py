@@ -15,7 +15,7 @@ from pipeline.comparison.pairs import MAX_TESTED, SIGNIFICANT
 from pipeline.data import pictures
 from pipeline.data.corruptions import CORRUPTIONS, IMAGES
 from pipeline.metrics.catalog import HIGHER_IS_BETTER, PERCENT
-from pipeline.tracking.schema import ERRORS
+from pipeline.tracking.schema import CORRUPTED, EARLIER_CORRUPTED, ERRORS
 from pipeline.tracking.training_run import Results, TrainingRun
 
 # More architectures than these would not be told apart in a drawing.
@@ -168,7 +168,7 @@ def corruption(group: Group) -> Section:
     """Accuracy over the severity of each corruption."""
     drawings = []
     for name in CORRUPTIONS:
-        if curves := group.series(f"corruption/{name}"):
+        if curves := group.series(f"{EARLIER_CORRUPTED}{name}") | group.series(f"{CORRUPTED}{name}"):
             text = name.replace("_", " ")
             worst = "; ".join(f"{label} {list(curve.values())[-1]:.1%}" for label, curve in curves.items())
             figure = charts.curves(curves, group.labels, x=f"severity of {text}", y="test accuracy", share=True)

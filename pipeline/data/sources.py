@@ -20,17 +20,24 @@ from pipeline.network import impatient_sockets
 DIGITS = tuple("0123456789")
 
 
-def load(dataset: str, root: Path) -> Dataset:
+def load(dataset: str, root: Path, *, name: str = "") -> Dataset:
     """Load a data set by name, or a folder of IDX files, and download it where it is not on disk yet.
 
+    Args:
+        name: what it is to be called, by default as it is.
+
     Raises:
-        InputError: unknown name, no network, or broken files.
+        InputError: unknown name, no network, or broken files; or a name that the model registry would not take.
     """
+    if name and name != registered_name(Path(name)):
+        raise InputError(f"'{name}' cannot name a data set: use small letters, digits, _ and -.")
     if dataset in SOURCES:
-        return SOURCES[dataset](root)
+        found = SOURCES[dataset](root)
+        return replace(found, name=name) if name else found
     folder = Path(dataset).expanduser()
     if folder.is_dir():
-        return read_folder(folder, name=registered_name(folder))
+        found = read_folder(folder, name=name or registered_name(folder))
+        return replace(found, source=str(folder.resolve()))
     hint = did_you_mean(dataset, SOURCES, otherwise=f"choose one of {', '.join(SOURCES)}, or a folder of IDX files.")
     raise InputError(f"There is no data set and no folder '{dataset}': {hint}")
 

@@ -64,6 +64,12 @@ METRICS: Mapping[str, Metric] = {
     "energy_j": Metric("cost/energy_j", "energy, J"),
 }
 
+
+def is_of_scenes(score: str) -> bool:
+    """Whether a score, such as `map_50` or `ap_7`, is one that `metrics/detection.py` measures on scenes."""
+    return score.split("_")[0] in ("map", "mar", "ap")
+
+
 LOGGED = {name: metric.logged for name, metric in METRICS.items()}
 HIGHER_IS_BETTER = frozenset(name for name, metric in METRICS.items() if metric.higher_is_better)
 PERCENT = frozenset(name for name, metric in METRICS.items() if metric.percent)

@@ -1,4 +1,4 @@
-"""The folder a registered model carries: weights, description and the two source files that rebuild the network."""
+"""The folder a registered model carries: weights, description and the source files that rebuild the network."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ import models
 from pipeline.config import TrainConfig
 from pipeline.data.images import ImageSet
 from pipeline.errors import InputError, first_line
-from pipeline.registry.bundled import preprocess
+from pipeline.registry.bundled import inputs, preprocess
 
 PREPROCESS = ("image_size", "in_channels", "mean", "std")
 # The part of a config that weights only fit with.
@@ -41,12 +41,14 @@ def write(folder: Path, *, config: TrainConfig, model: nn.Module, images: ImageS
     }
     (folder / "model.json").write_text(json.dumps(about, indent=2))
     shutil.copy(models.get(config.model).file, folder / "architecture.py")
-    shutil.copy(preprocess.__file__, folder / "preprocess.py")
+    for module in (preprocess, inputs):
+        shutil.copy(str(module.__file__), folder)
     stored = {name: getattr(config, name) for name in STORED} | {"classes": images.classes}
     weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    save_file(
-        weights, folder / "weights.safetensors", metadata={"config": json.dumps({"model": config.model, **stored})}
-    )
+    path = folder / "weights.safetensors"
+    save_file(weights, path, metadata={"config": json.dumps({"model": config.model, **stored})})
+    # The library closes its file to everybody else; whoever may read the others may read this one.
+    path.chmod((folder / "model.json").stat().st_mode)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from pipeline.errors import InputError
 from pipeline.evaluation import figures, task
 from pipeline.evaluation.predictions import write_predictions
 from pipeline.metrics import classification
+from pipeline.metrics.catalog import is_of_scenes
 from pipeline.registry import versions
 from pipeline.registry.loading import RegisteredModel
 from pipeline.tracking import runs, schema
@@ -60,12 +61,17 @@ def evaluate(model: RegisteredModel, dataset: Dataset) -> Evaluation:
         runs.open_run(f"evaluate {model.label}", tags=tags, run_id=run_id) as run_id,
         tempfile.TemporaryDirectory() as folder,
     ):
-        runs.log_images(run_id, dataset.test, f"{dataset.name}-test", context="test")
+        entries = {"single": runs.log_images(run_id, dataset.test, f"{dataset.name}-test", context=runs.TEST)}
+        for kind, part in samples.items():
+            if kind != "single":
+                entries[kind] = runs.log_images(run_id, part, f"{dataset.name}-test-{kind}", context=runs.TEST)
         write_predictions(Path(folder), images, log_probabilities, outcomes=of_task.outcomes, about=about)
         figures.save(of_task.pictures(predictions, samples, about), Path(folder))
         runs.log_artifacts(run_id, Path(folder))
-        final = {f"test/{name}": value for name, value in scores.items()}
-        runs.log_results(run_id, final)
+        model_id = model.version.model_id if model.version else None
+        for kind, entry in entries.items():
+            final = {f"test/{name}": value for name, value in scores.items() if is_of_scenes(name) == (kind == "scene")}
+            runs.log_results(run_id, final, model_id=model_id, dataset=entry)
         if model.version:
             versions.link(model.version, run_id)
             outcome = {"accuracy": f"{scores['accuracy']:.4f}", "run": run_id}

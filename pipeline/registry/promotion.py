@@ -11,9 +11,9 @@ from pipeline.comparison.compare import Comparison
 from pipeline.comparison.pairs import SIGNIFICANT
 from pipeline.errors import InputError, Refusal
 from pipeline.metrics.catalog import METRICS
-from pipeline.registry import register, versions
+from pipeline.registry import versions
 from pipeline.tracking import queries, schema
-from pipeline.tracking.client import owner
+from pipeline.tracking.client import connect, owner
 from pipeline.tracking.training_run import Results, TrainingRun
 
 HEADING = "## Promotion"
@@ -191,7 +191,8 @@ def record(version: versions.Version, decision: Decision, *, former: str | None)
     versions.tag(version, "promotion.", {key: str(value) for key, value in facts.items()})
     place = f" It took the place of version {former}." if former else ""
     card = version.description.split(HEADING)[0].rstrip()
-    register.describe(version.name, version.number, f"{card}\n\n{HEADING}\n\n{decision.sentence}{place}\n")
+    text = f"{card}\n\n{HEADING}\n\n{decision.sentence}{place}\n"
+    connect().update_model_version(version.name, version.number, text)
 
 
 def find_candidate(training: TrainingRun) -> versions.Version:

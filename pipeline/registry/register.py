@@ -1,5 +1,7 @@
 """Writing a trained model into the registry."""
 
+import json
+import re
 from collections.abc import Mapping
 from importlib.metadata import version as installed
 from pathlib import Path
@@ -10,16 +12,32 @@ from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, R
 from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
 
+from pipeline.comparison import stats
 from pipeline.metrics.catalog import SCORE_THRESHOLD
-from pipeline.registry.versions import CHAMPION, Version, version_of
+from pipeline.registry.versions import Version, describe, version_of
 from pipeline.tracking import deliver
-from pipeline.tracking.client import connect, existing_is_enough
+from pipeline.tracking.client import existing_is_enough
 from pipeline.tracking.deliver import Delivery
 from pipeline.tracking.journal import Journal, Record
-from pipeline.tracking.schema import JOURNAL
+from pipeline.tracking.schema import (
+    ARCHITECTURE,
+    DATASET,
+    DATASET_SHA256,
+    DEVICE,
+    JOURNAL,
+    LINEAGE,
+    MACHINE,
+    MODEL_VERSIONS,
+    PROTOCOL,
+    TASK,
+)
 
 # Stands in a card for the number that the registry will give.
 VERSION = "{{version}}"
+# What MLflow forbids in the name of a logged model.
+UNNAMEABLE = re.compile(r"""[/:.%"']""")
+# The tags of a training that say what its model is.
+OF_A_MODEL = (ARCHITECTURE, TASK, DATASET, DATASET_SHA256, PROTOCOL, LINEAGE, DEVICE, MACHINE)
 SERVED_PACKAGES = ("mlflow", "torch", "torchvision", "numpy", "pandas", "pillow", "safetensors")
 
 
@@ -32,8 +50,8 @@ def save_model(folder: Path, *, bundle: Path, example: np.ndarray, task: str, cl
         example: uint8 images (N, H, W).
         task, classes: what the answers are: see serve.py.
     """
-    # An object tensor reaches serve.py as it is; one of uint8 would be cut to whole numbers by MLflow's server.
-    inputs = Schema([TensorSpec(np.dtype(object), (-1,))])
+    any_size = task == "detection"
+    inputs = Schema([TensorSpec(np.dtype(np.uint8), (-1, -1, -1) if any_size else (-1, *example.shape[1:]))])
     if task == "detection":
         sides = [ColSpec("double", side) for side in ("x1", "y1", "x2", "y2")]
         table = Schema([ColSpec("long", "image"), *sides, ColSpec("string", "label"), ColSpec("double", "score")])
@@ -51,6 +69,23 @@ def save_model(folder: Path, *, bundle: Path, example: np.ndarray, task: str, cl
         input_example=example,
         metadata={"input": f"uint8 ({size}), 0 black to 255 white"},
     )
+    # Such a signature is shown and not enforced: MLflow's server would cut fractions to whole numbers by it, and refuse
+    # frames and files. What was sent comes to serve.py as it is, which reads or refuses it.
+    saved = Model.load(str(folder))
+    saved.signature._is_signature_from_type_hint = True
+    saved.save(str(folder / "MLmodel"))
+
+
+def version_tags(tags: Mapping[str, str], *, accuracy: float, test_images: int, seed: int) -> dict[str, str]:
+    """What a version can be searched by, from the tags of its training and what it scored."""
+    low, high = stats.wilson(round(accuracy * test_images), test_images)
+    return {
+        "accuracy": f"{accuracy:.4f}",
+        "interval": f"{low:.4f} to {high:.4f}",
+        "test_images": str(test_images),
+        "seed": str(seed),
+        **{name: tags[name] for name in OF_A_MODEL if name in tags},
+    }
 
 
 def deliver_model(client: mlflow.MlflowClient, journal: Journal, record: Record) -> None:
@@ -67,34 +102,50 @@ def deliver_model(client: mlflow.MlflowClient, journal: Journal, record: Record)
         if model.model_id not in {output.model_id for output in outputs}:
             client.log_outputs(run.info.run_id, [LoggedModelOutput(model.model_id, step=0)])
         client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
-    name = record.content["registered_name"]
+    if name := record.content["registered_name"]:
+        register(client, run, model, record, name)
+
+
+def register(client: mlflow.MlflowClient, run: Run, model: LoggedModel, record: Record, name: str) -> None:
+    """Give a logged model its version under a registered name, with its card."""
     version = version_of(run.info.run_id, name, client=client)
     if version is None:
         # Another training of the same name may create it at the same time.
         with existing_is_enough():
             client.create_registered_model(name)
-        source, run_id = f"models:/{model.model_id}", run.info.run_id
-        version = Version.of(client.create_model_version(name, source, run_id, model_id=model.model_id))
-    describe(name, version.number, record.content["card"].replace(VERSION, version.number), client=client)
+        entry = client.create_model_version(
+            name, f"models:/{model.model_id}", run.info.run_id, record.content.get("tags"), model_id=model.model_id
+        )
+        version = Version.of(entry)
+    client.update_model_version(name, version.number, record.content["card"].replace(VERSION, version.number))
+    client.set_logged_model_tags(
+        model.model_id, {MODEL_VERSIONS: json.dumps([{"name": name, "version": version.number}])}
+    )
+    describe(name, client=client)
 
 
 def logged_model(client: mlflow.MlflowClient, journal: Journal, run: Run) -> LoggedModel:
-    """The logged model of a journal, created where there is none yet."""
-    experiment = run.info.experiment_id
+    """The logged model of a journal, created where there is none yet: `mnist-cnn seed 0`, with what the run says."""
+    experiment, tags = run.info.experiment_id, run.data.tags
     for found in client.search_logged_models([experiment], f"tags.{JOURNAL} = '{journal.key}'"):
         return found
     return client.create_logged_model(
-        experiment, "model", run.info.run_id, tags={JOURNAL: journal.key}, params=run.data.params
+        experiment,
+        UNNAMEABLE.sub("_", f"{tags[DATASET]}-{journal.about['name']}"),
+        run.info.run_id,
+        tags={JOURNAL: journal.key, **{name: tags[name] for name in OF_A_MODEL if name in tags}},
+        params=run.data.params,
+        model_type=tags[TASK],
     )
 
 
-def describe(name: str, version: str, text: str, *, client: mlflow.MlflowClient | None = None) -> None:
-    """Give a version its description; as long as there is no champion, the model as a whole has it, too."""
-    client = client or connect()
-    client.update_model_version(name, version, text)
-    if CHAMPION not in client.get_registered_model(name).aliases:
-        client.update_registered_model(name, text)
+def deliver_scores(client: mlflow.MlflowClient, journal: Journal, record: Record) -> None:
+    """Log final metrics to the run and to its model, with the data sets that they are measured on."""
+    run = client.get_run(deliver.run_id_of(journal))
+    model_id = logged_model(client, journal, run).model_id
+    for group in record.content["groups"]:
+        deliver.send_metrics(client, run.info.run_id, group["points"], model_id=model_id, dataset=group["dataset"])
 
 
 # What is to be done with the records of a training's journal.
-DELIVERIES: Mapping[str, Delivery] = {**deliver.DELIVERIES, "model": deliver_model}
+DELIVERIES: Mapping[str, Delivery] = {**deliver.DELIVERIES, "model": deliver_model, "scores": deliver_scores}

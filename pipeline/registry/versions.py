@@ -3,7 +3,7 @@
 import getpass
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,29 +14,33 @@ from mlflow.entities import LoggedModelInput
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
+from pipeline.data.images import Dataset
 from pipeline.errors import InputError
 from pipeline.names import short_hash
 from pipeline.tracking.client import connect
+from pipeline.tracking.schema import DATASET_SHA256, SOURCE
 
 CHAMPION, PREVIOUS = "champion", "previous-champion"
 
 
 @dataclass(frozen=True)
 class Version:
-    """An entry in the registry: its model's name, its number there, the run that made it if any, its description."""
+    """An entry in the registry: its model's name, its number there, the run that made it if any, what it says."""
 
     name: str
     number: str
     run_id: str
     model_id: str
     description: str
+    tags: Mapping[str, str]
 
     @classmethod
     def of(cls, entry: ModelVersion) -> "Version":
         """From MLflow's, whose number is text or not, as the store has it."""
         # The logged model is named by where it is: models:/m-...
         model_id = entry.model_id or (entry.source or "").removeprefix("models:/")
-        return cls(entry.name, str(entry.version), entry.run_id or "", model_id, entry.description or "")
+        description = entry.description or ""
+        return cls(entry.name, str(entry.version), entry.run_id or "", model_id, description, entry.tags or {})
 
     @property
     def uri(self) -> str:
@@ -73,15 +77,41 @@ def locked(name: str) -> Iterator[None]:
 
 
 def set_champion(name: str, version: str, *, former: str | None) -> None:
-    """Make a version the champion, whose description the model as a whole then has, and the former one, if any, the
-    previous champion.
+    """Make a version the champion, which the model's description then says, and the former one, if any, the previous
+    champion.
 
     In this order: whoever is cut in between leaves the former champion in its place, though as its own predecessor.
     """
     if former:
         connect().set_registered_model_alias(name, PREVIOUS, former)
     connect().set_registered_model_alias(name, CHAMPION, version)
-    connect().update_registered_model(name, connect().get_model_version(name, version).description)
+    describe(name)
+
+
+def describe(name: str, *, client: mlflow.MlflowClient | None = None) -> None:
+    """Say of a registered model as a whole what its name stands for and which version is champion.
+
+    A description that somebody else wrote stays.
+    """
+    client = client or connect()
+    model = client.get_registered_model(name)
+    # What stood here before was the champion's card.
+    if model.description and not model.description.startswith((f"`{name}`", f"# {name}\n")):
+        return
+    dataset, _, architecture = name.rpartition("-")
+    if number := model.aliases.get(CHAMPION):
+        tags = client.get_model_version(name, number).tags
+        scored = ""
+        if "interval" in tags:
+            scored = ", accuracy {accuracy} on {test_images} test images (95 % interval {interval})".format_map(tags)
+        which = f"Champion: version {number}{scored}. Load it as `models:/{name}@{CHAMPION}`."
+    else:
+        which = f"There is no champion yet: `mlflow run . -e promote -P model={name}` chooses one."
+    text = (
+        f"`{name}` stands for the architecture {architecture}, trained on the data set {dataset}. Every version is one "
+        f"training, and its page has its model card.\n\n{which}"
+    )
+    client.update_registered_model(name, text)
 
 
 # --- Finding -------------------------------------------------------------------------------------------------------
@@ -96,6 +126,32 @@ def version_of(run_id: str, name: str, *, client: mlflow.MlflowClient | None = N
 def registered_name(dataset: str, architecture: str) -> str:
     """What the models of an architecture trained on a data set are called."""
     return f"{dataset}-{architecture}"
+
+
+def check_names(dataset: Dataset, architectures: Sequence[str], client: mlflow.MlflowClient | None) -> None:
+    """Refuse to register models of a data set under names that stand for another one of its name.
+
+    It is the same one when its content is, or when it was read from the same place, where it may have grown.
+
+    Args:
+        client: None while the server is away, which cannot be asked.
+
+    Raises:
+        InputError: which name stands for another data set, and how to give this one a name of its own.
+    """
+    if client is None:
+        return
+    for architecture in architectures:
+        name = registered_name(dataset.name, architecture)
+        known = [entry.tags for entry in client.search_model_versions(f"name = '{name}'") if SOURCE in entry.tags]
+        if known and not any(
+            tags[DATASET_SHA256] == dataset.sha256 or tags[SOURCE] == dataset.source for tags in known
+        ):
+            raise InputError(
+                f"The registered model {name} stands for another data set called {dataset.name}, read from "
+                f"{known[0][SOURCE]}: give this one a name of its own, -P name=NAME, or the same on purpose, "
+                f"-P name={dataset.name}."
+            )
 
 
 def names() -> list[str]:

@@ -21,6 +21,7 @@ from pipeline.errors import PipelineError
 from pipeline.tracking import lease, queries
 from pipeline.tracking.client import find_experiment
 from pipeline.tracking.journal import Journal, Record
+from pipeline.tracking.pages import choose_pages
 from pipeline.tracking.schema import FAILURE, JOURNAL, LEASE, PAGE, PARENT, RUN_NAME, STUDY, STUDY_KEY, TRACEBACK
 
 Delivery = Callable[[mlflow.MlflowClient, Journal, Record], None]
@@ -89,11 +90,6 @@ def study_run(client: mlflow.MlflowClient, experiment: str, study: Mapping[str, 
     raise was_deleted(study["run_id"] or "ID", of="the study")
 
 
-def choose_pages(client: mlflow.MlflowClient, experiment: str) -> None:
-    """Let MLflow show an experiment's pages for trained models; it would choose those for language models."""
-    client.set_experiment_tag(experiment, "mlflow.experimentKind", "custom_model_development")
-
-
 def run_id_of(journal: Journal) -> str:
     """Id of a run that was opened."""
     assert journal.run_id is not None, "the first delivery of a journal opens its run"
@@ -113,9 +109,25 @@ def log_metrics(client: mlflow.MlflowClient, journal: Journal, record: Record) -
     send_metrics(client, run_id_of(journal), record.content["points"])
 
 
-def send_metrics(client: mlflow.MlflowClient, run_id: str, points: Sequence[Sequence[Any]]) -> None:
-    """Log points (name, value, milliseconds since 1970, step), a thousand in a request."""
-    metrics = [Metric(*point) for point in points]
+def send_metrics(
+    client: mlflow.MlflowClient,
+    run_id: str,
+    points: Sequence[Sequence[Any]],
+    *,
+    model_id: str | None = None,
+    dataset: Mapping[str, str] | None = None,
+) -> None:
+    """Log points (name, value, milliseconds since 1970, step), a thousand in a request.
+
+    Args:
+        model_id: the logged model that has these values, too.
+        dataset: name and digest of the data set, among the run's inputs, that they are measured on.
+    """
+    name, digest = (dataset["name"], dataset["digest"]) if dataset else (None, None)
+    metrics = [
+        Metric(key, value, time, step, model_id=model_id, dataset_name=name, dataset_digest=digest)
+        for key, value, time, step in points
+    ]
     for start in range(0, len(metrics), PAGE):
         client.log_batch(run_id, metrics=metrics[start : start + PAGE])
 

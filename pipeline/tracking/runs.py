@@ -17,13 +17,17 @@ from mlflow.tracking.context.registry import resolve_tags
 
 from pipeline.data.images import ImageSet
 from pipeline.errors import Interrupted, PipelineError
+from pipeline.metrics.catalog import is_of_scenes
 from pipeline.metrics.epoch import Epoch
 from pipeline.tracking import deliver
 from pipeline.tracking.client import connect, launcher_run, once_more, owner
 from pipeline.tracking.journal import Journal
+from pipeline.tracking.pages import choose_pages
 from pipeline.tracking.schema import COMMAND, FAILURE, KIND, LAUNCH, OWNER, PARENT, RUN_NAME, TRACEBACK
 from pipeline.tracking.sender import Sender
 
+# What a run uses images for.
+TRAINING, VALIDATION, TEST = "training", "validation", "test"
 # MLflow's limit; the whole hash stands in a tag.
 DIGEST_LENGTH = 36
 LONGEST_TAG = 5000
@@ -105,7 +109,7 @@ def open_run(name: str, *, tags: Mapping[str, str], run_id: str | None = None) -
     active = mlflow.start_run(run_id=run_id)
     run_id = str(active.info.run_id)
     try:
-        once_more(partial(deliver.choose_pages, connect(), active.info.experiment_id))
+        once_more(partial(choose_pages, connect(), active.info.experiment_id))
         ours = {RUN_NAME: name, **origin(), **tags}
         connect().log_batch(run_id, tags=[RunTag(key, value) for key, value in ours.items()])
         yield run_id
@@ -134,15 +138,29 @@ def say_images(journal: Journal, images: ImageSet, name: str, *, context: str) -
     journal.say("input", {"dataset": describe_images(images, name), "context": context, "sha256": images.sha256})
 
 
-def log_images(run_id: str, images: ImageSet, name: str, *, context: str) -> None:
-    """The same, to the server at once."""
-    deliver.send_input(connect(), run_id, describe_images(images, name), context=context, sha256=images.sha256)
+def log_images(run_id: str, images: ImageSet, name: str, *, context: str) -> dict[str, str]:
+    """The same, to the server at once; what MLflow keeps of the data set."""
+    entry = describe_images(images, name)
+    deliver.send_input(connect(), run_id, entry, context=context, sha256=images.sha256)
+    return entry
 
 
 def describe_images(images: ImageSet, name: str) -> dict[str, str]:
     """What MLflow keeps of a data set."""
     entry = from_numpy(images.images, targets=images.targets, name=name, digest=images.sha256[:DIGEST_LENGTH])
     return entry.to_dict()
+
+
+def measured_on(journal: Journal, metric: str) -> dict[str, str] | None:
+    """Name and digest of the data set, among the inputs that a run said, that a metric was measured on, if on one."""
+    part, score = metric.split("/", 1)
+    context = {"val": VALIDATION, "test": TEST}.get(part)
+    inputs = [record.content["dataset"] for record in journal.said("input") if record.content["context"] == context]
+    if not inputs:
+        return None
+    # The images themselves come first, scenes made of them after.
+    entry = inputs[-1 if is_of_scenes(score) else 0]
+    return {"name": entry["name"], "digest": entry["digest"]}
 
 
 def say_epoch(journal: Journal, epoch: Epoch) -> None:
@@ -165,9 +183,20 @@ def finite(points: Sequence[tuple[str, float, int, int]]) -> list[tuple[str, flo
     return [point for point in points if math.isfinite(point[1])]
 
 
-def log_results(run_id: str, metrics: Mapping[str, float]) -> None:
-    """Log final metrics to the server at once."""
-    deliver.send_metrics(connect(), run_id, final_points(metrics))
+def log_results(
+    run_id: str,
+    metrics: Mapping[str, float],
+    *,
+    model_id: str | None = None,
+    dataset: Mapping[str, str] | None = None,
+) -> None:
+    """Log final metrics to the server at once, as `deliver.send_metrics` does it."""
+    deliver.send_metrics(connect(), run_id, final_points(metrics), model_id=model_id, dataset=dataset)
+
+
+def log_tags(run_id: str, tags: Mapping[str, str]) -> None:
+    """Give a run tags at once."""
+    connect().log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
 
 
 def now_ms() -> int:

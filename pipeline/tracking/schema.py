@@ -5,10 +5,14 @@ KIND, STUDY, TRAINING, PREPARATION, LAUNCH = "kind", "study", "training", "prepa
 EVALUATION = "evaluation"
 STUDY_KEY, CONFIG_KEY, RECIPE_KEY = "study_key", "config_key", "recipe_key"
 ARCHITECTURE, TASK, DATASET, DATASET_SHA256 = "architecture", "task", "dataset", "dataset_sha256"
+# Where the data set was read.
+SOURCE = "dataset_source"
 # The protocol's hash; its fields and what the training may spend, as JSON.
 PROTOCOL, PROTOCOL_FIELDS, BUDGET = "protocol", "protocol_fields", "budget"
 # What scenes a detector was examined on, as JSON.
 SCENES = "scenes"
+# Of a training whose model gets no version.
+TRIAL = "trial"
 # What weights a training started from.
 LINEAGE = "lineage"
 MODEL_URI = "model_uri"
@@ -16,8 +20,13 @@ DEVICE, MACHINE, TORCH, TORCHVISION = "device", "machine", "torch", "torchvision
 OWNER, COMMAND, FAILURE = "owner", "command", "failure"
 # The key of the journal that a run or a logged model was recorded from, and who trains it now.
 JOURNAL, LEASE = "journal", "lease"
+# Of a study, the row of its comparison that is best.
+LEADER = "leader"
 # MLflow's own.
 RUN_NAME, PARENT, COMMIT = "mlflow.runName", "mlflow.parentRunId", "mlflow.source.git.commit"
+DESCRIPTION, MODEL_VERSIONS = "mlflow.note.content", "mlflow.modelVersions"
+# Accuracy on corrupted test images begins with the first, and began with the second, which led all charts.
+CORRUPTED, EARLIER_CORRUPTED = "test_corrupted/", "corruption/"
 # Artifacts that are written in one place and read in another.
 PREDICTIONS, ERRORS, BEST_EPOCH, REPORT = "predictions.csv", "errors.npz", "best_epoch.json", "report.html"
 TRACEBACK = "traceback.txt"

@@ -79,9 +79,8 @@ class Standing:
     run_id: str | None = None
 
 
-def begin_training(config: TrainConfig, root: Path, *, study: Mapping[str, str] | None) -> Journal:
+def begin_training(config: TrainConfig, root: Path, *, study: Mapping[str, str] | None, name: str) -> Journal:
     """A new journal of a training."""
-    name = f"{config.model} seed {config.seed}"
     return begin(root, schema.TRAINING, name, study=study, config_key=config.key, config=config.params())
 
 

@@ -11,8 +11,11 @@ from pipeline.config import TrainConfig
 from pipeline.data.images import Dataset, Splits
 from pipeline.evaluation import figures, profiling
 from pipeline.evaluation.predictions import write_predictions
+from pipeline.metrics.catalog import LOGGED
+from pipeline.metrics.epoch import Epoch
 from pipeline.names import short_hash
-from pipeline.registry import bundle, card, register, versions
+from pipeline.registry import bundle, card, versions
+from pipeline.registry.register import VERSION, save_model, version_tags
 from pipeline.tracking import runs, schema
 from pipeline.tracking.journal import Journal
 from pipeline.training.evaluate import Result
@@ -34,6 +37,7 @@ def record(
     start: InitialWeights,
     *,
     total_s: float,
+    register: bool,
 ) -> None:
     """Say a result with its pictures, tables and model, and that the run is finished: all of it or nothing."""
     config = training.config
@@ -44,10 +48,16 @@ def record(
         **{f"cost/{name}": value for name, value in result.cost.items()},
     }
     registered_name = versions.registered_name(config.dataset, config.model)
+    tags = version_tags(
+        journal.said("open")[0].content["tags"],
+        accuracy=final["test/accuracy"],
+        test_images=len(dataset.test),
+        seed=config.seed,
+    ) | {schema.SOURCE: dataset.source}
     model_card = card.write(
         config,
         name=registered_name,
-        version=register.VERSION,
+        version=VERSION,
         test=dataset.test,
         log_probabilities=training.task.log_probabilities(result.predictions),
         outcomes=training.task.outcomes,
@@ -65,16 +75,31 @@ def record(
         write_report(report, result, training, dataset)
         files.mkdir()
         bundle.write(files, config=config, model=training.model, images=dataset.test)
-        register.save_model(
-            model, bundle=files, example=dataset.test.images[:2], task=config.task, classes=len(dataset.classes)
-        )
-        robustness = {f"corruption/{name}": curve for name, curve in result.robustness.items()}
-        points = runs.final_points(final | {"time/total_s": total_s}, robustness)
+        save_model(model, bundle=files, example=dataset.test.images[:2], task=config.task, classes=len(dataset.classes))
+        robustness = {f"{schema.CORRUPTED}{name}": curve for name, curve in result.robustness.items()}
+        about = {"registered_name": registered_name if register else "", "card": model_card, "tags": tags}
         with journal.transaction():
             journal.say("artifacts", files=report)
-            journal.say("model", {"registered_name": registered_name, "card": model_card}, files=model)
-            journal.say("metrics", {"points": points})
+            journal.say("model", about, files=model)
+            journal.say("metrics", {"points": runs.final_points({}, robustness)})
+            journal.say("scores", {"groups": groups(journal, final | {"time/total_s": total_s}, training.best)})
             runs.end(journal, "FINISHED")
+
+
+def groups(journal: Journal, final: Mapping[str, float], best: Epoch) -> list[dict[str, Any]]:
+    """The final metrics and those of the best epoch, each as a point, together with those of the same data set."""
+    # As they were said at the time, so that the run has them once.
+    epochs = [point for record in journal.said("metrics") for point in record.content["points"]]
+    chosen = [point for point in epochs if point[3] == best.index and point[0].startswith("val/")]
+    # MLflow's pages show them in this order: what a comparison shows first comes first.
+    shown = list(LOGGED.values())
+    final = dict(sorted(final.items(), key=lambda entry: shown.index(entry[0]) if entry[0] in shown else len(shown)))
+    found: dict[str, dict[str, Any]] = {}
+    for point in [*runs.final_points(final), *chosen]:
+        dataset = runs.measured_on(journal, point[0])
+        group = found.setdefault(json.dumps(dataset), {"dataset": dataset, "points": []})
+        group["points"].append(point)
+    return list(found.values())
 
 
 def write_report(folder: Path, result: Result, training: Training, dataset: Dataset) -> None:

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from pipeline.comparison import protocol
-from pipeline.config import TrainConfig
+from pipeline.config import TrainConfig, title
 from pipeline.data.images import Dataset
 from pipeline.data.splits import split
 from pipeline.errors import PipelineError
@@ -34,6 +34,8 @@ def train(
     start: InitialWeights = FRESH,
     journal: Journal | None = None,
     study: Mapping[str, str] | None = None,
+    name: str = "",
+    register: bool = True,
 ) -> tuple[Result, Journal]:
     """Train and test one config; what there is to record is said in a journal, which the sender tells the server.
 
@@ -41,6 +43,8 @@ def train(
         start: the weights to start from; not needed when a checkpoint of the training exists.
         journal: of a training to go on with; its checkpoint is used if there is one.
         study: the study that it belongs to: the key of its journal and its own.
+        name: what a new run is called, by default after its architecture and seed.
+        register: whether the model gets a version in the registry.
 
     Returns:
         the result and the journal, whose `run_id` is known once the server has it.
@@ -60,7 +64,11 @@ def train(
     ) | {schema.MACHINE: profiling.machine(training.device)}
     if start.lineage:
         tags[schema.LINEAGE] = start.lineage
-    journal = journal or continuation.begin_training(config, root, study=study)
+    if not register:
+        tags[schema.TRIAL] = "true"
+    journal = journal or continuation.begin_training(
+        config, root, study=study, name=name or title(config.model, {}, seed=config.seed)
+    )
     checkpoint = Checkpoint(journal.folder)
     with ExitStack() as stack:
         stack.enter_context(runs.recording(journal, sender, tags=tags))
@@ -70,10 +78,12 @@ def train(
         if not journal.said("params"):
             with journal.transaction():
                 journal.say("params", config.params())
-                runs.say_images(journal, dataset.train, f"{dataset.name}-training", context="training")
-                for kind, part in training.task.samples(dataset.test).items():
-                    suffix = "" if kind == "single" else f"-{kind}"
-                    runs.say_images(journal, part, f"{dataset.name}-test{suffix}", context="test")
+                runs.say_images(journal, dataset.train, f"{dataset.name}-training", context=runs.TRAINING)
+                examined = {runs.VALIDATION: training.samples, runs.TEST: training.task.samples(dataset.test)}
+                for context, samples in examined.items():
+                    for kind, part in samples.items():
+                        suffix = "" if kind == "single" else f"-{kind}"
+                        runs.say_images(journal, part, f"{dataset.name}-{context}{suffix}", context=context)
         for epoch in training.history:
             runs.say_epoch(journal, epoch)
 
@@ -98,5 +108,6 @@ def train(
             # What was used before the training was cut is not known.
             spent.pop("energy_j", None)
         result = test(training, splits, spent)
-        record(journal, result, training, dataset, splits, start, total_s=time.perf_counter() - started)
+        total_s = time.perf_counter() - started
+        record(journal, result, training, dataset, splits, start, total_s=total_s, register=register)
     return result, journal

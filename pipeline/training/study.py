@@ -63,7 +63,16 @@ def key(dataset: Dataset, *, source: str | None, options: Mapping[str, Any]) -> 
     return short_hash({"dataset": dataset.sha256, "weights": source, **options})
 
 
-def run(dataset: Dataset, configs: Sequence[TrainConfig], *, study_key: str, place: Place, sender: Sender) -> Outcome:
+def run(
+    dataset: Dataset,
+    configs: Sequence[TrainConfig],
+    *,
+    study_key: str,
+    name: str,
+    place: Place,
+    sender: Sender,
+    register: bool = True,
+) -> Outcome:
     """Train what is not finished yet; an earlier study of the same key is continued.
 
     A training that was cut is resumed from its checkpoint, one that failed without leaving one starts again in a run
@@ -73,11 +82,19 @@ def run(dataset: Dataset, configs: Sequence[TrainConfig], *, study_key: str, pla
         InputError: the study is being run elsewhere.
     """
     with process_lock(place.root / "journals" / f"study-{study_key}.lock", "This study is being run"):
-        return _run(dataset, configs, study_key=study_key, place=place, sender=sender)
+        return _run(dataset, configs, study_key, name, place, sender, register)
 
 
-def _run(dataset: Dataset, configs: Sequence[TrainConfig], *, study_key: str, place: Place, sender: Sender) -> Outcome:
-    journal = continuation.find_study(study_key, f"{dataset.name} study", place)
+def _run(
+    dataset: Dataset,
+    configs: Sequence[TrainConfig],
+    study_key: str,
+    name: str,
+    place: Place,
+    sender: Sender,
+    register: bool,
+) -> Outcome:
+    journal = continuation.find_study(study_key, name, place)
     if journal.run_id != launcher_run():
         runs.nest_launcher_run("continued", under=journal.run_id)
     failures: dict[str, str] = {}
@@ -88,6 +105,8 @@ def _run(dataset: Dataset, configs: Sequence[TrainConfig], *, study_key: str, pl
         schema.DATASET_SHA256: dataset.sha256,
     }
     with runs.recording(journal, sender, tags=tags):
+        runs.say_images(journal, dataset.train, f"{dataset.name}-{runs.TRAINING}", context=runs.TRAINING)
+        runs.say_images(journal, dataset.test, f"{dataset.name}-{runs.TEST}", context=runs.TEST)
         study = {"journal": journal.key, "key": study_key, "run_id": journal.run_id or ""}
         for number, config in enumerate(configs, start=1):
             label = f"{config.model} seed {config.seed}"
@@ -109,6 +128,7 @@ def _run(dataset: Dataset, configs: Sequence[TrainConfig], *, study_key: str, pl
                     start=weights.load(config.weights, config.model, config.model_args, classes=dataset.classes),
                     journal=standing.journal,
                     study=study,
+                    register=register,
                 )
             except Exception as error:
                 if any(isinstance(cause, OSError) and cause.errno in NO_ROOM for cause in causes(error)):

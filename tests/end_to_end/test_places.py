@@ -61,11 +61,14 @@ def sentence(*arguments: str, code: int = 1, **environment: str) -> str:
     return last
 
 
-def as_stranger(*arguments: str, bare: bool = False, **environment: str) -> subprocess.CompletedProcess:
+def as_stranger(
+    *arguments: str, bare: bool = False, others: bool = False, **environment: str
+) -> subprocess.CompletedProcess:
     """Run a command as a user without a name, a home or any right but to read this project and its interpreter.
 
     Args:
         bare: without even that, as the superuser without its rights.
+        others: without even that, as anybody else.
     """
     if os.geteuid() or not shutil.which("setpriv"):
         pytest.skip("only the superuser can become somebody else")
@@ -73,6 +76,8 @@ def as_stranger(*arguments: str, bare: bool = False, **environment: str) -> subp
     user = ["--reuid", STRANGER, "--regid", STRANGER, *rights]
     if bare:
         user = ["--bounding-set", "-dac_override,-dac_read_search", "--inh-caps", "-dac_override,-dac_read_search"]
+    if others:
+        user = ["--reuid", STRANGER, "--regid", STRANGER, "--clear-groups", "--inh-caps", "-all"]
     known = {name: value for name, value in os.environ.items() if name.startswith(("MLFLOW", "PYTHON", "PATH", "OMP"))}
     return subprocess.run(
         ["setpriv", *user, sys.executable, "-m", "pipeline", *arguments],
@@ -120,6 +125,23 @@ def test_a_user_without_a_name_or_a_home_can_work(environment, open_to_all, bars
     for command in (["main", "--models", "mlp", "--epochs", "1", "--dataset", str(bars)], ["compare"], ["--help"]):
         done = as_stranger(*command, **root)
         assert done.returncode == 0, done.stderr
+
+
+def test_a_user_without_rights_loads_a_champion_from_a_shared_disk(environment, open_to_all, command, bars):
+    command(*TRAIN, str(bars))
+    command("promote", "--model", "bars-mlp")
+    root = {ROOT_VARIABLE: str(environment / "root")}
+    if as_stranger("--help", others=True).returncode:
+        pytest.skip("other users may not run this interpreter")
+    shutil.copytree(bars, environment / "bars")
+    answers = ["--input", str(environment / "bars" / "t10k-images-idx3-ubyte.gz"), "--output"]
+    asked = ["predict", "--model-uri", "models:/bars-mlp@champion", *answers, str(environment / "answers.csv")]
+    done = as_stranger(*asked, others=True, **root)
+    assert done.returncode == 0, done.stderr
+    assert (environment / "answers.csv").read_text().count("\n") == 21
+    # Whatever a logged model has, any user may read.
+    closed = [file for file in (environment / "mlruns").rglob("*") if not file.stat().st_mode & 0o004]
+    assert closed == []
 
 
 @pytest.mark.parametrize("home", [{}, {"HOME": "/"}, {"HOME": "/nowhere"}])

@@ -27,7 +27,7 @@ def only_training(uri: str) -> dict:
     (version,) = client.search_model_versions()
     assert str(model.status) == "READY" and version.status == "READY" and version.run_id == run.info.run_id
     assert run.info.status == "FINISHED"
-    assert len(run.inputs.dataset_inputs) == 2 and len(run.outputs.model_outputs) == 1
+    assert len(run.inputs.dataset_inputs) == 3 and len(run.outputs.model_outputs) == 1
     assert [m.step for m in client.get_metric_history(run.info.run_id, "val/loss")] == list(range(1, 16))
     return recorded(uri)
 
@@ -80,7 +80,7 @@ def test_a_start_without_a_server_and_sync(environment, weather, bars, undisturb
     assert "not yet recorded" in err
     weather.away = False
     out, _ = pipeline("sync")
-    assert f"Sent: cnn seed 0 to {weather.uri}." in out
+    assert f"Sent: cnn epochs=15 batch_size=8 val_size=20 seed 0 to {weather.uri}." in out
     assert only_training(weather.uri) == undisturbed and left_in(environment) == []
     out, _ = pipeline("sync")
     assert "Nothing is left to send." in out

@@ -109,14 +109,16 @@ def test_from_a_study_to_its_champions_and_back(environment, command, mistake, b
     version = mlflow.MlflowClient().get_model_version("bars-mlp", "3")
     assert float(version.tags["promotion.p_value"]) < 0.05 and version.tags["promotion.former_champion"] == first
     assert version.tags["promotion.decision"] in version.description and "## How to load it" in version.description
-    assert mlflow.MlflowClient().get_registered_model("bars-mlp").description == version.description
+    name = mlflow.MlflowClient().get_registered_model("bars-mlp").description
+    assert "`bars-mlp` stands for the architecture mlp" in name
+    assert f"Champion: version 3, accuracy {version.tags['accuracy']} on " in name
 
     assert "worse" in mistake("promote", "--model", "bars-mlp", "--version", first, code=3)
     command("train", *data, "--model", "mlp", "--epochs", "30", "--val-size", "30")
     assert "protocol is not the champion's, training_images" in mistake("promote", "--model", "bars-mlp", code=3)
     assert champions("bars-mlp") == ("3", first)
-    # A newer version does not take the champion's description.
-    assert mlflow.MlflowClient().get_registered_model("bars-mlp").description == version.description
+    # A newer version does not take the champion's place there.
+    assert mlflow.MlflowClient().get_registered_model("bars-mlp").description == name
 
     command("promote", "--model", "mlp", "--rollback")
     assert champions("bars-mlp") == (first, "3")

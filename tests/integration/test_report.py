@@ -106,7 +106,7 @@ def test_every_cost_is_measured(study, architecture):
     # A multiplication and an addition for each weight of a matrix; in a convolution each is used many times.
     least, most = (1.9, 2.1) if architecture == "mlp" else (10, 1000)
     assert least * cost["parameters"] < cost["flops"] < most * cost["parameters"]
-    curves = [name for name in run.data.metrics if name.startswith("corruption/")]
+    curves = [name for name in run.data.metrics if name.startswith("test_corrupted/")]
     history = mlflow.MlflowClient().get_metric_history(run.info.run_id, curves[0])
     assert len(curves) == 6 and [point.step for point in history] == [0, 1, 3, 5]
 

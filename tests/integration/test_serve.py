@@ -1,8 +1,7 @@
 """The registered model in other hands: a process without this project, and MLflow's own server."""
 
-import base64
 import functools
-import io
+import json
 import os
 import re
 import subprocess
@@ -14,7 +13,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
+from forms import AS_JSON, IMAGES, IN_PYTHON, NEAR, ONE
 from support import ask, serving
 
 import models
@@ -85,36 +84,39 @@ def model(champions, champions_store) -> mlflow.pyfunc.PyFuncModel:
     return loaded(champions_store)
 
 
-IMAGES = np.zeros((3, 28, 28), np.uint8)
-REFUSED = [
-    (IMAGES.astype(np.float32), r"not float32\. Pixels in \[0, 1\] must be multiplied by 255"),
-    (IMAGES + 0.5 * 100, "not float64"),
-    (IMAGES.astype(np.int64) + 256, "not from 256 to 256"),
-    (IMAGES.astype(np.int64) - 1, "not from -1 to -1"),
-    (IMAGES[:, :27], r"not of shape \(3, 27, 28\)"),
-    (IMAGES[0], r"not of shape \(28, 28\)"),
-    (IMAGES[:0], r"not of shape \(0, 28, 28\)"),
-    (IMAGES.astype(bool), "not bool"),
-    (IMAGES.astype(str), "not <U"),
-    (pd.DataFrame(IMAGES[0]), "as a numpy array, not DataFrame|not match|structure"),
-]
+@pytest.mark.parametrize("name", IN_PYTHON)
+def test_in_python_every_form_is_answered_or_refused_by_name(model, name):
+    sent, refusal = IN_PYTHON[name]
+    if refusal:
+        with pytest.raises(mlflow.exceptions.MlflowException, match=re.escape(refusal)) as refused:
+            model.predict(sent)
+        assert "whole numbers from 0 to 255 of shape (N, 28, 28)" in str(refused.value)
+    else:
+        first = IMAGES.transpose(0, 2, 1)[0] if name == "transposed array" else IMAGES[0]
+        assert np.allclose(model.predict(sent)[0], model.predict(first)[0], atol=1e-6)
 
 
-@pytest.mark.parametrize(("images", "says"), REFUSED)
-def test_wrong_input_is_refused_and_never_rounded(model, images, says):
-    with pytest.raises(mlflow.exceptions.MlflowException, match=says):
-        model.predict(images)
-
-
-@pytest.mark.parametrize("kind", [np.uint8, np.int64, np.uint16])
-def test_whole_numbers_of_any_width_are_the_same_image(model, kind):
-    images = np.random.default_rng(0).integers(0, 256, (3, 28, 28))
-    assert np.array_equal(model.predict(images.astype(kind)), model.predict(images.astype(np.uint8)))
+@pytest.mark.parametrize("form", ["array", "frame"])
+def test_mlflow_evaluates_it_on_arrays_and_frames(model, form):
+    pixels, targets = IMAGES.reshape(len(IMAGES), -1), np.array([1, 2, 3])
+    data = pixels if form == "array" else pd.DataFrame(pixels).assign(digit=targets)
+    with mlflow.start_run():
+        found = mlflow.models.evaluate(
+            lambda images: model.predict(images).argmax(1),
+            data,
+            targets=targets if form == "array" else "digit",
+            model_type="classifier",
+            evaluator_config={"log_explainer": False, "log_model_explainability": False},
+        )
+    right = (model.predict(IMAGES).argmax(1) == targets).mean()
+    assert found.metrics["accuracy_score"] == pytest.approx(right)
 
 
 def test_signature_requirements_and_example_come_along(model):
     metadata = model.metadata
     assert metadata.metadata["input"] == "uint8 (N, 28, 28), 0 black to 255 white"
+    (images,) = metadata.get_input_schema().inputs
+    assert images.type == np.uint8 and images.shape == (-1, 28, 28)
     assert metadata.get_output_schema().inputs[0].shape == (-1, 10)
     assert metadata.saved_input_example_info
     packages = mlflow.pyfunc.get_model_dependencies("models:/bars-mlp/1")
@@ -129,31 +131,34 @@ def test_signature_requirements_and_example_come_along(model):
     assert {"torch", "torchvision"} <= imported - {"itertools"} <= {pin.split("==")[0] for pin in pins}
 
 
-def test_png_files_as_text_are_the_same_images(model):
-    images = np.random.default_rng(0).integers(0, 256, (3, 28, 28), np.uint8)
-    assert np.array_equal(model.predict(np.array([png(image) for image in images], object)), model.predict(images))
-
-
-def test_other_text_is_refused(model):
-    clear, deep = np.zeros((28, 28, 4), np.uint8), np.zeros((28, 28), np.uint16)
-    large = png(np.zeros((29, 28), np.uint8))
-    for text in ("hello", "", png(clear), png(deep), large, png(np.zeros((28, 28), np.uint8))[:60]):
-        with pytest.raises(mlflow.exceptions.MlflowException, match="number 1 is none"):
-            model.predict(np.array([png(np.zeros((28, 28), np.uint8)), text], object))
-
-
-def png(image: np.ndarray) -> str:
-    file = io.BytesIO()
-    Image.fromarray(image).save(file, "PNG")
-    return base64.b64encode(file.getvalue()).decode()
-
-
-def test_mlflow_serves_it_and_refuses_pixels_in_0_to_1(model):
+def test_mlflow_serves_it_and_answers_every_form_or_refuses_it_by_name(model):
     with serving("models:/bars-mlp/1") as port:
-        images = np.random.default_rng(0).integers(0, 256, (256, 28, 28))
-        answer = ask(port, images.tolist())
-        assert np.allclose(answer["predictions"], model.predict(images), atol=1e-5)
-        with pytest.raises(urllib.error.HTTPError) as refusal:
-            ask(port, (images / 255).tolist())
-        assert refusal.value.code == 400
-        assert "must be multiplied by 255" in refusal.value.read().decode()
+        for name, (sent, refusal) in AS_JSON.items():
+            if not refusal:
+                answer = np.array(ask(port, sent)["predictions"])
+                near = 1e-5 if name not in NEAR else 1
+                assert np.allclose(answer[0], model.predict(IMAGES)[0], atol=near), name
+                continue
+            with pytest.raises(urllib.error.HTTPError) as refused:
+                ask(port, sent)
+            assert refused.value.code == 400, name
+            assert refusal in json.loads(refused.value.read())["message"], name
+
+
+def test_mlflow_predicts_from_files_and_writes_a_dockerfile(model, environment):
+    (environment / "images.json").write_text(json.dumps({"inputs": [ONE]}))
+    pd.DataFrame(IMAGES.reshape(len(IMAGES), -1)).to_csv(environment / "images.csv", index=False)
+    for name, kind in (("images.json", "json"), ("images.csv", "csv")):
+        out = mlflow_command("predict", "--env-manager", "local", "-i", name, "-t", kind)
+        answer = json.loads(out.splitlines()[-1])["predictions"]
+        assert np.allclose(answer[0], model.predict(IMAGES)[0], atol=1e-5), name
+    mlflow_command("generate-dockerfile", "-d", "image")
+    assert "COPY model_dir" in (environment / "image" / "Dockerfile").read_text()
+    assert list((environment / "image" / "model_dir").rglob("weights.safetensors"))
+
+
+def mlflow_command(command: str, *options: str) -> str:
+    """What `mlflow models COMMAND` says of the model."""
+    whole = [sys.executable, "-m", "mlflow", "models", command, "-m", "models:/bars-mlp/1", *options]
+    path = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    return subprocess.run(whole, env=os.environ | path, check=True, capture_output=True, text=True, timeout=200).stdout

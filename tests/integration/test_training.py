@@ -31,7 +31,9 @@ def test_everything_a_training_promises_over_http(server, bars):
     )
     assert out.count("val accuracy") == 6, "plain lines where no terminal looks"
     run = only_run()
-    assert run.info.status == "FINISHED" and run.info.run_name == "cnn seed 0"
+    assert run.info.status == "FINISHED" and run.info.run_name == (
+        "cnn channels=(8,16) dropout=0.1 epochs=6 batch_size=16 val_size=20 seed 0"
+    )
     assert f"{server}/#/experiments/0/runs/{run.info.run_id}" in out
 
     params = run.data.params
@@ -43,7 +45,11 @@ def test_everything_a_training_promises_over_http(server, bars):
     assert tags["dataset"] == "bars" and tags["dataset_sha256"] == dataset.sha256
     assert tags["architecture"] == "cnn" and {"device", "torch", "torchvision"} <= set(tags)
     assert tags["mlflow.source.git.commit"] == git_commit()
-    assert {entry.dataset.name for entry in run.inputs.dataset_inputs} == {"bars-training", "bars-test"}
+    assert {entry.dataset.name for entry in run.inputs.dataset_inputs} == {
+        "bars-training",
+        "bars-validation",
+        "bars-test",
+    }
 
     client = mlflow.MlflowClient()
     for name in ("train/loss", "val/loss", "val/accuracy", "val/f1", "train/lr", "train/images_per_second"):
@@ -65,6 +71,22 @@ def test_everything_a_training_promises_over_http(server, bars):
 
     (version,) = client.search_model_versions("name = 'bars-cnn'")
     assert version.run_id == run.info.run_id
+    assert float(version.tags["accuracy"]) == pytest.approx(metrics["test/accuracy"], abs=1e-4)
+    assert {"interval", "architecture", "dataset", "dataset_sha256", "protocol", "task"} <= set(version.tags)
+    for tag in ("architecture", "dataset", "protocol"):
+        (found,) = client.search_model_versions(f"tags.{tag} = '{version.tags[tag]}'")
+        assert found.version == version.version
+
+    (logged,) = client.search_logged_models(["0"], "tags.architecture = 'cnn' and metrics.`val/accuracy` > 0")
+    assert logged.name == "bars-cnn channels=(8,16) dropout=0_1 epochs=6 batch_size=16 val_size=20 seed 0"
+    assert logged.model_type == "classification" and logged.params == params
+    final = {metric.key: metric for metric in logged.metrics}
+    for name, kind in (("test/accuracy", "test"), ("test/loss", "test"), ("val/accuracy", "validation")):
+        assert final[name].dataset_name == f"bars-{kind}" and final[name].run_id == run.info.run_id
+        assert {entry.dataset.digest for entry in run.inputs.dataset_inputs} >= {final[name].dataset_digest}
+    assert final["test/accuracy"].value == metrics["test/accuracy"]
+    best = json.loads(mlflow.artifacts.load_text(f"{run.info.artifact_uri}/best_epoch.json"))
+    assert final["val/accuracy"].value == best["val/accuracy"] and final["val/accuracy"].step == best["epoch"]
     model = mlflow.pyfunc.load_model("models:/bars-cnn/1")
     assert np.allclose(model.predict(dataset.test.images), probability, atol=1e-5)
 
@@ -129,8 +151,8 @@ def test_a_study_survives_one_failing_architecture_and_is_continued(environment,
     pd.testing.assert_frame_equal(logged, pd.read_parquet(table))
     assert "mlp" in mlflow.artifacts.load_text(f"{study.info.artifact_uri}/comparison.md")
     everything, _ = command("compare", "--experiment", "Default", "--filter", "tags.architecture = 'mlp'")
-    labels = re.findall(r"^mlp (\w{6}) ", everything, flags=re.MULTILINE)
-    assert len(set(labels)) == 2 and "cnn" not in everything, "two recipes of one architecture stay apart"
+    labels = re.findall(r"^mlp (\S+=\S+) ", everything, flags=re.MULTILINE)
+    assert sorted(labels) == ["lr=0.002", "lr=0.01"] and "cnn" not in everything, "two recipes of one architecture"
 
 
 def test_weights_of_a_registered_model_and_of_a_file_start_a_training(environment, command, bars):

@@ -1,12 +1,10 @@
 """The registered model: raw images in, class probabilities or boxes out.
 
 MLflow keeps this file with the model and runs it where the model is loaded; beside it lie copies of the architecture's
-file and of preprocess.py, the weights and a description. So it imports nothing of this project.
+file, of preprocess.py and of inputs.py, the weights and a description. So it imports nothing of this project.
 """
 
-import base64
 import importlib.util
-import io
 import json
 from pathlib import Path
 from types import ModuleType
@@ -16,18 +14,13 @@ import numpy as np
 import pandas as pd
 import torch
 from mlflow.exceptions import MlflowException
-from PIL import Image
 from safetensors.torch import load_file
 
 BATCH = 256
-PNG = b"\x89PNG\r\n\x1a\n"
-# Bits of a colour, and its kind: grey, RGB, palette.
-OPAQUE = [bytes([bits, kind]) for bits in (1, 2, 4, 8) for kind in (0, 2, 3)]
-MAX_PIXELS = 64_000_000
 
 
 class ImageModel(mlflow.pyfunc.PythonModel):
-    """Answers for uint8 images (N, height, width), 0 black to 255 white, or for as many PNG files as base64 text.
+    """Answers for uint8 images (N, height, width), 0 black to 255 white, in any of the forms that inputs.py reads.
 
     A classifier gives class probabilities, float32 (N, classes). A detector takes images of any one size and gives a
     table, one row a box, the best of an image first: the image's position, x1, y1, x2 and y2 in pixels, the label and
@@ -45,12 +38,24 @@ class ImageModel(mlflow.pyfunc.PythonModel):
         network.load_state_dict(load_file(folder / "weights.safetensors"))
         preprocess = load_module(folder / "preprocess.py").Preprocess(**about["preprocess"])
         self.network = torch.nn.Sequential(preprocess, network).eval().to(self.device)
+        self.inputs = load_module(folder / "inputs.py")
 
     def predict(self, context, model_input: np.ndarray, params=None) -> np.ndarray | pd.DataFrame:
-        images = torch.from_numpy(checked(model_input, self.shape))
+        # Of whatever form: a type that MLflow does not know it would ask to be told.
+        images = torch.from_numpy(self.read(model_input))
         with torch.inference_mode():
             found = torch.cat([self.network(part.to(self.device)).cpu() for part in images.split(BATCH)])
         return self.answer(found, **(params or {}))
+
+    def read(self, sent) -> np.ndarray:
+        try:
+            return self.inputs.read(sent, self.shape)
+        except self.inputs.NotAnImage as error:
+            height, width = self.shape[0] or "height", self.shape[1] or "width"
+            raise MlflowException.invalid_parameter_value(
+                f"This model takes whole numbers from 0 to 255 of shape (N, {height}, {width}), or PNG and JPEG files "
+                f"of that size as base64 text; {error}."
+            ) from error
 
     def probabilities(self, logits: torch.Tensor) -> np.ndarray:
         return logits.softmax(1).numpy()
@@ -68,62 +73,6 @@ def load_module(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-def checked(images, shape: tuple[int | None, int | None]) -> np.ndarray:
-    """Whole numbers from 0 to 255 of shape (N, height, width) as uint8; anything else is refused, never rounded.
-
-    JSON arrives here as Python numbers: a signature of uint8 would have had them cut to whole ones before.
-    """
-    height, width = shape[0] or "height", shape[1] or "width"
-    expected = f"This model takes whole numbers from 0 to 255 of shape (N, {height}, {width})"
-    if not isinstance(images, np.ndarray):
-        raise MlflowException.invalid_parameter_value(f"{expected}, as a numpy array, not {type(images).__name__}.")
-    if images.dtype == object and images.ndim == 1 and all(isinstance(image, str) for image in images):
-        images = decoded(images, shape, expected)
-    if images.dtype == object:
-        try:
-            images = np.array(images.tolist())
-        except ValueError as error:
-            raise MlflowException.invalid_parameter_value(f"{expected}; the images differ in size.") from error
-    if images.ndim != 3 or not images.size or (None not in shape and images.shape[1:] != shape):
-        raise MlflowException.invalid_parameter_value(f"{expected}, not of shape {images.shape}.")
-    if not np.issubdtype(images.dtype, np.integer):
-        hint = ""
-        if np.issubdtype(images.dtype, np.floating) and images.min() >= 0 and images.max() <= 1:
-            hint = " Pixels in [0, 1] must be multiplied by 255 and rounded first."
-        raise MlflowException.invalid_parameter_value(f"{expected}, not {images.dtype}.{hint}")
-    if images.min() < 0 or images.max() > 255:
-        raise MlflowException.invalid_parameter_value(f"{expected}, not from {images.min()} to {images.max()}.")
-    return np.ascontiguousarray(images, dtype=np.uint8)
-
-
-def decoded(texts, shape: tuple[int | None, int | None], expected: str) -> np.ndarray:
-    """PNG files as base64 text to grey images uint8 (N, height, width).
-
-    MLflow's server reads text much faster than lists of numbers.
-    """
-    images, pixels = [], 0
-    for number, text in enumerate(texts):
-        try:
-            content = base64.b64decode(text, validate=True)
-            size = tuple(int.from_bytes(content[at : at + 4], "big") for at in (20, 16))
-            # Before anything is unpacked: a small file can promise a picture that fills the memory.
-            pixels += size[0] * size[1]
-            fits = size == shape if None not in shape else min(size) > 0 and pixels <= MAX_PIXELS
-            # What is transparent has no one colour.
-            opaque = content[24:26] in OPAQUE and b"tRNS" not in content.split(b"IDAT", 1)[0]
-            if not content.startswith(PNG) or not fits or not opaque:
-                raise ValueError("no such PNG file")
-            images.append(np.asarray(Image.open(io.BytesIO(content), formats=["PNG"]).convert("L")))
-        except Exception as error:
-            # Arbitrary bytes make the reader fail in arbitrary ways.
-            raise MlflowException.invalid_parameter_value(
-                f"{expected}, or opaque PNG files of that size as base64 text; number {number} is none."
-            ) from error
-    if len({image.shape for image in images}) > 1:
-        raise MlflowException.invalid_parameter_value(f"{expected}; the images differ in size.")
-    return np.array(images, np.uint8)
 
 
 mlflow.models.set_model(ImageModel())

@@ -1,0 +1,160 @@
+"""What trials, failures and deleted runs left on the server and in the root folder, and how to remove it.
+
+Runs and logged models are deleted as MLflow does it: `mlflow runs restore` brings them back until `mlflow gc`.
+Versions of registered models and files of the root folder are gone for good.
+"""
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+
+from pipeline.errors import InputError
+from pipeline.registry import versions
+from pipeline.registry.versions import Version
+from pipeline.tracking import lease, queries, schema
+from pipeline.tracking.journal import Journal, journals
+from pipeline.tracking.training_run import is_finished
+from pipeline.training.continuation import Place, is_gone
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """Something that can go.
+
+    Attributes:
+        what, why: for people.
+        remove: does it.
+    """
+
+    what: str
+    why: str
+    remove: Callable[[], None]
+
+
+# --- On the server -------------------------------------------------------------------------------------------------
+
+
+def find_runs(client: mlflow.MlflowClient, experiment: str, root: Path) -> Iterator[Leftover]:
+    """Trials, and runs that failed or were interrupted and cannot go on from here.
+
+    What has a version in the registry is no trial any more, and a study goes only as a whole, when it is asked for.
+    """
+    continued = {about.get("run_id") for _, about in journals(root)}
+    for run in queries.find_runs(experiment, "", client=client):
+        kind, status = run.data.tags.get(schema.KIND), run.info.status
+        if kind in (None, schema.STUDY) or run.info.run_id in continued or lease.read(run):
+            continue
+        why = {"FAILED": "it failed", "KILLED": "it was interrupted"}.get(status, "")
+        if schema.TRIAL in run.data.tags and is_finished(run):
+            why = "a trial"
+        elif status == "RUNNING" and schema.LEASE in run.data.tags:
+            why = "nobody trains it any more"
+        if why and not registered(client, run):
+            yield leftover(client, run, why)
+
+
+def find_study(client: mlflow.MlflowClient, study_id: str, root: Path) -> Iterator[Leftover]:
+    """A study with its trainings, their versions and evaluations, and what the root folder holds of them.
+
+    Raises:
+        InputError: there is no such study, or it is being run.
+    """
+    study = queries.get_run(study_id)
+    if study.data.tags.get(schema.KIND) != schema.STUDY:
+        raise InputError(f"The run {study_id} is no study: give the run id of one.")
+    if holder := lease.read(study):
+        raise InputError(f"This study is being run by {holder}: wait for it to end.")
+    why, experiment = f"of the study {study.info.run_name}", study.info.experiment_id
+    within = queries.find_runs(experiment, f"tags.`{schema.PARENT}` = '{study_id}'", client=client)
+    for run in within:
+        for version in registered(client, run):
+            champion = versions.aliased(version.name, versions.CHAMPION)
+            rank = ", the champion" if champion and champion.number == version.number else ""
+            yield Leftover(f"{version}{rank}", why, partial(remove_version, client, version))
+            for evaluation in queries.find_runs(
+                experiment, f"tags.{schema.MODEL_URI} = '{version.uri}'", client=client
+            ):
+                yield leftover(client, evaluation, f"about {version}")
+    for run in [*within, study]:
+        yield leftover(client, run, why)
+    gone = {run.info.run_id for run in [*within, study]}
+    for folder, about in journals(root):
+        if about.get("run_id") in gone:
+            yield Leftover(
+                f"journal {folder.name} of {about['name']}{size(folder)}", why, partial(remove_journal, folder)
+            )
+
+
+def leftover(client: mlflow.MlflowClient, run: Run, why: str) -> Leftover:
+    """A run, with the models that it logged."""
+    return Leftover(f"run {run.info.run_name} ({run.info.run_id})", why, partial(remove_run, client, run))
+
+
+def registered(client: mlflow.MlflowClient, run: Run) -> list[Version]:
+    """The versions that were made from a run."""
+    return list(map(Version.of, client.search_model_versions(f"run_id = '{run.info.run_id}'")))
+
+
+def remove_run(client: mlflow.MlflowClient, run: Run) -> None:
+    """Delete a run and the models that it logged."""
+    for output in run.outputs.model_outputs if run.outputs else []:
+        with suppress(MlflowException):
+            client.delete_logged_model(output.model_id)
+    client.delete_run(run.info.run_id)
+
+
+def remove_version(client: mlflow.MlflowClient, version: Version) -> None:
+    """Delete a version, and its name when it was the last one."""
+    client.delete_model_version(version.name, version.number)
+    if versions.versions(version.name):
+        versions.describe(version.name, client=client)
+    else:
+        client.delete_registered_model(version.name)
+
+
+# --- In the root folder --------------------------------------------------------------------------------------------
+
+
+def find_journals(place: Place) -> Iterator[Leftover]:
+    """Journals, with their checkpoints, whose runs are gone or finished, and those that were set aside."""
+    for folder in sorted((place.root / "journals").glob(".*")):
+        if folder.is_dir():
+            why = "damaged" if folder.suffix == ".damaged" else "half removed"
+            yield Leftover(f"folder {folder.name}{size(folder)}", why, partial(shutil.rmtree, folder))
+    for folder, about in place.journals():
+        if why := why_orphaned(folder, about, place):
+            yield Leftover(
+                f"journal {folder.name} of {about['name']}{size(folder)}", why, partial(remove_journal, folder)
+            )
+
+
+def why_orphaned(folder: Path, about: dict[str, Any], place: Place) -> str:
+    """Why a journal is of no use any more, empty where it is: there is something to send, or to go on with."""
+    try:
+        journal = Journal(folder, doing=f"{about['name']} is being trained")
+    except InputError:
+        return ""
+    try:
+        if is_gone(journal, place):
+            return "its run was deleted"
+        return "its run is finished" if journal.ended == "FINISHED" and not journal.next() else ""
+    finally:
+        journal.close()
+
+
+def remove_journal(folder: Path) -> None:
+    """Forget a journal, unless another process has just begun to use it."""
+    Journal(folder, doing="This run is being trained").remove()
+
+
+def size(folder: Path) -> str:
+    """How much a folder holds, for people."""
+    return f", {sum(file.stat().st_size for file in folder.rglob('*') if file.is_file()) / 1e6:,.1f} MB"
