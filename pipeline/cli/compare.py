@@ -7,14 +7,15 @@ from typing import Any
 
 import click
 
+from pipeline.cli.options import LocalPath
 from pipeline.cli.selection import is_usual, select, selection_options, show_comparison
 
 
 @click.command("compare")
 @selection_options
 @click.option("--against", default="", help="Lay the runs of another store beside: a folder with mlflow.db, or a URI.")
-@click.option("--output", default="", help="Write the table to a file ending in .csv, .md, .json or .parquet.")
-def compare(against: str, output: str, **selection: Any) -> None:
+@click.option("--output", type=LocalPath(), help="Write the table to a file ending in .csv, .md, .json or .parquet.")
+def compare(against: str, output: Path | None, **selection: Any) -> None:
     """Compare finished trainings: which architecture is better, and how sure that is."""
     # SQLAlchemy makes a hundred thousand objects of two thousand runs: looking for garbage among them, while they are
     # read and again at the end, would double the time of the whole command.
@@ -25,7 +26,7 @@ def compare(against: str, output: str, **selection: Any) -> None:
     from pipeline.tracking import runs
 
     if output:
-        tables.check_ending(Path(output))
+        tables.check_ending(output)
     study_id, comparison = select(**selection, against=against)
     if study_id:
         runs.nest_launcher_run("compare", under=study_id)
@@ -33,5 +34,5 @@ def compare(against: str, output: str, **selection: Any) -> None:
     else:
         tables.show(comparison)
     if output:
-        tables.write(comparison, Path(output).expanduser())
+        tables.write(comparison, output)
         click.echo(f"Written to {output}.")

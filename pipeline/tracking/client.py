@@ -258,7 +258,7 @@ def experiment_of(run_id: str) -> str:
 
 def run_url(run_id: str) -> str:
     """How to see a run in the browser."""
-    uri = mlflow.get_tracking_uri()
+    uri = tracking_uri()
     experiment = experiment_of(run_id)
     if uri.startswith(("http://", "https://")):
         return f"{uri}/#/experiments/{experiment}/runs/{run_id}"
