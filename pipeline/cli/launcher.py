@@ -1,11 +1,15 @@
-"""A command that `mlflow run` started: it works in the caller's folder, and ends when the launcher is gone."""
+"""How a command was started: where `mlflow run` did it, it works in the caller's folder and ends with the launcher."""
 
 import os
 import re
+import shlex
 import signal
+import sys
 import threading
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,17 +31,18 @@ def follow_launcher() -> None:
     Raises:
         InputError: this command would use another database than the launcher.
     """
-    if "MLFLOW_RUN_ID" not in os.environ:
-        return
     launcher = find_launcher()
-    if Path.cwd() == PROJECT:
+    if "MLFLOW_RUN_ID" in os.environ and Path.cwd() == PROJECT:
         go_to_the_caller(launcher)
     if launcher:
         threading.Thread(target=end_with, args=(launcher,), daemon=True).start()
 
 
+@cache
 def find_launcher() -> "Process | None":
-    """The process that runs `mlflow run`; None where something else started this one with a run's id."""
+    """The process that runs `mlflow run`; None where this one was started in another way."""
+    if "MLFLOW_RUN_ID" not in os.environ:
+        return None
     import psutil
 
     try:
@@ -76,3 +81,27 @@ def end_with(launcher: "Process") -> None:
         while launcher.is_running() and launcher.status() != psutil.STATUS_ZOMBIE:
             time.sleep(1)
     os.kill(os.getpid(), signal.SIGTERM)
+
+
+def retyped(changes: Mapping[str, str | None]) -> str:
+    """The command that started this process as it was typed, but for some parameters; None leaves one out."""
+    import psutil
+
+    launcher = find_launcher()
+    try:
+        words = launcher.cmdline() if launcher else []
+    except psutil.Error:
+        words = []
+    if "run" in words:
+        return shlex.join(["mlflow", *with_changes(words[words.index("run") :], changes, "-P {name}={value}")])
+    return shlex.join(["python", "-m", "pipeline", *with_changes(sys.argv[1:], changes, "--{name} {value}")])
+
+
+def with_changes(words: Sequence[str], changes: Mapping[str, str | None], form: str) -> list[str]:
+    """Words of a command without some parameters, then those of them that have a value."""
+    names = "|".join(name.replace("_", "[-_]") for name in changes)
+    # A zero byte, which no word holds, stands before each: `-P name=x`, `-Pname=x`, `--name x` and `--name=x`.
+    text = "".join(f"\0{word}" for word in words)
+    kept = re.sub(rf"\0(-P\0?({names})=|--({names})[=\0])[^\0]*", "", text).split("\0")[1:]
+    added = [form.format(name=name, value=value) for name, value in changes.items() if value is not None]
+    return [*kept, *" ".join(added).split()]

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 import models
+from pipeline.cli.downloads import announced
 from pipeline.cli.options import (
     DATASETS,
     WEIGHTS,
@@ -34,25 +35,43 @@ def main_command(
     dataset: str, names: str, seeds: int, weights: str | None, wait: float, root: Path, **choices: Any
 ) -> None:
     """Run a study: train every architecture, then compare. Run again, it continues where it stopped."""
-    chosen = models.names() if names == "all" else split_names(names)
     from pipeline import config
-    from pipeline.comparison.compare import compare
     from pipeline.data import sources
+
+    chosen = models.names() if names == "all" else split_names(names)
+    for name in chosen:
+        config.check_name(name)
+    sources.check_name(dataset)
+    config.check_source(weights)
+    from pipeline.comparison.compare import compare
     from pipeline.registry import versions
     from pipeline.registry.register import DELIVERIES
     from pipeline.tracking import queries, runs, schema
     from pipeline.tracking.sender import Sender
     from pipeline.tracking.training_run import Results
     from pipeline.training import continuation, study
+    from pipeline.training import weights as initial_weights
 
     catch_signals()
-    for name in chosen:
-        config.architecture(name)
-    images = sources.load(dataset, root)
     settings = split_choices(choices)
     if weights and weights.startswith("models:/"):
         # An alias may stand for another version tomorrow, and the study would be another.
         weights = versions.find(weights).uri
+    data = sources.download_of(dataset, root)
+    if data:
+        study.plan(chosen, 1, sources.stand_in(dataset), source=weights, options=settings | {"val_size": None})
+    count = len(chosen) * seeds
+    click.echo(
+        f"Study on {dataset}: {count:,} training{'s' * (count > 1)}, {initial_weights.in_words(weights)}, of "
+        f"{', '.join(chosen)}{f', each with {seeds:,} seeds' * (seeds > 1)}."
+    )
+    published = [
+        download
+        for name in chosen
+        for download in initial_weights.download_of(config.resolve_weights(name, weights, {}), name, {})
+    ]
+    with announced([*data, *published]):
+        images = sources.load(dataset, root)
     configs = study.plan(chosen, seeds, images, source=weights, options=settings)
     study_key = study.key(images, source=weights, options=settings)
     place = continuation.find_place(root)
