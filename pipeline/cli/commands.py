@@ -6,6 +6,7 @@ from pipeline.cli.compare import compare
 from pipeline.cli.evaluate import evaluate
 from pipeline.cli.export import export
 from pipeline.cli.main import main_command
+from pipeline.cli.models import models_command
 from pipeline.cli.playground import playground
 from pipeline.cli.predict import predict
 from pipeline.cli.prepare import prepare
@@ -31,7 +32,20 @@ def commands() -> None:
     """
 
 
-for command in (main_command, prepare, train, compare, report, promote, predict, evaluate, export, playground, sync):
+for command in (
+    main_command,
+    prepare,
+    models_command,
+    train,
+    compare,
+    report,
+    promote,
+    predict,
+    evaluate,
+    export,
+    playground,
+    sync,
+):
     commands.add_command(command)
 
 

@@ -8,6 +8,7 @@ from pipeline.cli.options import LocalPath, model_uri_option, split_names, switc
 from pipeline.cli.process import catch_signals
 from pipeline.cli.selection import nest_launcher_run
 from pipeline.errors import PipelineError
+from pipeline.files import ANSWERS, check_ending
 
 
 @click.command("predict")
@@ -23,14 +24,18 @@ from pipeline.errors import PipelineError
 @switch("--raw", "Take pictures as they are: no inverting, cropping, centring.")
 def predict(model_uri: str, trust: str, source: str, output: Path, raw: bool) -> None:
     """Say what a registered model takes images in files for."""
+    check_ending(output, ANSWERS)
+    path = Path(source).expanduser()
+    from pipeline.inference import image_files
+
+    image_files.find(path)
     from pipeline.inference import predict
     from pipeline.registry import loading
 
     catch_signals()
-    predict.check_ending(output)
     model = loading.load(model_uri, trusted=split_names(trust))
     nest_launcher_run("predict", model.version)
-    answered, skipped = predict.predict(model, Path(source).expanduser(), output, raw=raw)
+    answered, skipped = predict.predict(model, path, output, raw=raw)
     click.echo(f"{model.label} answered {answered:,} images: written to {output}.")
     if skipped:
         raise PipelineError(f"{skipped:,} files or images could not be read and were skipped.")

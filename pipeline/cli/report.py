@@ -9,7 +9,8 @@ import click
 from pipeline.cli.options import LocalPath
 from pipeline.cli.process import catch_signals
 from pipeline.cli.selection import NARROWING, is_usual, select, selection_options, write_report
-from pipeline.errors import InputError
+from pipeline.files import PAGES, check_ending
+from pipeline.metrics.catalog import check_columns
 
 
 @click.command("report")
@@ -17,14 +18,14 @@ from pipeline.errors import InputError
 @click.option("--output", type=LocalPath(), default="report.html", show_default=True, help="Where to write the page.")
 def report(output: Path, **selection: Any) -> None:
     """Write a comparison as one page with tables and drawings, and log it to the study's run."""
+    check_columns(selection["metric"], selection["sort"])
+    check_ending(output, PAGES)
     from pipeline.tracking import runs, schema
     from pipeline.tracking.client import run_url
 
     catch_signals()
-    if output.suffix != ".html":
-        raise InputError(f"'{output}' is no page: give it the ending .html.")
     study_id, comparison = select(**selection)
-    source = f"study {study_id}" if study_id else f"experiment {selection['experiment']}"
+    source = f"study {study_id}" if study_id else f"all trainings of the experiment {selection['experiment']}".rstrip()
     source += "".join(f", {name} {selection[key]}" for key, name in NARROWING.items() if selection[key])
     write_report(output, comparison, source=source)
     click.echo(f"Written to {output}.")
