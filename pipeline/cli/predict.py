@@ -1,5 +1,6 @@
 """The command `predict`."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -9,6 +10,9 @@ from pipeline.cli.process import catch_signals
 from pipeline.cli.selection import nest_launcher_run
 from pipeline.errors import PipelineError
 from pipeline.files import ANSWERS, check_ending
+
+# So many answers at most are printed, too.
+PRINTED = 20
 
 
 @click.command("predict")
@@ -36,6 +40,29 @@ def predict(model_uri: str, trust: str, source: str, output: Path, raw: bool) ->
     model = loading.load(model_uri, trusted=split_names(trust))
     nest_launcher_run("predict", model.version)
     answered, skipped = predict.predict(model, path, output, raw=raw)
-    click.echo(f"{model.label} answered {answered:,} images: written to {output}.")
+    if answered <= PRINTED:
+        click.echo("\n".join(in_words(output)))
+    click.echo(f"{model.label} answered {answered:,} image{'s' * (answered != 1)}: written to {output}.")
     if skipped:
         raise PipelineError(f"{skipped:,} files or images could not be read and were skipped.")
+
+
+def in_words(answers: Path) -> Iterator[str]:
+    """A line an image of a file of answers: label, probability, and the next two; or what a detector found in it."""
+    import pandas as pd
+
+    readers = {
+        ".csv": lambda path: pd.read_csv(path, dtype=str, keep_default_na=False),
+        ".jsonl": lambda path: pd.read_json(path, lines=True, dtype=False),
+        ".parquet": pd.read_parquet,
+    }
+    table = readers[answers.suffix](answers)
+    if table.empty:
+        yield "Nothing was found."
+        return
+    several = table["image"].astype(int).max() > 0
+    ranks = [name.removeprefix("label") for name in table if name.startswith("label")]
+    for (file, image), rows in table.groupby(["file", "image"], sort=False):
+        found = [(row[f"label{rank}"], row[f"probability{rank}"]) for row in rows.to_dict("records") for rank in ranks]
+        said = ", ".join(f"{label} ({float(probability):.1%})" for label, probability in found)
+        yield f"{file}{f', image {image}' * bool(several)}: {said}"
