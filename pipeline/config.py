@@ -5,6 +5,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import models
@@ -88,13 +89,35 @@ def architecture(name: str) -> models.Architecture:
     Raises:
         InputError: there is none, and the text suggests the nearest; or its file is incomplete.
     """
+    check_name(name)
     try:
         return models.get(name)
-    except KeyError as error:
-        hint = did_you_mean(name, models.names(), otherwise=f"choose one of {', '.join(models.names())}.")
-        raise InputError(f"There is no architecture '{name}': {hint}") from error
     except models.InvalidArchitecture as error:
         raise InputError(str(error)) from error
+
+
+def check_name(name: str) -> None:
+    """Refuse what no architecture is called, before any is imported.
+
+    Raises:
+        InputError: the text suggests the nearest.
+    """
+    if name not in models.names():
+        hint = did_you_mean(name, models.names(), otherwise=f"choose one of {', '.join(models.names())}.")
+        raise InputError(f"There is no architecture '{name}': {hint}")
+
+
+def check_source(source: str | None) -> None:
+    """Refuse a file of weights that is not there; other sources are looked for where they are used.
+
+    Raises:
+        InputError: what else there is.
+    """
+    elsewhere = source in (None, "none", PUBLISHED) or str(source).startswith("models:/")
+    if not elsewhere and not Path(str(source)).expanduser().is_file():
+        raise InputError(
+            f"There is no weights file '{source}': use weights=imagenet, none, a file or models:/NAME@ALIAS."
+        )
 
 
 def resolve_weights(name: str, source: str | None, model_args: Mapping[str, Any]) -> str:

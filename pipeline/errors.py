@@ -105,6 +105,14 @@ class InputError(PipelineError):
     exit_code = 2
 
 
+class Unreachable(InputError):
+    """Something that is not on this machine could not be fetched; which it is, and why not, is what it is made of."""
+
+    def __init__(self, what: str, why: str) -> None:
+        super().__init__(f"{what} could not be downloaded ({why}): {WITHOUT_NETWORK}.")
+        self.what, self.why = what, why
+
+
 class Refusal(PipelineError):
     """What could be done and should not be, as a promotion without evidence."""
 

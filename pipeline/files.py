@@ -2,7 +2,7 @@
 
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,6 +11,10 @@ from filelock import FileLock, Timeout
 
 from pipeline.errors import InputError, PipelineError, reason
 
+# The endings, each a format, of what commands write.
+TABLES = (".csv", ".md", ".json", ".parquet")
+ANSWERS = (".csv", ".jsonl", ".parquet")
+PAGES = (".html",)
 ROOT_VARIABLE = "DIGIT_COMPARISON_ROOT"
 
 
@@ -20,6 +24,18 @@ def default_root() -> Path:
     Not the project's folder: MLflow runs a project from a git address in a temporary one.
     """
     return Path(os.environ.get(ROOT_VARIABLE) or platformdirs.user_cache_dir("digit-comparison")).expanduser()
+
+
+def check_ending(path: Path, known: Sequence[str]) -> None:
+    """Refuse an output file of an unknown format.
+
+    Raises:
+        InputError: which there are.
+    """
+    if path.suffix not in known:
+        raise InputError(
+            f"'{path}' has no ending that says a format: use {'one of ' * (len(known) > 1)}{', '.join(known)}."
+        )
 
 
 def make_folder(folder: Path) -> None:

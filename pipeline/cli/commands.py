@@ -7,6 +7,7 @@ from pipeline.cli.compare import compare
 from pipeline.cli.evaluate import evaluate
 from pipeline.cli.export import export
 from pipeline.cli.main import main_command
+from pipeline.cli.models import models_command
 from pipeline.cli.playground import playground
 from pipeline.cli.predict import predict
 from pipeline.cli.prepare import prepare
@@ -35,6 +36,7 @@ def commands() -> None:
 for command in (
     main_command,
     prepare,
+    models_command,
     train,
     compare,
     report,

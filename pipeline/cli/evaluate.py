@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from pipeline.cli.downloads import announced
 from pipeline.cli.options import DATASETS, model_uri_option, root_option, split_names
 from pipeline.cli.process import catch_signals
 
@@ -14,14 +15,17 @@ from pipeline.cli.process import catch_signals
 @root_option
 def evaluate(model_uri: str, trust: str, dataset: str, root: Path) -> None:
     """Test a registered model on the test file of a data set and record it in MLflow."""
-    from pipeline.comparison import stats
     from pipeline.data import sources
+
+    sources.check_name(dataset)
+    from pipeline.comparison import stats
     from pipeline.registry import evaluate, loading
     from pipeline.tracking.client import run_url
 
     catch_signals()
     model = loading.load(model_uri, trusted=split_names(trust))
-    images = sources.load(dataset, root)
+    with announced(sources.download_of(dataset, root)):
+        images = sources.load(dataset, root)
     found = evaluate.evaluate(model, images)
     count, scores = len(images.test), found.scores
     low, high = stats.wilson(round(scores["accuracy"] * count), count)

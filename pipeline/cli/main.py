@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 import models
+from pipeline.cli.downloads import announced
 from pipeline.cli.options import (
     DATASETS,
     WEIGHTS,
@@ -45,26 +46,44 @@ def main_command(
     **choices: Any,
 ) -> None:
     """Run a study: train every architecture, then compare. Run again, it continues where it stopped."""
-    architectures = models.names() if names == "all" else split_names(names)
     from pipeline import config
+    from pipeline.data import sources
+
+    architectures = models.names() if names == "all" else split_names(names)
+    for architecture in architectures:
+        config.check_name(architecture)
+    sources.check_name(dataset)
+    config.check_source(weights)
     from pipeline.comparison import summary
     from pipeline.comparison.compare import compare
-    from pipeline.data import sources
     from pipeline.registry import versions
     from pipeline.registry.register import DELIVERIES
     from pipeline.tracking import queries, runs, schema
     from pipeline.tracking.sender import Sender
     from pipeline.tracking.training_run import Results
     from pipeline.training import continuation, study
+    from pipeline.training import weights as initial_weights
 
     catch_signals()
-    for architecture in architectures:
-        config.architecture(architecture)
-    images = sources.load(dataset, root, name=name)
     settings = split_choices(choices)
     if weights and weights.startswith("models:/"):
         # An alias may stand for another version tomorrow, and the study would be another.
         weights = versions.find(weights).uri
+    data = sources.download_of(dataset, root)
+    if data:
+        study.plan(architectures, 1, sources.stand_in(dataset), source=weights, options=settings | {"val_size": None})
+    count = len(architectures) * seeds
+    click.echo(
+        f"Study on {dataset}: {count:,} training{'s' * (count > 1)}, {initial_weights.in_words(weights)}, of "
+        f"{', '.join(architectures)}{f', each with {seeds:,} seeds' * (seeds > 1)}."
+    )
+    published = [
+        download
+        for architecture in architectures
+        for download in initial_weights.download_of(config.resolve_weights(architecture, weights, {}), architecture, {})
+    ]
+    with announced([*data, *published]):
+        images = sources.load(dataset, root, name=name)
     configs = study.plan(architectures, seeds, images, source=weights, options=settings)
     study_key = study.key(images, source=weights, options=settings | ({"name": name} if name else {}))
     own = {} if weights == "none" else {"weights": weights or "auto"}

@@ -49,6 +49,15 @@ def switch(name: str, text: str) -> Callable:
     return click.option(name, type=bool, is_flag=False, flag_value=True, default=False, show_default=True, help=text)
 
 
+class LocalPath(click.ParamType):
+    """A file or folder, as a whole path: what is said of it later can be copied to wherever one is."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        return Path(value).expanduser().absolute()
+
+
 class Duration(click.ParamType):
     """A time such as 10m as seconds."""
 
@@ -70,9 +79,8 @@ wait_option = click.option(
 )
 root_option = click.option(
     "--root",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=LocalPath(),
     default=default_root,
-    callback=lambda context, option, path: path.expanduser(),
     show_default=f"the user's cache folder, or ${ROOT_VARIABLE}",
     help="Folder for downloads, manifests and checkpoints.",
 )

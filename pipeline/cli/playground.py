@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from pipeline.cli.options import root_option, split_names, trust_option
+from pipeline.cli.options import LocalPath, root_option, split_names, trust_option
 from pipeline.cli.process import catch_signals
 from pipeline.cli.selection import nest_launcher_run
 from pipeline.errors import InputError, Interrupted
@@ -15,7 +15,11 @@ from pipeline.errors import InputError, Interrupted
 @click.option("--models", "names", default="all", show_default=True, help="Registered models with a champion, or URIs.")
 @click.option("--dataset", default="digits", show_default=True, help="What corrected digits are added to a copy of.")
 @click.option(
-    "--corrections", default="corrected-digits", show_default=True, help="Folder of that copy, made with the first."
+    "--corrections",
+    type=LocalPath(),
+    default="corrected-digits",
+    show_default=True,
+    help="Folder of that copy, made with the first.",
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at; 0.0.0.0: every one.")
 @click.option(
@@ -25,7 +29,7 @@ from pipeline.errors import InputError, Interrupted
 @trust_option
 @root_option
 def playground(
-    names: str, dataset: str, corrections: str, host: str, port: int, browser: bool, trust: str, root: Path
+    names: str, dataset: str, corrections: Path, host: str, port: int, browser: bool, trust: str, root: Path
 ) -> None:
     """Draw digits on a local web page and see what every champion says."""
     from pipeline.data import sources
@@ -37,7 +41,7 @@ def playground(
     uris = [version.uri for version in versions.champions()] if names == "all" else split_names(names)
     if not uris:
         raise InputError("No registered model has a champion yet: run `mlflow run . -e promote -P model=all` first.")
-    folder = Corrections(Path(corrections).expanduser(), lambda: sources.load(dataset, root))
+    folder = Corrections(corrections, lambda: sources.load(dataset, root))
     loaded = []
     for uri in uris:
         uri = uri if ":" in uri or "/" in uri else f"models:/{uri}@{versions.CHAMPION}"

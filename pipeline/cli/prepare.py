@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from pipeline.cli.downloads import announced
 from pipeline.cli.options import DATASETS, root_option
 from pipeline.cli.process import catch_signals
 
@@ -17,14 +18,18 @@ from pipeline.cli.process import catch_signals
 @root_option
 def prepare(dataset: str, root: Path) -> None:
     """Fetch a data set, check it, describe it in a manifest and record it in MLflow."""
-    from pipeline.data import manifest, sources
+    from pipeline.data import sources
+
+    sources.check_name(dataset)
+    from pipeline.data import manifest
     from pipeline.evaluation import figures
     from pipeline.files import atomic_write
     from pipeline.tracking import runs, schema
     from pipeline.tracking.client import launcher_run, run_url
 
     catch_signals()
-    images = sources.load(dataset, root)
+    with announced(sources.download_of(dataset, root)):
+        images = sources.load(dataset, root)
     found = manifest.describe(images)
     target = root / "manifests" / f"{images.name}-{images.sha256[:12]}.json"
     with atomic_write(target) as temporary:

@@ -5,21 +5,17 @@ import logging
 import os
 import signal
 import sys
-import threading
-import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import click
 
+from pipeline.cli.launcher import follow_launcher
 from pipeline.errors import InputError, Interrupted, PipelineError, first_line, reason
 
 # Windows knows no terminal that hangs up.
 STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
-# What MLflow's launcher runs a command in.
-SHELLS = ("bash", "sh", "dash", "cmd.exe")
 # Read by MLflow and git when they are imported; what the user has set stays.
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -53,9 +49,8 @@ def run(command: click.Command, module: str) -> None:
     logger.handlers, logger.propagate = [Echo()], False
     logger.setLevel(logging.INFO)
     on_signals(leave)
-    if "MLFLOW_RUN_ID" in os.environ:
-        threading.Thread(target=end_with_the_launcher, daemon=True).start()
     try:
+        follow_launcher()
         command.main(prog_name=f"python -m {module}", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.ctx.get_help())
@@ -110,23 +105,6 @@ def on_signals(handler: Callable[[int, Any], None]) -> None:
     for number in STOPPING:
         if number in (signal.SIGINT, signal.SIGTERM) or signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, handler)
-
-
-def end_with_the_launcher() -> None:
-    """Ask this process to stop when `mlflow run` is gone: killed alone, it would leave a training nobody waits for."""
-    import psutil
-
-    try:
-        # A shell stands between; what else starts this program with a run's id is not waited for.
-        nearest = next((above for above in psutil.Process().parents() if above.name() not in SHELLS), None)
-        if nearest is None or not nearest.name().startswith(("mlflow", "python")):
-            return
-    except psutil.Error:
-        return
-    with suppress(psutil.NoSuchProcess):
-        while nearest.is_running() and nearest.status() != psutil.STATUS_ZOMBIE:
-            time.sleep(1)
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def interrupt(number: int, frame: object) -> None:

@@ -40,7 +40,7 @@ def find_study(study: str) -> str:
         return queries.get_run(study).info.run_id
     if found := queries.find_study(current_experiment()):
         return found.info.run_id
-    raise InputError("There is no study to compare yet: run `mlflow run .` first, or give --experiment.")
+    raise InputError("There is no study yet: run `mlflow run .` first, or name a registered model with --model.")
 
 
 def find_versions(study: str, model: str, version: int | None) -> list[Any]:
@@ -75,20 +75,21 @@ def find_versions(study: str, model: str, version: int | None) -> list[Any]:
 def select(
     *, study: str, experiment: str, filter_string: str, since: datetime | None, against: str = "", **choices: str
 ) -> tuple[str | None, Any]:
-    """The study that was meant, unless it was an experiment, and the comparison of its trainings."""
-    from pipeline.comparison.compare import check_columns, compare
+    """The study that was meant, unless it was an experiment or there is none, and the comparison of its trainings."""
+    from pipeline.comparison.compare import compare
     from pipeline.tracking import queries
-    from pipeline.tracking.client import experiment_named
+    from pipeline.tracking.client import connect, current_experiment, experiment_named
     from pipeline.tracking.training_run import Results
 
-    check_columns(**choices)
     since_ms = round(since.timestamp() * 1000) if since else 0
-    if experiment:
-        study_id = None
-        found = queries.trainings(experiment_named(experiment), filter_string, since_ms=since_ms)
-    else:
-        study_id = find_study(study)
+    if not experiment and study == "latest" and not queries.find_study(here := current_experiment()):
+        experiment = connect().get_experiment(here).name
+        click.echo(f"There is no study in the experiment {experiment}: these are all its trainings.")
+    study_id = None if experiment else find_study(study)
+    if study_id:
         found = queries.trainings_of(study_id, filter_string, since_ms=since_ms)
+    else:
+        found = queries.trainings(experiment_named(experiment), filter_string, since_ms=since_ms)
     if against:
         found += queries.trainings_elsewhere(against, filter_string, since_ms=since_ms)
         choices["sort"] = choices["sort"] or "architecture"

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 import models
+from pipeline.cli.downloads import announced
 from pipeline.cli.options import (
     DATASETS,
     WEIGHTS,
@@ -52,6 +53,13 @@ def train(
     """Train one architecture, test it, register it."""
     from pipeline import config
     from pipeline.data import sources
+
+    # Names before heavy modules, arguments before downloads: a slip of the pen is answered at once.
+    config.check_name(model)
+    sources.check_name(dataset)
+    config.check_source(weights)
+    arguments = config.parse_arguments(model_args, option="model_args")
+    task_arguments = config.parse_arguments(task_args, option="task_args")
     from pipeline.registry import versions
     from pipeline.registry.register import DELIVERIES
     from pipeline.tracking import runs
@@ -62,21 +70,20 @@ def train(
     from pipeline.training.state import check_build
 
     catch_signals()
-    arguments = config.parse_arguments(model_args, option="model_args")
-    task_arguments = config.parse_arguments(task_args, option="task_args")
     source = initial_weights.find(model, weights, arguments)
-    images = sources.load(dataset, root, name=name)
-    start = initial_weights.load(source, model, arguments, classes=images.classes)
-    resolved = config.resolve(
-        model,
-        images,
-        weights=source,
-        seed=seed,
-        model_args=arguments,
-        task_args=task_arguments,
-        stored=start.stored,
-        **split_choices(choices),
-    )
+    settings = {"model_args": arguments, "task_args": task_arguments, **split_choices(choices)}
+    data = sources.download_of(dataset, root)
+    downloads = [*data, *initial_weights.download_of(source, model, arguments)]
+    click.echo(f"{model} on {dataset}, seed {seed}, {initial_weights.in_words(source)}.")
+    if downloads:
+        known = sources.stand_in(dataset) if data else sources.load(dataset, root)
+        stored = initial_weights.stored(source, model, classes=known.classes)
+        held_out = {"val_size": None} if data else {}
+        check_build(config.resolve(model, known, weights=source, stored=stored, **settings | held_out), known)
+    with announced(downloads):
+        images = sources.load(dataset, root, name=name)
+        start = initial_weights.load(source, model, arguments, classes=images.classes)
+    resolved = config.resolve(model, images, weights=source, seed=seed, stored=start.stored, **settings)
     check_build(resolved, images)
     place = continuation.find_place(root)
     if register and not name:

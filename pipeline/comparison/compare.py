@@ -23,7 +23,7 @@ from pipeline.comparison.notes import (
 from pipeline.comparison.pairs import SIGNIFICANT, examine_pairs, known_values
 from pipeline.comparison.protocol import SHOWN
 from pipeline.errors import InputError
-from pipeline.metrics.catalog import CONSTANT, HIGHER_IS_BETTER, LOGGED, METRICS, PERCENT
+from pipeline.metrics.catalog import CONSTANT, HIGHER_IS_BETTER, LOGGED, METRICS, PERCENT, check_columns
 from pipeline.names import short_hash
 from pipeline.tracking import schema
 from pipeline.tracking.training_run import Results, TrainingRun
@@ -179,18 +179,6 @@ def unrecorded(training: TrainingRun) -> str:
     params = training.params
     known = (training.tags.get(schema.DATASET_SHA256, ""), params.get("val_size", ""), params.get("limit", ""))
     return "unrecorded-" + short_hash({"known": "-".join(known)})
-
-
-def check_columns(metric: str, sort: str = "") -> None:
-    """Refuse what is no column of the table.
-
-    Raises:
-        InputError: which there are.
-    """
-    for option, name in (("--metric", metric), ("--sort", sort)):
-        known = [*METRICS, *(["architecture", "seeds", "dataset"] if option == "--sort" else [])]
-        if name and name not in known:
-            raise InputError(f"{option} cannot be '{name}': choose one of {', '.join(known)}.")
 
 
 def summarise(groups: Any) -> pd.DataFrame:

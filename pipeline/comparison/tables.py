@@ -13,7 +13,7 @@ from rich.table import Table
 from pipeline.comparison.compare import Comparison
 from pipeline.comparison.protocol import SHOWN
 from pipeline.errors import InputError, PipelineError, first_line
-from pipeline.files import atomic_write
+from pipeline.files import TABLES, atomic_write, check_ending
 from pipeline.metrics.catalog import COUNTS, PERCENT
 
 WIDTH = 100
@@ -163,19 +163,9 @@ def write(comparison: Comparison, path: Path) -> None:
     Raises:
         InputError: another ending than csv, md, json or parquet, or a folder that cannot be written.
     """
-    check_ending(path)
+    check_ending(path, TABLES)
     try:
         with atomic_write(path) as temporary:
             WRITERS[path.suffix](comparison, temporary)
     except (OSError, PipelineError) as error:
         raise InputError(f"{path} cannot be written: {first_line(error)}.") from error
-
-
-def check_ending(path: Path) -> None:
-    """Refuse an output file of an unknown format.
-
-    Raises:
-        InputError: another ending than csv, md, json or parquet.
-    """
-    if path.suffix not in WRITERS:
-        raise InputError(f"'{path}' has no ending that says a format: use one of {', '.join(WRITERS)}.")

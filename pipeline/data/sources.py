@@ -12,12 +12,14 @@ import numpy as np
 from pipeline.data.folders import read_folder
 from pipeline.data.images import Dataset, ImageSet
 from pipeline.data.splits import SPLIT_SEED, stratified_split
-from pipeline.errors import WITHOUT_NETWORK, InputError, PipelineError, first_line, reason
+from pipeline.errors import InputError, PipelineError, Unreachable, first_line, reason
 from pipeline.files import make_folder
 from pipeline.names import did_you_mean
-from pipeline.network import impatient_sockets
+from pipeline.network import Download, impatient_sockets
 
 DIGITS = tuple("0123456789")
+# What torchvision's mirrors send, in MB.
+DOWNLOADS = {"mnist": 12, "fashion-mnist": 31, "kmnist": 21, "emnist-digits": 562}
 
 
 def load(dataset: str, root: Path, *, name: str = "") -> Dataset:
@@ -29,17 +31,41 @@ def load(dataset: str, root: Path, *, name: str = "") -> Dataset:
     Raises:
         InputError: unknown name, no network, or broken files; or a name that the model registry would not take.
     """
+    check_name(dataset)
     if name and name != registered_name(Path(name)):
         raise InputError(f"'{name}' cannot name a data set: use small letters, digits, _ and -.")
     if dataset in SOURCES:
         found = SOURCES[dataset](root)
         return replace(found, name=name) if name else found
     folder = Path(dataset).expanduser()
-    if folder.is_dir():
-        found = read_folder(folder, name=name or registered_name(folder))
-        return replace(found, source=str(folder.resolve()))
+    found = read_folder(folder, name=name or registered_name(folder))
+    return replace(found, source=str(folder.resolve()))
+
+
+def check_name(dataset: str) -> None:
+    """Refuse what is neither a data set's name nor a folder, before anything is read.
+
+    Raises:
+        InputError: which there are.
+    """
+    if dataset in SOURCES or Path(dataset).expanduser().is_dir():
+        return
     hint = did_you_mean(dataset, SOURCES, otherwise=f"choose one of {', '.join(SOURCES)}, or a folder of IDX files.")
     raise InputError(f"There is no data set and no folder '{dataset}': {hint}")
+
+
+def download_of(dataset: str, root: Path) -> list[Download]:
+    """What `load` would download: one thing or nothing."""
+    if dataset not in DOWNLOADS or (root / "datasets" / dataset).is_dir():
+        return []
+    # Images held out by number would be too many of the digits.
+    return [Download(dataset, DOWNLOADS[dataset], {"dataset": "digits", "val_size": None})]
+
+
+def stand_in(dataset: str) -> Dataset:
+    """A few blank images in the form that all data sets have that are downloaded, to check options on."""
+    blank = ImageSet(np.zeros((120, 28, 28), np.uint8), np.arange(120) % 10, DIGITS)
+    return Dataset(dataset, "", blank, blank)
 
 
 def registered_name(folder: Path) -> str:
@@ -122,9 +148,7 @@ def _download(folder: Path, loader: str, **options: str) -> None:
         except (OSError, RuntimeError) as error:
             if why := reason(error):
                 raise PipelineError(f"{folder.name} could not be downloaded. {why}") from error
-            raise InputError(
-                f"{folder.name} could not be downloaded ({first_line(error)}): {WITHOUT_NETWORK}."
-            ) from error
+            raise Unreachable(folder.name, first_line(error)) from error
         pattern = f"*{options['split']}-*-ubyte" if "split" in options else "*-ubyte"
         complete = Path(temporary) / "complete"
         complete.mkdir()

@@ -14,7 +14,7 @@ from pyarrow import parquet
 from tqdm import tqdm
 
 from pipeline.errors import InputError
-from pipeline.files import atomic_write
+from pipeline.files import ANSWERS, atomic_write, check_ending
 from pipeline.inference import digitize, image_files
 from pipeline.inference.digitize import Framed
 from pipeline.metrics.catalog import SCORE_THRESHOLD
@@ -22,7 +22,6 @@ from pipeline.registry.loading import BATCH, RegisteredModel
 
 # Of so many classes the probability is given.
 BEST = 3
-ENDINGS = (".csv", ".jsonl", ".parquet")
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ def predict(model: RegisteredModel, path: Path, output: Path, *, raw: bool) -> t
     Raises:
         InputError: the only file cannot be read.
     """
-    check_ending(output)
+    check_ending(output, ANSWERS)
     files = image_files.find(path)
     if output.resolve() in [file.resolve() for file in files]:
         raise InputError(f"{output} is the input: write the answers to another file.")
@@ -149,16 +148,6 @@ def answers(model: RegisteredModel, batch: Sequence[Item]) -> pd.DataFrame:
         origin[f"label{ending(rank)}"] = classes[of]
         origin[f"probability{ending(rank)}"] = np.take_along_axis(shares, of[:, None], 1)[:, 0]
     return origin
-
-
-def check_ending(path: Path) -> None:
-    """Refuse an output file of an unknown format.
-
-    Raises:
-        InputError: which there are.
-    """
-    if path.suffix not in ENDINGS:
-        raise InputError(f"'{path}' has no ending that says a format: use one of {', '.join(ENDINGS)}.")
 
 
 def schema(model: RegisteredModel) -> pa.Schema:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from pipeline.errors import InputError
+
 # A detection counts as an answer from this score on, and as the right one from this overlap with the truth on.
 SCORE_THRESHOLD = 0.5
 IOU_THRESHOLD = 0.5
@@ -76,3 +78,15 @@ PERCENT = frozenset(name for name, metric in METRICS.items() if metric.percent)
 CONSTANT = frozenset(name for name, metric in METRICS.items() if metric.constant)
 OF_SCORES = frozenset(name for name, metric in METRICS.items() if metric.of_scores)
 COUNTS = frozenset(name for name, metric in METRICS.items() if metric.count)
+
+
+def check_columns(metric: str, sort: str = "") -> None:
+    """Refuse what is no column of a comparison's table.
+
+    Raises:
+        InputError: which there are.
+    """
+    for option, name in (("--metric", metric), ("--sort", sort)):
+        known = [*METRICS, *(["architecture", "seeds", "dataset"] if option == "--sort" else [])]
+        if name and name not in known:
+            raise InputError(f"{option} cannot be '{name}': choose one of {', '.join(known)}.")

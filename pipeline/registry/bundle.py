@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import models
-from pipeline.config import TrainConfig
+from pipeline.config import TrainConfig, check_source
 from pipeline.data.images import ImageSet
 from pipeline.errors import InputError, first_line
 from pipeline.registry.bundled import inputs, preprocess
@@ -72,10 +72,7 @@ def read_weights(path: Path, *, model: str) -> Saved:
     Raises:
         InputError: no such file, no weights in it, or those of another architecture.
     """
-    if not path.is_file():
-        raise InputError(
-            f"There is no weights file '{path}': use weights=imagenet, none, a file or models:/NAME@ALIAS."
-        )
+    check_source(str(path))
     try:
         if path.suffix == ".safetensors":
             with safe_open(path, framework="pt") as file:

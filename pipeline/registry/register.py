@@ -64,7 +64,8 @@ def save_model(folder: Path, *, bundle: Path, example: np.ndarray, task: str, cl
         path=folder,
         python_model=str(Path(__file__).with_name("bundled") / "serve.py"),
         artifacts={"bundle": str(bundle)},
-        pip_requirements=[f"{package}=={installed(package)}" for package in SERVED_PACKAGES],
+        # Without what a build for one kind of machine adds, as in 2.15.0+cpu: it can be installed nowhere else.
+        pip_requirements=[f"{package}=={installed(package).partition('+')[0]}" for package in SERVED_PACKAGES],
         signature=signature,
         input_example=example,
         metadata={"input": f"uint8 ({size}), 0 black to 255 white"},

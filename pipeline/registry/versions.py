@@ -210,8 +210,8 @@ def find(uri: str) -> Version:
         return found
     there = names()
     if name not in there:
-        known = f"there are {', '.join(there)}" if there else "nothing is registered there yet"
-        raise InputError(f"There is no registered model '{name}' at {mlflow.get_registry_uri()}: {known}.")
+        known = f"there are {', '.join(there)}." if there else "it has none; is MLFLOW_TRACKING_URI right?"
+        raise InputError(f"There is no registered model '{name}' at {mlflow.get_registry_uri()}: {known}")
     aliases = [f"@{alias}" for alias in connect().get_registered_model(name).aliases]
     numbers = sorted(int(version.number) for version in versions(name))
     has = ", ".join([*aliases, f"the versions {numbers[0]} to {numbers[-1]}" if numbers else "no version"])

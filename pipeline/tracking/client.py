@@ -279,7 +279,7 @@ def experiment_of(run_id: str) -> str:
 
 def run_url(run_id: str) -> str:
     """How to see a run in the browser."""
-    uri = mlflow.get_tracking_uri()
+    uri = tracking_uri()
     page = page_url(f"experiments/{experiment_of(run_id)}/runs/{run_id}")
     return page if page.startswith(uri) else f"mlflow ui --backend-store-uri {uri}, then {page}"
 

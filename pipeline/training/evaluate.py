@@ -1,5 +1,6 @@
 """The test images, used once, at the end of a training."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -12,7 +13,10 @@ from pipeline.evaluation import profiling
 from pipeline.evaluation.task import Predictions
 from pipeline.metrics import classification
 from pipeline.training.loop import check_finite, predict_images
+from pipeline.training.progress import shown
 from pipeline.training.state import Training
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,10 @@ def test(training: Training, splits: Splits, spent: Mapping[str, float]) -> Resu
     """Use the test images, once, on the epoch that validation chose."""
     model, task = training.use_best(), training.task
     samples = task.samples(splits.test)
+    if len(samples) > 1:
+        # A detector's take long.
+        counts = " and ".join(f"{len(part):,} {kind} images" for kind, part in samples.items())
+        logger.info("%-12s is tested on %s and on corrupted ones", training.config.model, counts)
     predictions = {kind: predict_images(training, part.images) for kind, part in samples.items()}
     scores = task.score(predictions, samples)
     check_finite(scores["loss"], training.config, training.best.index)
@@ -66,7 +74,9 @@ def test_corrupted(training: Training, test: ImageSet, clean: np.ndarray) -> dic
     """Accuracy on corrupted test images, by corruption and severity, given the log-probabilities of the clean ones."""
     clean_accuracy = classification.accuracy(clean, test.targets, corruptions.chosen(len(test)))
     curves: dict[str, dict[int, float]] = {name: {0: clean_accuracy} for name in corruptions.CORRUPTIONS}
-    for name, severity, worse in corruptions.corrupted(test):
+    total = len(corruptions.CORRUPTIONS) * len(corruptions.SEVERITIES)
+    corrupted = shown(corruptions.corrupted(test), f"{training.config.model} on corrupted images", total=total)
+    for name, severity, worse in corrupted:
         found = training.task.log_probabilities({"single": predict_images(training, worse.images)})
         curves[name][severity] = classification.accuracy(found, worse.targets)
     return curves

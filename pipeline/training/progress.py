@@ -1,7 +1,10 @@
 """What a person sees of a training: bars where a terminal looks, plain lines elsewhere."""
 
 import logging
+import math
 import sys
+from collections.abc import Iterable
+from typing import TypeVar
 
 from tqdm import tqdm
 
@@ -9,10 +12,14 @@ from pipeline.config import TrainConfig
 from pipeline.metrics.epoch import Epoch
 
 logger = logging.getLogger(__name__)
+Part = TypeVar("Part")
+
+# Of more epochs than these not every one gets a line.
+LINES = 20
 
 
 class Progress:
-    """Shows one training: a bar over the batches of all epochs, and a line an epoch that stays.
+    """Shows one training: a bar over the batches of all epochs, and lines that stay, of epochs.
 
     Args:
         done: epochs already trained, when a training is resumed.
@@ -49,6 +56,8 @@ class Progress:
         """Say what an epoch brought."""
         scores = epoch.metrics
         self.accuracy = f", val accuracy {scores['val/accuracy']:.2%}"
+        if epoch.index > 2 and epoch.index % math.ceil(self.config.epochs / LINES) and epoch.index < self.config.epochs:
+            return
         found = f"  val mAP {scores['val/map']:.3f}" if "val/map" in scores else ""
         left = (self.config.epochs - epoch.index) * epoch.seconds
         line = (
@@ -60,3 +69,8 @@ class Progress:
             logger.info(line)
         else:
             self.bar.write(line)
+
+
+def shown(parts: Iterable[Part], what: str, *, total: int) -> Iterable[Part]:
+    """The same with a bar over them where a terminal looks."""
+    return tqdm(parts, what, total, leave=False, dynamic_ncols=True, disable=not sys.stderr.isatty())

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.config import PUBLISHED, TrainConfig, resolve
+from pipeline.config import TrainConfig, resolve
 from pipeline.data.images import Dataset
 from pipeline.errors import PipelineError, causes, reason
 from pipeline.files import process_lock
@@ -49,8 +49,8 @@ def plan(
     configs = []
     for name in names:
         weights_of = weights.find(name, source, {})
-        # Published weights bring no config of their own; whether they can be had, their training will tell.
-        stored = {} if weights_of == PUBLISHED else weights.load(weights_of, name, {}, classes=dataset.classes).stored
+        # Whether published weights can be had, their training will tell.
+        stored = weights.stored(weights_of, name, classes=dataset.classes)
         configs += [
             resolve(name, dataset, weights=weights_of, stored=stored, seed=seed, **options) for seed in range(seeds)
         ]

@@ -5,13 +5,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import torch
 from torch import Tensor
 
 import models
 from pipeline.config import PUBLISHED, resolve_weights
-from pipeline.errors import WITHOUT_NETWORK, InputError, first_line
-from pipeline.network import impatient_sockets
+from pipeline.errors import Unreachable, first_line
+from pipeline.network import Download, impatient_sockets
 from pipeline.registry import bundle, loading, versions
 
 
@@ -73,6 +75,30 @@ def load(source: str, model: str, model_args: Mapping[str, Any], *, classes: tup
     return InitialWeights(features, saved.stored, lineage and f"{lineage}, with a fresh head for other classes")
 
 
+def in_words(source: str | None) -> str:
+    """How a training starts that has its weights from there."""
+    if source in ("none", None):
+        return "from scratch" if source else "from published weights where there are any"
+    return f"from {'published weights' if source == PUBLISHED else source}"
+
+
+def stored(source: str, model: str, *, classes: tuple[str, ...]) -> Mapping[str, Any]:
+    """Config values that come with weights, known before anything is downloaded: published ones bring none."""
+    return {} if source == PUBLISHED else load(source, model, {}, classes=classes).stored
+
+
+def download_of(source: str, model: str, model_args: Mapping[str, Any]) -> list[Download]:
+    """What `load` would download: one thing or nothing."""
+    published: Any = models.get(model).published(model_args) if source == PUBLISHED else None
+    if published is None or Path(torch.hub.get_dir(), "checkpoints", Path(urlsplit(published.url).path).name).is_file():
+        return []
+    return [Download(_published_name(model), published.meta["_file_size"], {"weights": "none"})]
+
+
+def _published_name(model: str) -> str:
+    return f"the published weights of {model}"
+
+
 def _published(model: str, model_args: Mapping[str, Any]) -> Mapping[str, Tensor]:
     try:
         with impatient_sockets():
@@ -80,7 +106,4 @@ def _published(model: str, model_args: Mapping[str, Any]) -> Mapping[str, Tensor
             return published.get_state_dict(progress=False, check_hash=True, weights_only=True)
     except Exception as error:
         # No network, a wrong checksum, or a broken file in the cache, which fails in arbitrary ways.
-        reason = first_line(error)
-        raise InputError(
-            f"The published weights of {model} could not be fetched ({reason}): {WITHOUT_NETWORK}."
-        ) from error
+        raise Unreachable(_published_name(model), first_line(error)) from error

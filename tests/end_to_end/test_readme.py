@@ -12,12 +12,11 @@ from itertools import pairwise
 import pytest
 import torch
 import torchvision
-from PIL import Image
 from support import PROJECT, pipeline, serving
 
 import models
 from pipeline.cli import commands
-from pipeline.data import sources
+from pipeline.registry.register import SERVED_PACKAGES
 
 PAGES = {path: path.read_text() for path in (PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md")))}
 TEXT = "\n".join(PAGES.values())
@@ -61,25 +60,27 @@ def test_launches(environment, bars, monkeypatch, command, launch):
     for dataset, model in re.findall(r"models:/(\w+)-(\w+)@champion", launch):
         command("train", "--model", model, "--dataset", dataset, "--weights", "none", *small)
         command("promote", "--model", f"{dataset}-{model}")
-    Image.fromarray(sources.digits(environment).test.images[0]).save(environment / "digit.png")
+    (environment / "docs").mkdir()
+    shutil.copy(PROJECT / "docs" / "three.png", environment / "docs")
     if entry in ("main", "train"):
         arguments += [*(["--models", "mlp"] if entry == "main" else []), *small]
     command(entry, *arguments)
 
 
 def test_a_champion_is_served_and_loaded_as_shown(champions, champions_store):
-    Image.fromarray(sources.digits(champions).test.images[0]).save(champions / "digit.png")
+    (champions / "docs").mkdir()
+    shutil.copy(PROJECT / "docs" / "three.png", champions / "docs")
     uri, shown_port = re.search(r"-m (\S+) .* --port (\d+)", SERVE).groups()
     assert f"127.0.0.1:{shown_port}/invocations" in CURL
-    with serving(uri.replace("mnist", "bars")) as port:
+    with serving(uri.replace("digits", "bars")) as port:
         line = CURL.replace(shown_port, str(port))
         answer = subprocess.run(["bash", "-c", line], cwd=champions, check=True, capture_output=True, text=True)
     (shares,) = json.loads(answer.stdout)["predictions"]
 
     (code,) = (block for language, block in BLOCKS if language == "python" and "load_model" in block)
-    digit = "import numpy, torch\nfrom PIL import Image\nimages = numpy.array(Image.open('digit.png'))[None]\n"
-    check = "print(probabilities[0].tolist(), network(torch.from_numpy(images)).softmax(1)[0].tolist(), sep='\\n')"
-    script = digit + code.replace("mnist", "bars") + check
+    both = "probabilities[0].tolist(), network(torch.from_numpy(images)).softmax(1)[0].tolist()"
+    check = f"import torch\nprint({both}, sep='\\n')"
+    script = code.replace("digits", "bars") + check
     bare = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     said = subprocess.run(
         [sys.executable, "-I", "-c", script], cwd=champions, env=bare, check=True, capture_output=True, text=True
@@ -116,3 +117,15 @@ def test_pictures_are_there():
     assert len(pictures) >= 2
     for picture in pictures:
         assert picture.stat().st_size < 400_000
+
+
+def test_python_needs_no_more_than_the_page_says():
+    (line,) = (
+        line
+        for block in BLOCKS
+        for line in block[1].splitlines()
+        if line.startswith("pip install mlflow==3.17.2 torch")
+    )
+    pins = {part.split("#")[0].strip() for part in (PROJECT / "requirements.txt").read_text().splitlines()}
+    assert {word.split("==")[0] for word in line.split()[2:]} == set(SERVED_PACKAGES)
+    assert set(line.split()[2:]) <= pins

@@ -176,7 +176,7 @@ def test_a_training_outlives_a_restart_of_the_database(stores, bars):
         stores.run(account)
         with training("--dataset", str(bars), *SMALL, "--epochs", "60", "--batch-size", "4") as process:
             for line in process.stdout:
-                if "epoch 10/60" in line:
+                if "epoch  9/60" in line:
                     break
             stores.database.stop()
             stores.database.start()

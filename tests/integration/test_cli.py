@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+import urllib.request
 
 import click
 import mlflow
@@ -19,17 +20,88 @@ from pipeline.cli import commands
 HEAVY = {"mlflow", "torch", "torchvision", "pandas", "numpy", "scipy", "sklearn", "matplotlib", "rich", "fastapi"}
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["compare", "--help"]])
-def test_help_imports_nothing_heavy(arguments):
+def imported_by(*arguments: str) -> set[str]:
+    """The modules that a command has imported when it ends."""
     script = (
         "import sys\n"
         "from pipeline.cli.commands import main\n"
         f"sys.argv = ['pipeline', *{arguments}]\n"
         "try:\n    main()\nfinally:\n    print('IMPORTED', *sys.modules)"
     )
-    out = subprocess.run([sys.executable, "-c", script], cwd=PROJECT, check=True, capture_output=True, text=True).stdout
-    imported = out.rsplit("IMPORTED", 1)[1].split()
-    assert not HEAVY & set(imported)
+    out = subprocess.run([sys.executable, "-c", script], cwd=PROJECT, capture_output=True, text=True).stdout
+    return set(out.rsplit("IMPORTED", 1)[1].split())
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["compare", "--help"]])
+def test_help_imports_nothing_heavy(arguments):
+    assert not HEAVY & imported_by(*arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "--model", "mobilnet"],
+        ["train", "--dataset", "mnits"],
+        ["train", "--weights", "nowhere.safetensors"],
+        ["train", "--model-args", "kernel"],
+        ["main", "--models", "cnn,resnet"],
+        ["main", "--dataset", "mnits"],
+        ["models", "--model", "resnet"],
+        ["prepare", "--dataset", "mnits"],
+        ["evaluate", "--model-uri", "models:/a/1", "--dataset", "mnits"],
+        ["compare", "--metric", "acuracy"],
+        ["report", "--output", "report.pdf"],
+        ["predict", "--model-uri", "models:/a/1", "--input", "3.png", "--output", "said.txt"],
+    ],
+)
+def test_a_wrong_name_is_answered_before_anything_heavy_is_imported(arguments):
+    assert not (HEAVY - {"numpy"}) & imported_by(*arguments)
+
+
+@pytest.fixture
+def without_network(environment, monkeypatch):
+    """Let every request end at a port that nobody listens on."""
+    monkeypatch.setenv("TORCH_HOME", str(environment / "torch"))
+    for name in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    # urllib remembers the proxies of its first call in a process.
+    monkeypatch.setattr(urllib.request, "_opener", None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "size", "instead"),
+    [
+        ("train --model alexnet --val-size 5000", "(233 MB)", "train --model alexnet --dataset digits --weights none"),
+        ("train --dataset=kmnist --model mlp --lr 0.01", "(21 MB)", "train --model mlp --lr 0.01 --dataset digits"),
+        ("train --dataset digits --model alexnet", "(233 MB)", "train --dataset digits --model alexnet --weights none"),
+        ("main --dataset mnist --models mlp", "(12 MB)", "main --models mlp --dataset digits"),
+        ("prepare --dataset emnist-digits", "(562 MB)", "prepare --dataset digits"),
+    ],
+)
+def test_without_network_the_command_that_works_is_said(without_network, command, arguments, size, instead):
+    out, err = command(*arguments.split(), code=2)
+    assert "Downloading " in out and size in out
+    assert err.endswith(f"Without network this works now: python -m pipeline {instead}\n")
+
+
+def test_arguments_are_checked_before_anything_is_downloaded(without_network, mistake):
+    assert "did you mean 'pool'?" in mistake("train", "--model", "alexnet", "--model-args", "pol=3", code=2)
+    assert "30 is no multiple of patch_size 7" in mistake(
+        "main", "--dataset", "mnist", "--models", "vit", "--image-size", "30", code=2
+    )
+
+
+def test_models_are_listed_with_arguments_recipe_and_weights(command):
+    out, _ = command("models", "--model", "alexnet,cnn")
+    alexnet, cnn = out.split("\ncnn\n")
+    assert "pool=6, hidden=4096, dropout=0.5" in alexnet and "IMAGENET1K_V1 (233 MB)" in alexnet
+    assert "kernel_size=3" in cnn and "epochs=10" in cnn and "published    no weights" in cnn
+
+
+def test_without_a_study_the_trainings_of_the_experiment_are_compared(environment, command, bars):
+    command("train", "--model", "mlp", "--dataset", str(bars), "--epochs", "1", "--val-size", "20")
+    out, _ = command("compare")
+    assert "There is no study in the experiment Default: these are all its trainings." in out and "\nmlp " in out
 
 
 @pytest.mark.parametrize("name", commands.commands.commands)
@@ -78,7 +150,7 @@ def test_versions_are_pinned_and_the_launcher_has_the_same_mlflow():
         (["train", "--dataset", "digits", "--weights", "nowhere.safetensors"], "There is no weights file"),
         (["main", "--models", "cnn,resnet"], "There is no architecture 'resnet'"),
         (["compare", "--output", "table.xls"], "use one of .csv, .md, .json, .parquet"),
-        (["compare"], "There is no study to compare yet"),
+        (["compare"], "There is no finished training to compare"),
         (["compare", "--study", "abc"], "There is no run 'abc'"),
         (["compare", "--experiment", "Default", "--filter", "nonsense"], "cannot be used"),
     ],
