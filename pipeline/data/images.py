@@ -39,12 +39,17 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A training file, from which validation is split off, and a test file, which is used once."""
+    """A training file, from which validation is split off, and a test file, which is used once.
+
+    Attributes:
+        notes: what whoever uses it must know, in sentences.
+    """
 
     name: str
     source: str
     train: ImageSet
     test: ImageSet
+    notes: tuple[str, ...] = ()
 
     @property
     def classes(self) -> tuple[str, ...]:

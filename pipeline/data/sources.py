@@ -1,5 +1,6 @@
-"""Data sets by name, downloaded where they are not on disk yet, or in a folder of IDX files."""
+"""Data sets by name, downloaded where they are not on disk yet, or by the path of a folder or a file."""
 
+import logging
 import re
 import shutil
 import tempfile
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.data.folders import read_folder
+from pipeline.data.forms.fitting import AS_THEY_ARE, Fitting
 from pipeline.data.images import Dataset, ImageSet
 from pipeline.data.splits import SPLIT_SEED, stratified_split
 from pipeline.errors import WITHOUT_NETWORK, InputError, PipelineError, first_line, reason
@@ -17,27 +19,41 @@ from pipeline.files import make_folder
 from pipeline.names import did_you_mean
 from pipeline.network import impatient_sockets
 
+logger = logging.getLogger(__name__)
+
 DIGITS = tuple("0123456789")
 
 
-def load(dataset: str, root: Path) -> Dataset:
-    """Load a data set by name, or a folder of IDX files, and download it where it is not on disk yet.
+def load(dataset: str, root: Path, fitting: Fitting = AS_THEY_ARE) -> Dataset:
+    """Load a data set by name, downloaded where it is not on disk yet, or from a folder or file in any form.
+
+    What its user must know is logged.
+
+    Args:
+        fitting: what becomes of the images.
 
     Raises:
         InputError: unknown name, no network, or broken files.
     """
+    path = Path(dataset).expanduser()
     if dataset in SOURCES:
-        return SOURCES[dataset](root)
-    folder = Path(dataset).expanduser()
-    if folder.is_dir():
-        return read_folder(folder, name=registered_name(folder))
-    hint = did_you_mean(dataset, SOURCES, otherwise=f"choose one of {', '.join(SOURCES)}, or a folder of IDX files.")
-    raise InputError(f"There is no data set and no folder '{dataset}': {hint}")
+        found = SOURCES[dataset](root)
+        train, test = (replace(part, images=fitting.arrays(part.images, dataset)) for part in (found.train, found.test))
+        found = replace(found, train=train, test=test)
+    elif path.exists():
+        found = read_folder(path, name=registered_name(path), fitting=fitting)
+    else:
+        hint = did_you_mean(dataset, SOURCES, otherwise=f"choose one of {', '.join(SOURCES)}, or a folder or file.")
+        raise InputError(f"There is no data set and no folder '{dataset}': {hint}")
+    for note in found.notes:
+        logger.info(note)
+    return found
 
 
-def registered_name(folder: Path) -> str:
-    """The folder's name with only the characters that a name in the model registry may have."""
-    return re.sub(r"[^\w-]+", "-", folder.resolve().name).strip("-").lower() or "folder"
+def registered_name(path: Path) -> str:
+    """The folder's or file's name with only the characters that a name in the model registry may have."""
+    name = path.resolve().name if path.is_dir() else path.resolve().name.split(".")[0]
+    return re.sub(r"[^\w-]+", "-", name).strip("-").lower() or "folder"
 
 
 def digits(root: Path) -> Dataset:
@@ -78,13 +94,7 @@ def kmnist(root: Path) -> Dataset:
 
 def emnist_digits(root: Path) -> Dataset:
     """The digits of EMNIST, 240,000 and 40,000, turned upright."""
-    dataset = _torchvision("emnist-digits", "EMNIST", root, DIGITS, split="digits")
-    # The files hold the transposed images, an old quirk of theirs.
-    upright = [
-        replace(part, images=np.ascontiguousarray(part.images.transpose(0, 2, 1)))
-        for part in (dataset.train, dataset.test)
-    ]
-    return replace(dataset, train=upright[0], test=upright[1])
+    return _torchvision("emnist-digits", "EMNIST", root, DIGITS, split="digits")
 
 
 SOURCES: dict[str, Callable[[Path], Dataset]] = {

@@ -124,7 +124,7 @@ def test_a_test_label_that_training_lacks(tmp_path):
 NAMINGS = {
     "official": "{split}-{kind}-idx{n}-ubyte",
     "dotted": "{split}-{kind}.idx{n}-ubyte",
-    "prefixed": "emnist-digits-{split}-{kind}-idx{n}-ubyte",
+    "prefixed": "letters-{split}-{kind}-idx{n}-ubyte",
     "kaggle": "{split}-{kind}-idx{n}-ubyte/{split}-{kind}-idx{n}-ubyte",
 }
 
