@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 import models
+from pipeline.cli.dataset import dataset_options, load_dataset
 from pipeline.cli.options import (
-    DATASETS,
     WEIGHTS,
     Auto,
     recipe_options,
@@ -23,7 +23,7 @@ from pipeline.errors import PipelineError
 
 
 @click.command("main")
-@click.option("--dataset", default="digits", show_default=True, help=f"{DATASETS}.")
+@dataset_options(default="digits")
 @click.option("--models", "names", default="all", show_default=True, help="Architectures, separated by commas.")
 @click.option("--seeds", type=click.IntRange(1, 1000), default=1, show_default=True, help="Trainings of each.")
 @click.option("--weights", type=Auto(str), default="none", show_default=True, help=f"{WEIGHTS}.")
@@ -31,13 +31,20 @@ from pipeline.errors import PipelineError
 @root_option
 @recipe_options
 def main_command(
-    dataset: str, names: str, seeds: int, weights: str | None, wait: float, root: Path, **choices: Any
+    dataset: str,
+    side: int | None,
+    frame: bool,
+    names: str,
+    seeds: int,
+    weights: str | None,
+    wait: float,
+    root: Path,
+    **choices: Any,
 ) -> None:
     """Run a study: train every architecture, then compare. Run again, it continues where it stopped."""
     chosen = models.names() if names == "all" else split_names(names)
     from pipeline import config
     from pipeline.comparison.compare import compare
-    from pipeline.data import sources
     from pipeline.registry import versions
     from pipeline.registry.register import DELIVERIES
     from pipeline.tracking import queries, runs, schema
@@ -48,7 +55,7 @@ def main_command(
     catch_signals()
     for name in chosen:
         config.architecture(name)
-    images = sources.load(dataset, root)
+    images = load_dataset(dataset, root, side=side, frame=frame)
     settings = split_choices(choices)
     if weights and weights.startswith("models:/"):
         # An alias may stand for another version tomorrow, and the study would be another.

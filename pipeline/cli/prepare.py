@@ -8,23 +8,24 @@ from typing import Any
 
 import click
 
-from pipeline.cli.options import DATASETS, root_option
+from pipeline.cli.dataset import dataset_options, load_dataset
+from pipeline.cli.options import root_option
 from pipeline.cli.process import catch_signals
 
 
 @click.command("prepare")
-@click.option("--dataset", default="mnist", show_default=True, help=f"{DATASETS}.")
+@dataset_options(default="mnist")
 @root_option
-def prepare(dataset: str, root: Path) -> None:
+def prepare(dataset: str, side: int | None, frame: bool, root: Path) -> None:
     """Fetch a data set, check it, describe it in a manifest and record it in MLflow."""
-    from pipeline.data import manifest, sources
+    from pipeline.data import manifest
     from pipeline.evaluation import figures
     from pipeline.files import atomic_write
     from pipeline.tracking import runs, schema
     from pipeline.tracking.client import launcher_run, run_url
 
     catch_signals()
-    images = sources.load(dataset, root)
+    images = load_dataset(dataset, root, side=side, frame=frame)
     found = manifest.describe(images)
     target = root / "manifests" / f"{images.name}-{images.sha256[:12]}.json"
     with atomic_write(target) as temporary:

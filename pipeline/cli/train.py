@@ -6,8 +6,8 @@ from typing import Any
 import click
 
 import models
+from pipeline.cli.dataset import dataset_options, load_dataset
 from pipeline.cli.options import (
-    DATASETS,
     WEIGHTS,
     Auto,
     recipe_options,
@@ -23,7 +23,7 @@ from pipeline.errors import InputError
 
 @click.command("train")
 @click.option("--model", default="cnn", show_default=True, help=f"Architecture: {', '.join(models.names())}.")
-@click.option("--dataset", default="mnist", show_default=True, help=f"{DATASETS}.")
+@dataset_options(default="mnist")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Seed of all chance.")
 @click.option("--weights", type=Auto(str), default="auto", show_default=True, help=f"{WEIGHTS}.")
 @click.option("--model-args", default="", help="Constructor arguments: kernel_size=5,dropout=0.3.")
@@ -35,6 +35,8 @@ from pipeline.errors import InputError
 def train(
     model: str,
     dataset: str,
+    side: int | None,
+    frame: bool,
     seed: int,
     weights: str | None,
     model_args: str,
@@ -46,7 +48,6 @@ def train(
 ) -> None:
     """Train one architecture, test it, register it."""
     from pipeline import config
-    from pipeline.data import sources
     from pipeline.registry.register import DELIVERIES
     from pipeline.tracking import runs
     from pipeline.tracking.client import run_url
@@ -59,7 +60,7 @@ def train(
     arguments = config.parse_arguments(model_args, option="model_args")
     task_arguments = config.parse_arguments(task_args, option="task_args")
     source = initial_weights.find(model, weights, arguments)
-    images = sources.load(dataset, root)
+    images = load_dataset(dataset, root, side=side, frame=frame)
     start = initial_weights.load(source, model, arguments, classes=images.classes)
     resolved = config.resolve(
         model,

@@ -3,7 +3,6 @@
 import gzip
 import io
 import json
-import os
 import tracemalloc
 from pathlib import Path
 
@@ -15,10 +14,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from pyarrow import parquet
-from support import MNIST, idx_bytes, needs_mnist
+from sklearn import model_selection  # noqa: F401, as what a test is the first to import would count as its memory
+from support import idx_bytes
 
 from pipeline.data import sources
-from pipeline.data.forms import class_folders, fitting, tables
+from pipeline.data.forms import fitting
 from pipeline.data.forms.fitting import Fitting
 from pipeline.data.images import Dataset
 from pipeline.data.pictures import png
@@ -243,3 +243,341 @@ def test_the_same_images_in_any_form_are_the_same_data_set(tmp_path, same, form)
     assert found.classes == same.classes and found.notes == ()
     assert np.array_equal(found.test.targets, same.test.targets)
     assert found.sha256 == same.sha256
+
+
+# --- What becomes of a file's or a folder's details ------------------------------------------------------------------
+
+
+def test_one_file_is_a_data_set_of_which_a_sixth_is_the_test(tmp_path, same):
+    frame(same.train).to_csv(tmp_path / "my.digits.csv", index=False)
+    found = load(tmp_path / "my.digits.csv")
+    assert found.name == "my" and (len(found.train), len(found.test)) == (100, 20)
+    assert np.bincount(found.test.targets).tolist() == [2] * 10
+    assert "20 of its 120 images" in found.notes[0] and "no test file" in found.notes[0]
+    assert load(tmp_path / "my.digits.csv").sha256 == found.sha256
+
+
+def test_kaggles_test_table_without_labels_is_left_out_and_said(tmp_path, same):
+    frame(same.train).to_csv(tmp_path / "train.csv", index=False)
+    frame(same.test).drop(columns="label").to_csv(tmp_path / "test.csv", index=False)
+    pd.DataFrame({"ImageId": range(28), "Label": 0}).to_csv(tmp_path / "sample_submission.csv", index=False)
+    found = load(tmp_path)
+    assert len(found.train) == 100
+    assert "test.csv has no labels and is left out" in found.notes[0] and "no test file" in found.notes[1]
+
+
+def test_class_folders_alone_in_natural_order_with_what_systems_leave_there(tmp_path, same):
+    folder = tmp_path / "set"
+    write_class_folders(folder, same, train="", test="")
+    (folder / "9").rename(folder / "10")
+    for leftover in (
+        "._3.png",
+        ".hidden.png",
+        "Thumbs.db",
+        "__MACOSX/._3.png",
+        ".ipynb_checkpoints/img_3-checkpoint.png",
+    ):
+        (folder / "3" / leftover).parent.mkdir(exist_ok=True)
+        (folder / "3" / leftover).write_bytes(b"no picture")
+    (folder / "__MACOSX" / "3").mkdir(parents=True)
+    (folder / "__MACOSX" / "3" / "._img.png").write_bytes(b"no picture")
+    (folder / "3" / "x.png").mkdir()
+    (folder / "3" / "notes.txt").write_text("written on a Monday")
+    found = load(folder)
+    assert found.classes == (*"012345678", "10")
+    assert len(found.train) + len(found.test) == 120
+    assert "1 files among the pictures are of no known kind and left out" in found.notes[0]
+    assert "notes.txt" in found.notes[0] and "no test file" in found.notes[1]
+
+
+def test_validation_folders_count_to_training(tmp_path, same):
+    write_class_folders(tmp_path, same)
+    for name in "0123456789":
+        file = tmp_path / "train" / name / f"img_{name}.png"
+        target = tmp_path / "val" / name / file.name
+        target.parent.mkdir(parents=True)
+        file.rename(target)
+    assert load(tmp_path).sha256 == same.sha256
+
+
+def test_a_few_unreadable_pictures_are_named_and_many_stop(tmp_path, same):
+    write_class_folders(tmp_path, same)
+    (tmp_path / "train" / "7" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
+    found = load(tmp_path)
+    assert found.sha256 == same.sha256
+    assert "1 of 121 pictures" in found.notes[0] and "broken.png" in found.notes[0]
+    (tmp_path / "train" / "7" / "pointer.png").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0")
+    with pytest.raises(InputError, match=r"2 of 122 pictures .*broken.png.*pointer.png is a Git LFS pointer"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg", "webp", "bmp", "tif"])
+@pytest.mark.parametrize("mode", ["L", "RGB", "P", "1", "RGBA", "I;16"])
+def test_pictures_of_every_kind_and_mode_are_grey(tmp_path, ending, mode):
+    drawn = np.zeros((40, 30), np.uint8)
+    drawn[10:30, 10:20] = 255
+    picture = Image.fromarray(drawn)
+    if mode == "I;16":
+        if ending in ("jpg", "webp", "bmp"):
+            pytest.skip("the format has no 16 bits")
+        picture = Image.fromarray(drawn.astype(np.uint16) * 16)
+    elif mode == "RGBA":
+        if ending in ("jpg", "bmp"):
+            pytest.skip("the format has no transparency")
+        # White strokes on nothing.
+        picture = Image.merge("RGBA", [Image.new("L", picture.size, 255)] * 3 + [picture])
+    else:
+        picture = picture.convert(mode)
+    if ending in ("jpg", "webp") and mode in ("P", "1"):
+        picture = picture.convert("RGB")
+    path = tmp_path / f"picture.{ending}"
+    picture.save(path, quality=100) if ending in ("jpg", "webp") else picture.save(path)
+    read = fitting.read_grey(path, name="picture")
+    assert read.dtype == np.uint8 and np.abs(read.astype(int) - drawn).mean() < 3
+
+
+def test_pictures_of_unequal_sizes_are_fitted_to_a_square(tmp_path):
+    for number in range(12):
+        digit = np.full((60 + number, 30), 250, np.uint8)
+        digit[10:50, 12:18] = 20
+        file = tmp_path / str(number % 2) / f"{number}.png"
+        file.parent.mkdir(exist_ok=True)
+        Image.fromarray(digit).convert("RGB").save(file)
+    found = load(tmp_path)
+    assert found.train.images.shape[1:] == (28, 28)
+    # The ground is the paper's, the digit in the middle.
+    assert np.median(found.train.images[:, :, :4]) == 250 and found.train.images[:, 8:20, 13:15].mean() < 80
+    assert any("frame=true" in note for note in found.notes), "predict would turn them to light on dark"
+    assert load(tmp_path, side=32).train.images.shape[1:] == (32, 32)
+
+
+def test_arrays_are_fitted_as_well(tmp_path, same):
+    write_keras(tmp_path, same)
+    assert load(tmp_path, side=28).sha256 == same.sha256
+    assert load(tmp_path, side=20).test.images.shape == (20, 20, 20)
+
+
+def test_emnist_letters_are_26_classes_with_their_names(tmp_path, same):
+    random = np.random.default_rng(0)
+    for part, count in (("train", 78), ("test", 26)):
+        images = random.integers(0, 256, (count, 28, 28))
+        (tmp_path / f"emnist-letters-{part}-images-idx3-ubyte").write_bytes(idx_bytes(images))
+        (tmp_path / f"emnist-letters-{part}-labels-idx1-ubyte").write_bytes(idx_bytes(np.arange(count) % 26 + 1))
+    found = load(tmp_path)
+    assert found.classes == tuple(map(str, range(1, 27)))
+    assert found.train.targets.tolist() == (np.arange(78) % 26).tolist()
+    mapping = "".join(f"{number} {ord(name.upper())} {ord(name)}\n" for number, name in enumerate(LETTERS, start=1))
+    (tmp_path / "emnist-letters-mapping.txt").write_text(mapping)
+    named = load(tmp_path)
+    assert named.classes == tuple(LETTERS.upper()) and named.sha256 == found.sha256
+
+
+def test_names_are_in_natural_order():
+    names = ["10", "9", "b", "A10", "a2", "1.5"]
+    assert sorted(names, key=natural) == ["1.5", "9", "10", "a2", "A10", "b"]
+
+
+# --- What cannot be read is said in a sentence -----------------------------------------------------------------------
+
+
+def broken_table(folder: Path, same: Dataset, change) -> None:
+    table = change(frame(same.train))
+    (folder / "train.csv").write_text(table if isinstance(table, str) else table.to_csv(index=False))
+
+
+def without_header(table: pd.DataFrame) -> str:
+    return table.assign(label=np.arange(len(table)) % 7 * 3).to_csv(index=False, header=False)
+
+
+BROKEN = {
+    "no label": (lambda table: table.drop(columns="label"), "train.csv has no column of labels: name it label"),
+    "a pixel too few": (lambda table: table.drop(columns="pixel5"), "rows of 783 pixels"),
+    "an empty cell": (lambda table: table.astype(float).where(table != table.iloc[3, 400]), "lacks some of its values"),
+    "an empty label": (lambda table: table.assign(label=[None, *table["label"][1:]]), "images without a label"),
+    "words": (lambda table: table.assign(pixel7="dark"), "cannot be read as a table .*dark"),
+    "shares": (lambda table: (table / 255).assign(label=table["label"]), "multiply them by 255"),
+    "ragged": (lambda table: table.to_csv(index=False) + "1,2,3\n", "cannot be read as a table"),
+    "either column": (without_header, "has no header, and neither of its first and last column"),
+    "a long label": (lambda table: table.assign(label="x" * 200), "more than 100 letters"),
+    "identities": (lambda table: table.assign(label=np.arange(120) * 1000), "labels of 119,001 classes"),
+    "one class": (lambda table: table.assign(label=3), "has a single class"),
+    "rare class": (lambda table: table.assign(label=[7, 7, *[1] * 118]), r"too few images of a class \(7 2\)"),
+    "nothing but names": (lambda table: table[:0], "has no images"),
+    "no table": (lambda table: "a,b\n1,2\n", "no table of images"),
+    "nothing": (lambda table: "", "is empty"),
+    "a pointer": (lambda table: "version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "is a Git LFS pointer"),
+    "a page": (lambda table: "<!DOCTYPE html><html>not found</html>", "is a web page"),
+    "one line": (lambda table: "0," * 2_000_000, "first line is longer"),
+}
+
+
+@pytest.mark.parametrize("fault", BROKEN)
+def test_a_table_that_cannot_be_read(tmp_path, same, fault):
+    change, says = BROKEN[fault]
+    broken_table(tmp_path, same, change)
+    with pytest.raises(InputError, match=says) as error:
+        load(tmp_path)
+    assert str(tmp_path) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_labels_may_be_words(tmp_path, same):
+    words = np.array(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"])
+    for part, images in parts(same):
+        frame(images).assign(label=words[images.targets]).to_csv(tmp_path / f"{part}.csv", index=False)
+    found = load(tmp_path)
+    assert found.classes == tuple(sorted(words))
+    assert [found.classes[target] for target in found.test.targets] == words[same.test.targets].tolist()
+
+
+@pytest.mark.parametrize(
+    ("arrays", "says"),
+    [
+        ({"a": np.zeros((3, 28, 28)), "b": np.arange(3)}, "names do not tell images and labels"),
+        ({"x_train": np.zeros((3, 28, 28), np.uint8), "y_train": np.arange(4)}, "has 3 images, but 4 labels"),
+        ({"x_train": np.full((3, 28, 28), 0.5), "y_train": np.arange(3)}, "multiply them by 255"),
+        ({"x_train": np.zeros((3, 28, 27, 2), np.uint8), "y_train": np.arange(3)}, "has the axes 3 x 28 x 27 x 2"),
+        ({"x_train": np.zeros((3, 28, 28), object), "y_train": np.arange(3)}, "has the shape"),
+        ({"x_train": np.zeros((3, 28, 28), np.uint8), "y_train": np.ones((3, 4))}, "several or no labels"),
+        ({"x_train": np.zeros((3, 9000, 2), np.uint8), "y_train": np.arange(3)}, "at most 4,096 a side"),
+    ],
+)
+def test_arrays_that_cannot_be_read(tmp_path, arrays, says):
+    np.savez(tmp_path / "set.npz", **arrays)
+    with pytest.raises(InputError, match=says) as error:
+        load(tmp_path)
+    assert str(tmp_path) in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (gzip.compress(gzip.compress(idx_bytes(np.zeros((2, 3, 4))))), "is compressed twice: unpack it once"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "is a Git LFS pointer"),
+    ],
+    ids=["gzip twice", "pointer"],
+)
+def test_idx_files_that_are_something_else(tmp_path, same, content, says):
+    write_idx(tmp_path, same, *OFFICIAL)
+    (tmp_path / OFFICIAL[0].format("train")).write_bytes(content)
+    with pytest.raises(InputError, match=says):
+        load(tmp_path)
+
+
+def test_a_folder_without_a_known_form_says_which_there_are(tmp_path):
+    (tmp_path / "digit.png").write_bytes(png(np.zeros((28, 28), np.uint8)))
+    with pytest.raises(InputError, match=r"train/7/1.png or 7/1.png, IDX files, .csv or .parquet tables, .npz or .npy"):
+        load(tmp_path)
+
+
+def test_a_test_class_without_training_is_refused(tmp_path, same):
+    write_class_folders(tmp_path, same)
+    (tmp_path / "test" / "3").rename(tmp_path / "test" / "three")
+    with pytest.raises(InputError, match="test pictures of three, a class without training pictures"):
+        load(tmp_path)
+
+
+def test_two_tables_of_two_data_sets_are_refused(tmp_path, same):
+    for name in ("mnist_train", "fashion_train"):
+        frame(same.train).to_csv(tmp_path / f"{name}.csv", index=False)
+    with pytest.raises(InputError, match="holds several data sets"):
+        load(tmp_path)
+
+
+# --- Any bytes are an answer or the project's own error, and memory follows what is there ----------------------------
+
+PIXEL_NAMES = ",".join(f"p{number}" for number in range(36))
+FIELDS = st.one_of(st.integers(-2, 300).map(str), st.sampled_from(["", "x", '"', "1e999", "nan", "0.5", "\x00", "é"]))
+ROWS = st.lists(st.lists(FIELDS, min_size=35, max_size=39).map(",".join), max_size=12).map("\n".join)
+CSV = st.one_of(
+    st.binary(max_size=300),
+    ROWS.map(str.encode),
+    ROWS.map(lambda rows: f"label,{PIXEL_NAMES}\n{rows}".encode()),
+    ROWS.map(lambda rows: gzip.compress(f"{PIXEL_NAMES},class\n{rows}".encode())),
+)
+
+
+def npz(arrays: dict) -> bytes:
+    file = io.BytesIO()
+    np.savez_compressed(file, **arrays)
+    return file.getvalue()
+
+
+def npy_header(shape: str, kind: str, content: bytes) -> bytes:
+    header = f"{{'descr': {kind!r}, 'fortran_order': False, 'shape': {shape}, }}".encode()
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + content
+
+
+SHAPES = st.sampled_from(
+    ["(9, 4, 4)", "(9,)", "(9, 16)", "(-1, 4, 4)", "(1000000000000, 28, 28)", "(9, 1000000000, 1)", "()", "x"]
+)
+KINDS = st.sampled_from(["|u1", "<f8", "|b1", "|O", "<U3", "<M8[s]", "|V0", ">i4", "z"])
+NPY = st.builds(npy_header, SHAPES, KINDS, st.binary(max_size=200))
+PNG = st.one_of(
+    st.binary(max_size=200),
+    st.builds(
+        lambda cut, more: png(np.eye(9, dtype=np.uint8))[:cut] + more, st.integers(0, 90), st.binary(max_size=90)
+    ),
+)
+
+
+def load_within_bounds(path: Path) -> None:
+    tracemalloc.start()
+    try:
+        found = load(path)
+        assert found.train.images.dtype == np.uint8 and found.train.images.ndim == 3
+        assert len(found.train.images) == len(found.train.targets) and found.train.targets.max() < len(found.classes)
+    except InputError as error:
+        assert str(path) in str(error) and "\n" not in str(error)
+    finally:
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < 40_000_000
+
+
+hostile = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@hostile
+@given(content=CSV, name=st.sampled_from(["train.csv", "set.csv.gz", "a.tsv"]))
+@example(content=gzip.compress(f"label,{PIXEL_NAMES}\n".encode() + b'"' * 10**8), name="train.csv.gz")
+@example(content=gzip.compress(b"1," * 10**8), name="train.csv.gz")
+@example(content=b"PAR1" + bytes(100) + b"PAR1", name="train.parquet")
+def test_any_bytes_as_a_table(tmp_path, content, name):
+    path = tmp_path / name
+    path.write_bytes(content)
+    load_within_bounds(path)
+
+
+@hostile
+@given(images=st.one_of(NPY, st.binary(max_size=200)), labels=st.one_of(NPY, st.binary(max_size=50)))
+@example(images=npy_header("(10000000000, 28, 28)", "|u1", b""), labels=npy_header("(9,)", "|u1", bytes(9)))
+def test_any_bytes_as_arrays(tmp_path, images, labels):
+    (tmp_path / "x_train.npy").write_bytes(images)
+    (tmp_path / "y_train.npy").write_bytes(labels)
+    load_within_bounds(tmp_path)
+
+
+@hostile
+@given(cut=st.integers(0, 700), more=st.binary(max_size=60))
+def test_any_bytes_as_an_archive(tmp_path, cut, more):
+    whole = npz({"x_train": np.arange(9 * 16, dtype=np.uint8).reshape(9, 4, 4), "y_train": np.arange(9) % 3})
+    (tmp_path / "set.npz").write_bytes(whole[:cut] + more + whole[cut + len(more) :])
+    load_within_bounds(tmp_path)
+
+
+@hostile
+@given(content=PNG)
+@example(content=b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\xff\xff\0\0\xff\xff\x08\0\0\0\0" + bytes(60))
+def test_any_bytes_as_pictures(tmp_path, content):
+    for number in range(8):
+        file = tmp_path / str(number % 2) / f"{number}.png"
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(content)
+    load_within_bounds(tmp_path)
+
+
+def test_an_absurd_size_is_refused_before_it_is_read(tmp_path):
+    (tmp_path / "x_train.npy").write_bytes(npy_header("(1000000000, 512, 512)", "|u1", b""))
+    (tmp_path / "y_train.npy").write_bytes(npy_header("(1000000000,)", "|u1", b""))
+    with pytest.raises(InputError, match=r"1,000,000,000 images of 512 x 512 px, 262,144.0 GB: twice that is needed"):
+        load(tmp_path)

@@ -70,8 +70,9 @@ def read(path: Path, files: list[Path], fitting: Fitting) -> Parts:
         raise InputError(f"{some(map(str, files))}: no table of images; it has a column of labels and one a pixel.")
     of_split: dict[Split, list[Table]] = {"train": [], "test": []}
     for table in tables:
-        above = split_of(table.file.parent.name) if table.file.parent != path else None
-        of_split[split_of(table.file.name) or above or "train"].append(table)
+        # A folder within the one that is named may tell the part, as Hugging Face's train/0000.parquet.
+        told = [split_of(name) for name in reversed(table.file.relative_to(path).parts)]
+        of_split[next(filter(None, told), "train")].append(table)
     check_one_set(path, tables)
     if not of_split["train"]:
         raise InputError(f"{path} has a test table, but no training table: train is in the name of one.")
@@ -194,6 +195,8 @@ def examine_csv(file: Path) -> Table | None:
             arrow_csv.ParseOptions(delimiter=separator),
             arrow_csv.ConvertOptions(
                 include_columns=list(map(str, kept)),
+                null_values=[""],
+                strings_can_be_null=True,
                 column_types={str(at): pa.string() if at == columns.label else pa.float32() for at in kept},
             ),
         ) as reader:
