@@ -60,6 +60,15 @@ class Dataset:
         """Hash of the content of both files."""
         return hashlib.sha256(f"{self.train.sha256}{self.test.sha256}".encode()).hexdigest()
 
+    @cached_property
+    def test_images_also_in_train(self) -> int:
+        """How many test images are training images as well, pixel by pixel."""
+        # A set of the test images, which are fewer, from which those that training has are taken out.
+        unseen = {image.tobytes() for image in self.test.images}
+        for image in self.train.images:
+            unseen.discard(image.tobytes())
+        return sum(image.tobytes() not in unseen for image in self.test.images)
+
 
 @dataclass(frozen=True)
 class Splits:

@@ -9,16 +9,13 @@ BLOCK = 1 << 20
 
 def describe(dataset: Dataset) -> dict:
     """What there is to know of a data set before training on it, as plain JSON."""
-    # A set of the test images, which are fewer, from which those that training has are taken out.
-    unseen = {image.tobytes() for image in dataset.test.images}
-    for image in dataset.train.images:
-        unseen.discard(image.tobytes())
     return {
         "name": dataset.name,
         "source": dataset.source,
         "sha256": dataset.sha256,
         "classes": list(dataset.classes),
-        "test_images_also_in_train": sum(image.tobytes() not in unseen for image in dataset.test.images),
+        "test_images_also_in_train": dataset.test_images_also_in_train,
+        "notes": list(dataset.notes),
         "train": _describe(dataset.train),
         "test": _describe(dataset.test),
     }

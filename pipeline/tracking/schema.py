@@ -9,6 +9,8 @@ ARCHITECTURE, TASK, DATASET, DATASET_SHA256 = "architecture", "task", "dataset",
 PROTOCOL, PROTOCOL_FIELDS, BUDGET = "protocol", "protocol_fields", "budget"
 # What scenes a detector was examined on, as JSON.
 SCENES = "scenes"
+# How many test images are training images as well, where there are such.
+REPEATED = "test_images_also_in_train"
 # What weights a training started from.
 LINEAGE = "lineage"
 MODEL_URI = "model_uri"

@@ -58,6 +58,8 @@ def train(
         budget=budget(config, splits),
         examined_on=training.task.examined_on,
     ) | {schema.MACHINE: profiling.machine(training.device)}
+    if repeated := dataset.test_images_also_in_train:
+        tags[schema.REPEATED] = str(repeated)
     if start.lineage:
         tags[schema.LINEAGE] = start.lineage
     journal = journal or continuation.begin_training(config, root, study=study)

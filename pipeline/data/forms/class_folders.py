@@ -62,11 +62,16 @@ def read(path: Path, found: dict[Split, Classes], fitting: Fitting) -> Parts:
     notes: tuple[str, ...] = ()
     parts: dict[Split, Part] = {}
     for split, files in found.items():
+        source = f"{path} ({split})" if len(found) > 1 else str(path)
+        number = {name: label for label, name in enumerate(classes)}
         pictures = sorted(
-            (natural(within), classes.index(name), file)
-            for name, of_class in files.items()
-            for within, file in of_class
-            if is_picture(file)
+            (
+                (number[name], within, file)
+                for name, of_class in files.items()
+                for within, file in of_class
+                if is_picture(file)
+            ),
+            key=lambda picture: (natural(picture[1]), picture[0], picture[2]),
         )
         others = [str(file) for of_class in files.values() for _, file in of_class if not is_picture(file)]
         if others:
@@ -75,9 +80,9 @@ def read(path: Path, found: dict[Split, Classes], fitting: Fitting) -> Parts:
         def of_split(pictures: list = pictures) -> Iterator[Picture]:
             return ((str(file), file) for *_, file in pictures)
 
-        images, positions, said = gather(of_split, fitting, f"{path} ({split})", len(pictures))
-        labels = np.array([label for _, label, _ in pictures], np.int64)[positions]
-        parts[split] = Part(images, labels, f"{path} ({split})")
+        images, positions, said = gather(of_split, fitting, source, len(pictures))
+        labels = np.array([label for label, *_ in pictures], np.int64)[positions]
+        parts[split] = Part(images, labels, source)
         notes += said
     return Parts(parts["train"], parts.get("test"), dict(enumerate(classes)), notes)
 

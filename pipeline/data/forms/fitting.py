@@ -134,7 +134,8 @@ def read_grey(source: Path | bytes, *, name: str) -> np.ndarray:
                 raise InputError(f"{name} has {picture.width} x {picture.height} px: at most {MAX_PIXELS:,} are read.")
             # A JPEG then gives its brightness alone, in a third of the memory.
             picture.draft("L", picture.size)
-            return _grey(ImageOps.exif_transpose(picture))
+            ImageOps.exif_transpose(picture, in_place=True)
+            return _grey(picture)
     except InputError:
         raise
     except Exception as error:

@@ -1,5 +1,6 @@
 """What every form is read to: images and labels of a training file and, where there is one, of a test file."""
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ SPLITS: dict[str, Split] = {
 }
 # Files lie so deep below the folder that is named, as `train-images-idx3-ubyte` below the one above `MNIST/raw`.
 DEPTH = 3
+CHECKED_BYTES = 16_000_000
 # What systems and tools leave in folders.
 LEFTOVERS = ("__macosx", "@eadir", "thumbs.db", "desktop.ini", "thumbnails", "thumbs")
 
@@ -68,6 +70,7 @@ class Gathered:
         self.source = source
         self.size: tuple[int, int] | None = None
         self.content = bytearray()
+        self.checked = 0
 
     def add(self, images: np.ndarray) -> None:
         """Add images, uint8 (N, H, W), all of the size of the first.
@@ -79,7 +82,10 @@ class Gathered:
         if images.shape[1:] != self.size:
             first, other = (" x ".join(map(str, size)) for size in (self.size, images.shape[1:]))
             raise InputError(f"{self.source} has images of {first} px and of {other} px: all must be of one size.")
-        check_room(len(images), *self.size, self.source)
+        # Asking the system of every picture would take as long as reading it.
+        if len(self.content) >= self.checked:
+            check_room(max(len(images), CHECKED_BYTES // math.prod(self.size)), *self.size, self.source)
+            self.checked = len(self.content) + CHECKED_BYTES
         self.content += np.ascontiguousarray(images).data
 
     def images(self) -> np.ndarray:
