@@ -75,11 +75,15 @@ def read(path: Path, dimensions: int) -> np.ndarray:
 
 
 def write(path: Path, array: np.ndarray) -> None:
-    """Write a uint8 array as an IDX file; idx2numpy would take a second for ten thousand images."""
-    header = bytes([0, 0, 8, array.ndim]) + b"".join(size.to_bytes(4, "big") for size in array.shape)
+    """Write an array as an IDX file of bytes, or of int32 where bytes do not hold it.
+
+    idx2numpy would take a second for ten thousand images.
+    """
+    kind = 0x08 if array.dtype == np.uint8 or array.max(initial=0) < 256 else 0x0C
+    header = bytes([0, 0, kind, array.ndim]) + b"".join(size.to_bytes(4, "big") for size in array.shape)
     with path.open("wb") as file:
         file.write(header)
-        file.write(np.ascontiguousarray(array, np.uint8).data)
+        file.write(np.ascontiguousarray(array, TYPES[kind]).data)
 
 
 def read_header(file: BinaryIO | gzip.GzipFile, dimensions: int, path: Path) -> tuple[np.dtype, tuple[int, ...]]:

@@ -2,15 +2,17 @@
 
 import json
 import re
+import tempfile
 from pathlib import Path
 
 import numpy as np
 
-from pipeline.data import additions
+from pipeline.data import additions, idx
 from pipeline.data.forms.fitting import Fitting
 from pipeline.data.forms.parts import SPLITS, Part, Parts, files_below
-from pipeline.data.idx import read as read_idx
+from pipeline.data.images import Dataset
 from pipeline.errors import InputError, first_line
+from pipeline.files import make_folder
 
 FILES = ("train-images", "train-labels", "test-images", "test-labels")
 NAME = re.compile(
@@ -59,7 +61,7 @@ def read(path: Path, files: dict[str, Path], fitting: Fitting) -> Parts:
     Raises:
         InputError: a file is broken or they do not fit together; the text names the file.
     """
-    arrays = {key: read_idx(file, 3 if key.endswith("images") else 1) for key, file in files.items()}
+    arrays = {key: idx.read(file, 3 if key.endswith("images") else 1) for key, file in files.items()}
     for split in ("train", "test"):
         images, labels = arrays[f"{split}-images"], arrays[f"{split}-labels"]
         if len(images) != len(labels):
@@ -84,6 +86,30 @@ def read(path: Path, files: dict[str, Path], fitting: Fitting) -> Parts:
         for split in ("train", "test")
     )
     return Parts(train, test, names_beside(files["train-labels"]))
+
+
+def check_free(folder: Path) -> None:
+    """Refuse to write where something is.
+
+    Raises:
+        InputError: it is there already.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder} is there already: name a new folder for the output.")
+
+
+def write(folder: Path, dataset: Dataset, description: str) -> None:
+    """Write a data set as a folder of IDX files, which appears whole or not at all, with its manifest."""
+    make_folder(folder.parent)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
+        whole = Path(temporary, "whole")
+        whole.mkdir()
+        for prefix, part in (("train", dataset.train), ("t10k", dataset.test)):
+            idx.write(whole / f"{prefix}-images-idx3-ubyte", part.images)
+            idx.write(whole / f"{prefix}-labels-idx1-ubyte", part.targets)
+        (whole / DESCRIPTIONS[0]).write_text(description)
+        # An empty folder is replaced, one that was filled meanwhile is not.
+        whole.rename(folder)
 
 
 def names_beside(labels: Path) -> dict[int, str] | None:
