@@ -1,6 +1,7 @@
 """A folder or a file of images with labels, in whichever form they come, as one checked data set."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -23,13 +24,17 @@ MIN_OF_CLASS = 3
 
 
 def read_folder(
-    folder: Path, *, name: str, classes: tuple[str, ...] | None = None, fitting: Fitting = AS_THEY_ARE
+    folder: Path,
+    *,
+    name: str,
+    classes: tuple[str, ...] | Mapping[int, str] | None = None,
+    fitting: Fitting = AS_THEY_ARE,
 ) -> Dataset:
     """Read and check a data set in any form: IDX files, class folders of pictures, arrays, or tables.
 
     Args:
         folder: its folder, or its file.
-        classes: names of the classes; what the data itself says when not given.
+        classes: names of the labels 0, 1, ..., or by label; what the data itself says when not given.
         fitting: what becomes of the images.
 
     Raises:
@@ -37,14 +42,18 @@ def read_folder(
     """
     for form in FORMS:
         if found := form.find(folder):
-            return assemble(form.read(folder, found, fitting), name=name, source=str(folder), classes=classes)
+            parts = form.read(folder, found, fitting)
+            if classes:
+                names = classes if isinstance(classes, Mapping) else dict(enumerate(classes))
+                parts = replace(parts, names=names)
+            return assemble(parts, name=name, source=str(folder))
     raise InputError(
         f"{folder} holds no images with labels in a form that is known: pictures in class folders, as train/7/1.png or "
         "7/1.png, IDX files, .csv or .parquet tables, .npz or .npy arrays."
     )
 
 
-def assemble(parts: Parts, *, name: str, source: str, classes: tuple[str, ...] | None = None) -> Dataset:
+def assemble(parts: Parts, *, name: str, source: str) -> Dataset:
     """One data set of what was read.
 
     Raises:
@@ -53,7 +62,7 @@ def assemble(parts: Parts, *, name: str, source: str, classes: tuple[str, ...] |
     for part in (parts.train, parts.test):
         if part and not len(part.images):
             raise InputError(f"{part.source} has no images.")
-    numbers = number_labels(parts.train, dict(enumerate(classes)) if classes else parts.names)
+    numbers = number_labels(parts.train, parts.names)
     train = image_set(parts.train, numbers)
     if len(np.unique(train.targets)) < 2:
         raise InputError(f"{parts.train.source} has a single class: there is nothing to tell apart.")

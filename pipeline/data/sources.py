@@ -4,15 +4,19 @@ import logging
 import re
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from string import ascii_uppercase
+from typing import Any
 
 import numpy as np
 
+from pipeline.data import idx
 from pipeline.data.folders import read_folder
 from pipeline.data.forms.fitting import AS_THEY_ARE, Fitting
 from pipeline.data.images import Dataset, ImageSet
+from pipeline.data.pixels import as_images
 from pipeline.data.splits import SPLIT_SEED, stratified_split
 from pipeline.errors import WITHOUT_NETWORK, InputError, PipelineError, first_line, reason
 from pipeline.files import make_folder
@@ -94,7 +98,44 @@ def kmnist(root: Path) -> Dataset:
 
 def emnist_digits(root: Path) -> Dataset:
     """The digits of EMNIST, 240,000 and 40,000, turned upright."""
-    return _torchvision("emnist-digits", "EMNIST", root, DIGITS, split="digits")
+    return _torchvision("emnist-digits", "EMNIST", root, DIGITS, [{"split": "digits"}])
+
+
+def emnist_letters(root: Path) -> Dataset:
+    """EMNIST's letters, capitals and small ones as one class, 124,800 and 20,800, turned upright."""
+    names = {ord(letter) - ord("A") + 1: letter for letter in ascii_uppercase}
+    return _torchvision("emnist-letters", "EMNIST", root, names, [{"split": "letters"}])
+
+
+def emnist_balanced(root: Path) -> Dataset:
+    """EMNIST's digits and letters, as many of each, in 47 classes, 112,800 and 18,800, turned upright."""
+    from torchvision.datasets import EMNIST
+
+    classes = tuple(EMNIST.classes_split_dict["balanced"])
+    return _torchvision("emnist-balanced", "EMNIST", root, classes, [{"split": "balanced"}])
+
+
+def emnist_byclass(root: Path) -> Dataset:
+    """EMNIST's digits, capitals and small letters, as often as they were written, 697,932 and 116,323, upright."""
+    from torchvision.datasets import EMNIST
+
+    classes = tuple(EMNIST.classes_split_dict["byclass"])
+    return _torchvision("emnist-byclass", "EMNIST", root, classes, [{"split": "byclass"}])
+
+
+def qmnist(root: Path) -> Dataset:
+    """MNIST made once more from its sources, with all of its 60,000 test images."""
+    return _torchvision("qmnist", "QMNIST", root, DIGITS, [{"train": True}, {"train": False}])
+
+
+def usps(root: Path) -> Dataset:
+    """Digits from envelopes, 7,291 and 2,007 of 16 x 16 px."""
+    return _torchvision("usps", "USPS", root, DIGITS, [{"train": True}, {"train": False}])
+
+
+def svhn(root: Path) -> Dataset:
+    """House numbers cut into digits, 73,257 and 26,032 photographs of 32 x 32 px, in grey."""
+    return _torchvision("svhn", "SVHN", root, DIGITS, [{"split": "train"}, {"split": "test"}])
 
 
 SOURCES: dict[str, Callable[[Path], Dataset]] = {
@@ -102,40 +143,75 @@ SOURCES: dict[str, Callable[[Path], Dataset]] = {
     "mnist": mnist,
     "fashion-mnist": fashion_mnist,
     "kmnist": kmnist,
+    "qmnist": qmnist,
+    "usps": usps,
+    "svhn": svhn,
     "emnist-digits": emnist_digits,
+    "emnist-letters": emnist_letters,
+    "emnist-balanced": emnist_balanced,
+    "emnist-byclass": emnist_byclass,
 }
 
 
-def _torchvision(name: str, loader: str, root: Path, classes: tuple[str, ...], **options: str) -> Dataset:
-    """Read `root/datasets/NAME`, fetched through torchvision's mirrors and checksums if it is not there."""
+def _torchvision(
+    name: str,
+    loader: str,
+    root: Path,
+    classes: tuple[str, ...] | Mapping[int, str],
+    calls: Sequence[Mapping[str, Any]] = ({},),
+) -> Dataset:
+    """Read `root/datasets/NAME`, fetched through torchvision's mirrors and checksums if it is not there.
+
+    Args:
+        calls: options of each call of torchvision's class that fetches a part.
+    """
     folder = root / "datasets" / name
     if not folder.is_dir():
-        _download(folder, loader, **options)
+        _download(folder, loader, calls)
     return read_folder(folder, name=name, classes=classes)
 
 
-def _download(folder: Path, loader: str, **options: str) -> None:
+def _download(folder: Path, loader: str, calls: Sequence[Mapping[str, Any]]) -> None:
     import torchvision
 
     make_folder(folder.parent)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
         try:
             with impatient_sockets():
-                getattr(torchvision.datasets, loader)(temporary, download=True, **options)
+                fetch = getattr(torchvision.datasets, loader)
+                fetched = [fetch(temporary, download=True, **options) for options in calls]
         except (OSError, RuntimeError) as error:
             if why := reason(error):
                 raise PipelineError(f"{folder.name} could not be downloaded. {why}") from error
             raise InputError(
                 f"{folder.name} could not be downloaded ({first_line(error)}): {WITHOUT_NETWORK}."
             ) from error
-        pattern = f"*{options['split']}-*-ubyte" if "split" in options else "*-ubyte"
         complete = Path(temporary) / "complete"
         complete.mkdir()
-        for path in Path(temporary, loader, "raw").rglob(pattern):
-            shutil.move(path, complete)
+        raw = Path(temporary, loader, "raw")
+        if raw.is_dir():
+            # An archive of EMNIST has all of its data sets.
+            part = f"*{calls[0]['split']}" if "split" in calls[0] else ""
+            for path in [path for pattern in ("ubyte", "int") for path in raw.rglob(f"{part}*-{pattern}")]:
+                shutil.move(path, complete)
+        else:
+            for prefix, part_of in zip(("train", "t10k"), fetched, strict=True):
+                _write_part(complete, prefix, part_of)
         # A rename is atomic; where another process was faster, its copy is as good.
         try:
             complete.rename(folder)
         except OSError:
             if not folder.is_dir():
                 raise
+
+
+def _write_part(folder: Path, prefix: str, fetched: Any) -> None:
+    """Write a part of a data set that is kept in another format as IDX files."""
+    pixels = np.asarray(fetched.data)
+    if pixels.ndim == 4:
+        pixels = pixels.transpose(0, 2, 3, 1)
+    # A block at a time: of colours, brightness takes twelve times their bytes.
+    blocks = [as_images(pixels[first : first + 1024], prefix) for first in range(0, len(pixels), 1024)]
+    labels = np.asarray(fetched.labels if hasattr(fetched, "labels") else fetched.targets)
+    idx.write(folder / f"{prefix}-images-idx3-ubyte", np.concatenate(blocks))
+    idx.write(folder / f"{prefix}-labels-idx1-ubyte", labels)
