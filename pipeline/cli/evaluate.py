@@ -4,16 +4,17 @@ from pathlib import Path
 
 import click
 
+from pipeline.cli.dataset import dataset_options, load_dataset
 from pipeline.cli.downloads import announced
-from pipeline.cli.options import DATASETS, model_uri_option, root_option, split_names
+from pipeline.cli.options import model_uri_option, root_option, split_names
 from pipeline.cli.process import catch_signals
 
 
 @click.command("evaluate")
 @model_uri_option
-@click.option("--dataset", default="mnist", show_default=True, help=f"{DATASETS}.")
+@dataset_options(default="mnist")
 @root_option
-def evaluate(model_uri: str, trust: str, dataset: str, root: Path) -> None:
+def evaluate(model_uri: str, trust: str, dataset: str, side: int | None, frame: bool, root: Path) -> None:
     """Test a registered model on the test file of a data set and record it in MLflow."""
     from pipeline.data import sources
 
@@ -25,7 +26,7 @@ def evaluate(model_uri: str, trust: str, dataset: str, root: Path) -> None:
     catch_signals()
     model = loading.load(model_uri, trusted=split_names(trust))
     with announced(sources.download_of(dataset, root)):
-        images = sources.load(dataset, root)
+        images = load_dataset(dataset, root, side=side, frame=frame)
     found = evaluate.evaluate(model, images)
     count, scores = len(images.test), found.scores
     low, high = stats.wilson(round(scores["accuracy"] * count), count)

@@ -7,9 +7,9 @@ from typing import Any
 import click
 
 import models
+from pipeline.cli.dataset import dataset_options, load_dataset
 from pipeline.cli.downloads import announced
 from pipeline.cli.options import (
-    DATASETS,
     WEIGHTS,
     Auto,
     chosen,
@@ -26,7 +26,7 @@ from pipeline.errors import PipelineError
 
 
 @click.command("main")
-@click.option("--dataset", default="digits", show_default=True, help=f"{DATASETS}.")
+@dataset_options(default="digits")
 @click.option("--models", "names", default="all", show_default=True, help="Architectures, separated by commas.")
 @click.option("--seeds", type=click.IntRange(1, 1000), default=1, show_default=True, help="Trainings of each.")
 @click.option("--weights", type=Auto(str), default="none", show_default=True, help=f"{WEIGHTS}.")
@@ -36,6 +36,8 @@ from pipeline.errors import PipelineError
 @recipe_options
 def main_command(
     dataset: str,
+    side: int | None,
+    frame: bool,
     names: str,
     seeds: int,
     weights: str | None,
@@ -71,7 +73,9 @@ def main_command(
         weights = versions.find(weights).uri
     data = sources.download_of(dataset, root)
     if data:
-        study.plan(architectures, 1, sources.stand_in(dataset), source=weights, options=settings | {"val_size": None})
+        study.plan(
+            architectures, 1, sources.stand_in(dataset, side), source=weights, options=settings | {"val_size": None}
+        )
     count = len(architectures) * seeds
     click.echo(
         f"Study on {dataset}: {count:,} training{'s' * (count > 1)}, {initial_weights.in_words(weights)}, of "
@@ -83,7 +87,7 @@ def main_command(
         for download in initial_weights.download_of(config.resolve_weights(architecture, weights, {}), architecture, {})
     ]
     with announced([*data, *published]):
-        images = sources.load(dataset, root, name=name)
+        images = load_dataset(dataset, root, side=side, frame=frame, name=name)
     configs = study.plan(architectures, seeds, images, source=weights, options=settings)
     study_key = study.key(images, source=weights, options=settings | ({"name": name} if name else {}))
     own = {} if weights == "none" else {"weights": weights or "auto"}

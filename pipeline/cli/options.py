@@ -11,7 +11,6 @@ import click
 import models
 from pipeline.files import ROOT_VARIABLE, default_root
 
-DATASETS = "digits, mnist, fashion-mnist, kmnist, emnist-digits, or a folder of IDX files"
 WEIGHTS = "imagenet, none, a weights file, or a registered model models:/NAME@ALIAS; auto: imagenet where published"
 
 

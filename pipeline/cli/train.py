@@ -1,14 +1,15 @@
 """The command `train`."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
 import models
+from pipeline.cli.dataset import dataset_options, load_dataset
 from pipeline.cli.downloads import announced
 from pipeline.cli.options import (
-    DATASETS,
     WEIGHTS,
     Auto,
     chosen,
@@ -26,7 +27,7 @@ from pipeline.errors import InputError
 
 @click.command("train")
 @click.option("--model", default="cnn", show_default=True, help=f"Architecture: {', '.join(models.names())}.")
-@click.option("--dataset", default="mnist", show_default=True, help=f"{DATASETS}.")
+@dataset_options(default="mnist")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Seed of all chance.")
 @click.option("--weights", type=Auto(str), default="auto", show_default=True, help=f"{WEIGHTS}.")
 @click.option("--model-args", default="", help="Constructor arguments: kernel_size=5,dropout=0.3.")
@@ -39,6 +40,8 @@ from pipeline.errors import InputError
 def train(
     model: str,
     dataset: str,
+    side: int | None,
+    frame: bool,
     seed: int,
     weights: str | None,
     model_args: str,
@@ -75,13 +78,14 @@ def train(
     data = sources.download_of(dataset, root)
     downloads = [*data, *initial_weights.download_of(source, model, arguments)]
     click.echo(f"{model} on {dataset}, seed {seed}, {initial_weights.in_words(source)}.")
+    load = partial(load_dataset, dataset, root, side=side, frame=frame, name=name)
+    known = sources.stand_in(dataset, side) if data else load()
     if downloads:
-        known = sources.stand_in(dataset) if data else sources.load(dataset, root)
         stored = initial_weights.stored(source, model, classes=known.classes)
         held_out = {"val_size": None} if data else {}
         check_build(config.resolve(model, known, weights=source, stored=stored, **settings | held_out), known)
     with announced(downloads):
-        images = sources.load(dataset, root, name=name)
+        images = load() if data else known
         start = initial_weights.load(source, model, arguments, classes=images.classes)
     resolved = config.resolve(model, images, weights=source, seed=seed, stored=start.stored, **settings)
     check_build(resolved, images)

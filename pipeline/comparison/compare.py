@@ -15,6 +15,7 @@ from pipeline.comparison.notes import (
     in_store,
     machine_notes,
     protocol_notes,
+    repetition_notes,
     scene_notes,
     seed_notes,
     store_notes,
@@ -130,6 +131,7 @@ def compare(
     table = table.assign(size=size).sort_values(["size", "protocol"], ascending=[False, True], kind="stable")
     table = table.drop(columns=["size", "dataset_sha256"]).reset_index(drop=True)
     notes = (
+        *repetition_notes(by_row),
         *protocol_notes(table, protocols),
         *store_notes(table, metric),
         *budget_notes(table),

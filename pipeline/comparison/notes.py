@@ -75,6 +75,13 @@ def seed_notes(table: pd.DataFrame, metric: str) -> list[str]:
     return [f"{which} had one seed: {covers}."]
 
 
+def repetition_notes(members: Mapping[tuple[str, str], Sequence[TrainingRun]]) -> list[str]:
+    """A warning for each protocol whose test images were training images as well."""
+    said = {key: protocol.repeated(run.tags) for (key, _), runs in members.items() for run in runs}
+    several = len(said) > 1
+    return [f"Protocol {key[:SHOWN]}: {text}" if several else text for key, text in said.items() if text]
+
+
 def scene_notes(members: Mapping[tuple[str, str], Sequence[TrainingRun]]) -> list[str]:
     """A warning where detectors under one protocol were examined on different scenes."""
     labels: dict[tuple[str, str], list[str]] = {}

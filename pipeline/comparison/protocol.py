@@ -1,5 +1,6 @@
 """What must be equal for two trainings to be compared, and, apart from it, what was spent on each."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,6 +8,7 @@ from pipeline.data import corruptions
 from pipeline.data.images import Dataset, Splits
 from pipeline.data.splits import SPLIT_SEED
 from pipeline.names import short_hash
+from pipeline.tracking import schema
 
 # To be counted up when accuracy, F1, loss, or the images they are computed on are defined anew.
 METRICS_VERSION = 1
@@ -35,6 +37,15 @@ def fields(dataset: Dataset, splits: Splits) -> dict[str, Any]:
 def fingerprint(protocol: Mapping[str, Any]) -> str:
     """Short hash of the fields."""
     return short_hash(protocol)
+
+
+def repeated(tags: Mapping[str, str]) -> str:
+    """A warning, as a sentence, where a training's test images were training images as well; else nothing."""
+    if not (count := tags.get(schema.REPEATED)):
+        return ""
+    images = json.loads(tags.get(schema.PROTOCOL_FIELDS, "{}")).get("test_images")
+    of = f" of the {images:,}" if images else ""
+    return f"{int(count):,}{of} test images are training images as well: the accuracy on them says nothing."
 
 
 def budget(*, epochs: int, images: int, pretrained: bool) -> dict[str, Any]:

@@ -1,96 +1,149 @@
-"""Folders of IDX files: finding the four files of a data set, reading and checking them, and images added to them."""
+"""A folder or a file of images with labels, in whichever form they come, as one checked data set."""
 
-import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
-from pipeline.data import additions
-from pipeline.data.idx import read
+from pipeline.data.forms import arrays, class_folders, idx_files, tables
+from pipeline.data.forms.fitting import AS_THEY_ARE, Fitting
+from pipeline.data.forms.parts import Part, Parts, some
 from pipeline.data.images import Dataset, ImageSet
+from pipeline.data.splits import SPLIT_SEED, stratified_split
 from pipeline.errors import InputError
+from pipeline.names import natural
+
+# The first that finds files of its form reads them.
+FORMS: tuple[ModuleType, ...] = (idx_files, class_folders, arrays, tables)
+MAX_CLASSES = 1_000
+# Of what comes without a test file so many images are one, and of each class one for training, validation and test.
+TEST_SHARE = 6
+MIN_OF_CLASS = 3
 
 
-def find_idx(folder: Path) -> dict[str, Path]:
-    """Find the four files of an IDX data set in any of the usual namings.
-
-    `train-images-idx3-ubyte`, `train-images.idx3-ubyte`, `t10k-` or `test-` for the test files, plain or `.gz`, with a
-    prefix such as `emnist-digits-` or none, also inside a folder of the same name as in the Kaggle archive.
-
-    Returns:
-        paths under the keys train-images, train-labels, test-images and test-labels.
-
-    Raises:
-        InputError: a file is missing, several data sets lie in the folder, or it may not be read.
-    """
-    try:
-        # What a folder holds is silently nothing to `glob` where it may not be read.
-        any(path.exists() for path in folder.iterdir())
-    except PermissionError as error:
-        raise InputError(f"{folder} may not be read by this user: change its permissions.") from error
-    pattern = re.compile(r"(?P<prefix>.*-)?(?P<split>train|t10k|test)-(?P<kind>images|labels)[-.]idx[13]-ubyte(\.gz)?")
-    found: dict[str, Path] = {}
-    sets = set()
-    # Plain files sort before their compressed twins and win over them.
-    for path in sorted([*folder.glob("*"), *folder.glob("*/*")], key=lambda path: (path.suffix == ".gz", path)):
-        if path.is_file() and (match := pattern.fullmatch(path.name)):
-            inside_its_own_name = path.parent.name == path.name.removesuffix(".gz")
-            home = folder if inside_its_own_name else path.parent
-            sets.add(str(home / f"{match['prefix'] or ''}*"))
-            split = "train" if match["split"] == "train" else "test"
-            found.setdefault(f"{split}-{match['kind']}", path)
-    if len(sets) > 1:
-        raise InputError(f"{folder} holds several data sets, {' and '.join(sorted(sets))}: name a folder with one.")
-    missing = [key for key in ("train-images", "train-labels", "test-images", "test-labels") if key not in found]
-    if missing:
-        raise InputError(
-            f"{folder} lacks the IDX files of {', '.join(missing)}: "
-            "names such as train-images-idx3-ubyte or t10k-labels-idx1-ubyte.gz are looked for."
-        )
-    return found
-
-
-def read_folder(folder: Path, *, name: str, classes: tuple[str, ...] | None = None) -> Dataset:
-    """Read and check a folder of IDX files, with the training images that were added to it.
+def read_folder(
+    folder: Path,
+    *,
+    name: str,
+    classes: tuple[str, ...] | Mapping[int, str] | None = None,
+    fitting: Fitting = AS_THEY_ARE,
+) -> Dataset:
+    """Read and check a data set in any form: IDX files, class folders of pictures, arrays, or tables.
 
     Args:
-        classes: names of the classes; the label numbers when not given.
+        folder: its folder, or its file.
+        classes: names of the labels 0, 1, ..., or by label; what the data itself says when not given.
+        fitting: what becomes of the images.
 
     Raises:
         InputError: a file is broken or they do not fit together; the text names the file.
     """
-    files = find_idx(folder)
-    arrays = {key: read(path, 3 if key.endswith("images") else 1) for key, path in files.items()}
-    if len(np.unique(arrays["train-labels"])) < 2:
-        raise InputError(f"{files['train-labels']} has a single class: there is nothing to tell apart.")
-    for split in ("train", "test"):
-        images, labels = arrays[f"{split}-images"], arrays[f"{split}-labels"]
-        if len(images) != len(labels):
-            raise InputError(
-                f"{files[f'{split}-labels']} has {len(labels):,} labels, "
-                f"but {files[f'{split}-images'].name} has {len(images):,} images."
-            )
-    images, labels = additions.read(folder, arrays["train-images"].shape[1:])
-    # Joining copies all images, which a folder without additions is spared.
-    if len(labels):
-        arrays["train-images"] = np.concatenate([arrays["train-images"], images])
-        arrays["train-labels"] = np.concatenate([arrays["train-labels"], labels])
-    if classes is None:
-        classes = tuple(str(label) for label in range(int(arrays["train-labels"].max()) + 1))
-    for split in ("train", "test"):
-        images, labels = arrays[f"{split}-images"], arrays[f"{split}-labels"]
-        if (largest := int(labels.max())) >= len(classes):
-            raise InputError(
-                f"{files[f'{split}-labels']} has the label {largest}, but there are {len(classes)} classes "
-                f"(0 to {len(classes) - 1})."
-            )
-        if images.shape[1:] != arrays["train-images"].shape[1:]:
-            raise InputError(
-                f"{files[f'{split}-images']} has images of {images.shape[1]} x {images.shape[2]} px, "
-                f"but {files['train-images'].name} of {' x '.join(map(str, arrays['train-images'].shape[1:]))}."
-            )
-    train, test = (
-        ImageSet(arrays[f"{split}-images"], arrays[f"{split}-labels"].astype(np.int64), classes)
-        for split in ("train", "test")
+    for form in FORMS:
+        if found := form.find(folder):
+            parts = form.read(folder, found, fitting)
+            if classes:
+                names = classes if isinstance(classes, Mapping) else dict(enumerate(classes))
+                parts = replace(parts, names=names)
+            return assemble(parts, name=name, source=str(folder))
+    raise InputError(
+        f"{folder} holds no images with labels in a form that is known: pictures in class folders, as train/7/1.png or "
+        "7/1.png, IDX files, .csv or .parquet tables, .npz or .npy arrays."
     )
-    return Dataset(name, str(folder), train, test)
+
+
+def assemble(parts: Parts, *, name: str, source: str) -> Dataset:
+    """One data set of what was read.
+
+    Raises:
+        InputError: training and test images do not go together, or there are too few of a class.
+    """
+    for part in (parts.train, parts.test):
+        if part and not len(part.images):
+            raise InputError(f"{part.source} has no images.")
+    numbers = number_labels(parts.train, parts.names)
+    train = image_set(parts.train, numbers)
+    if len(np.unique(train.targets)) < 2:
+        raise InputError(f"{parts.train.source} has a single class: there is nothing to tell apart.")
+    if not parts.test:
+        return with_drawn_test(train, parts, name=name, source=source)
+    test = image_set(parts.test, numbers)
+    if test.images.shape[1:] != train.images.shape[1:]:
+        sizes = [" x ".join(map(str, images.images.shape[1:])) for images in (test, train)]
+        raise InputError(
+            f"{parts.test.source} has images of {sizes[0]} px, but {parts.train.source} of {sizes[1]}: "
+            f"with side={train.images.shape[1]} all are fitted to one square."
+        )
+    return Dataset(name, source, train, test, parts.notes)
+
+
+def number_labels(train: Part, names: Mapping[int, str] | None) -> dict[int | str, str]:
+    """The class of each label, in the order of the classes.
+
+    Whole numbers stand for classes from the lowest to the highest of those that have names, or else of the training
+    labels; other labels are names, in natural order.
+
+    Raises:
+        InputError: more classes than anything can tell apart.
+    """
+    labels = [as_number(label) for label in np.unique(train.labels).tolist()]
+    numbers = list(names) if names else [label for label in labels if isinstance(label, int)]
+    if names or len(numbers) == len(labels):
+        known: Sequence[int | str] = range(min(numbers), max(numbers) + 1)
+    else:
+        known = sorted(map(str, labels), key=lambda label: (natural(str(label)), label))
+    if len(known) > MAX_CLASSES:
+        raise InputError(
+            f"{train.source} has labels of {len(known):,} classes: at most {MAX_CLASSES:,} are told apart."
+        )
+    return {label: names.get(label, str(label)) if names and isinstance(label, int) else str(label) for label in known}
+
+
+def as_number(label: int | str) -> int | str:
+    """A label as a whole number where it is one."""
+    try:
+        return int(float(label)) if float(label).is_integer() else label
+    except (ValueError, OverflowError):
+        return label
+
+
+def image_set(part: Part, numbers: Mapping[int | str, str]) -> ImageSet:
+    """A part with its labels as positions of their classes.
+
+    Raises:
+        InputError: a label that training does not have.
+    """
+    known, order = np.unique(part.labels, return_inverse=True)
+    positions = {label: position for position, label in enumerate(numbers)}
+    labels = [label if label in positions else as_number(label) for label in known.tolist()]
+    if unknown := [label for label in labels if label not in positions]:
+        first, *_, last = numbers
+        raise InputError(
+            f"{part.source} has the label {unknown[-1]}, but there are {len(numbers)} classes ({first} to {last})."
+        )
+    targets = np.array([positions[label] for label in labels], np.int64)[order]
+    return ImageSet(part.images, targets, tuple(numbers.values()))
+
+
+def with_drawn_test(whole: ImageSet, parts: Parts, *, name: str, source: str) -> Dataset:
+    """A data set without a test file, of which a sixth is drawn as one.
+
+    Raises:
+        InputError: a class has too few images.
+    """
+    counts = np.bincount(whole.targets, minlength=len(whole.classes))
+    if few := [
+        f"{name} {count}" for name, count in zip(whole.classes, counts, strict=True) if 0 < count < MIN_OF_CLASS
+    ]:
+        raise InputError(
+            f"{parts.train.source} has too few images of a class ({some(few)}): without a test file it takes "
+            f"{MIN_OF_CLASS}, one each for training, validation and test."
+        )
+    held_out = max(round(len(whole) / TEST_SHARE), int(np.count_nonzero(counts)))
+    train, test = stratified_split(whole.targets, held_out=held_out, seed=SPLIT_SEED)
+    drawn = (
+        f"{source} has no test file: {held_out:,} of its {len(whole):,} images, each class in proportion, drawn once "
+        "for all with a fixed seed, serve as one."
+    )
+    return Dataset(name, source, whole.subset(train), whole.subset(test), (*parts.notes, drawn))

@@ -13,25 +13,34 @@ from typing import BinaryIO
 
 import numpy as np
 
+from pipeline.data.pixels import MAX_SIDE, as_images
 from pipeline.errors import InputError, first_line
 
-MAX_SIDE = 4096
+TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 CHUNK = 1 << 20
 # Deflate cannot shrink data further than this, so a header that promises more is a lie.
 GZIP_LARGEST_RATIO = 1032
+GZIP = b"\x1f\x8b"
+# What a file that was to be data begins with, and what it is then.
+MISTAKEN = {
+    b"<": "is a web page, not data: the download went wrong; fetch it again",
+    b"version https://git-lfs": "is a Git LFS pointer, not the data it stands for: run `git lfs pull`",
+    GZIP: "is compressed twice: unpack it once, as with gunzip",
+}
 
 
 def read(path: Path, dimensions: int) -> np.ndarray:
-    """Read an IDX file of unsigned bytes, plain or gzip-compressed.
+    """Read an IDX file of images or labels, plain or gzip-compressed.
 
     Takes no more memory than the values do: the header is checked against the content before anything is built.
 
     Args:
         path: the file; gzip is recognised by its content.
-        dimensions: 3 for images, 1 for labels.
+        dimensions: 3 for images, which may have a last axis of 1 besides; 1 for labels, which may have more columns of
+            which they are the first, as QMNIST's.
 
     Returns:
-        uint8 array with `dimensions` axes.
+        images as uint8 (N, H, W), labels as they are.
 
     Raises:
         InputError: the file cannot be read or is no such IDX file; the text names the file.
@@ -41,10 +50,9 @@ def read(path: Path, dimensions: int) -> np.ndarray:
         size = path.stat().st_size
         limit = size * GZIP_LARGEST_RATIO if compressed else size
         with opened(path) as file:
-            header = file.read(4 + 4 * dimensions)
-            shape = parse_shape(header, dimensions, path)
-            values = math.prod(shape)
-            expected = len(header) + values
+            kind, shape = read_header(file, dimensions, path)
+            length = math.prod(shape) * kind.itemsize
+            expected = 4 + 4 * len(shape) + length
             if expected > limit:
                 raise InputError(
                     f"{path} is truncated: its header promises {expected:,} bytes, the file has {size:,}"
@@ -52,52 +60,71 @@ def read(path: Path, dimensions: int) -> np.ndarray:
                 )
             # Grown in pieces, so that memory follows what is there and not what the header promises.
             content = bytearray()
-            while piece := file.read(min(CHUNK, values + 1 - len(content))):
+            while piece := file.read(min(CHUNK, length + 1 - len(content))):
                 content += piece
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path} cannot be read ({error}); check the file or fetch it again.") from error
-    if len(content) != values:
-        state = "truncated" if len(content) < values else "longer than its header says"
+    if len(content) != length:
+        state = "truncated" if len(content) < length else "longer than its header says"
         raise InputError(f"{path} is {state}: its header promises {expected:,} bytes; fetch it again.")
     # Shares the memory of what was read, and is writable as that is: torch wants no other arrays.
-    return np.frombuffer(content, np.uint8).reshape(shape)
+    array = np.frombuffer(content, kind).reshape(shape)
+    if dimensions == 3:
+        return as_images(array, str(path))
+    return array if array.ndim == 1 else array[:, 0].copy()
 
 
 def write(path: Path, array: np.ndarray) -> None:
-    """Write a uint8 array as an IDX file; idx2numpy would take a second for ten thousand images."""
-    header = bytes([0, 0, 8, array.ndim]) + b"".join(size.to_bytes(4, "big") for size in array.shape)
+    """Write an array as an IDX file of bytes, or of int32 where bytes do not hold it.
+
+    idx2numpy would take a second for ten thousand images.
+    """
+    kind = 0x08 if array.dtype == np.uint8 or array.max(initial=0) < 256 else 0x0C
+    header = bytes([0, 0, kind, array.ndim]) + b"".join(size.to_bytes(4, "big") for size in array.shape)
     with path.open("wb") as file:
         file.write(header)
-        file.write(np.ascontiguousarray(array, np.uint8).data)
+        file.write(np.ascontiguousarray(array, TYPES[kind]).data)
 
 
-def parse_shape(header: bytes, dimensions: int, path: Path) -> tuple[int, ...]:
-    """The sizes that an IDX file's header promises.
+def read_header(file: BinaryIO | gzip.GzipFile, dimensions: int, path: Path) -> tuple[np.dtype, tuple[int, ...]]:
+    """The type and the sizes that an IDX file's header promises.
 
     Raises:
-        InputError: it is no header of an IDX file with so many dimensions, or an absurd one.
+        InputError: it is no header of an IDX file of images or labels, or an absurd one.
     """
-    if not header:
+    magic = file.read(4)
+    if not magic:
         raise InputError(f"{path} is empty; fetch it again.")
-    if header.lstrip()[:1] == b"<":
-        raise InputError(f"{path} is a web page, not IDX data: the download went wrong; fetch it again.")
-    if header[:2] != b"\0\0" or header[2:4] != bytes([8, dimensions]):
+    if mistaken := mistaken_for((magic + file.read(60)) if magic[:2] != b"\0\0" else magic):
+        raise InputError(f"{path} {mistaken}.")
+    # More axes than these are either of size one or not needed.
+    if magic[:2] != b"\0\0" or len(magic) < 4 or magic[2] not in TYPES or magic[3] - dimensions not in (0, 1):
         raise InputError(
             f"{path} is no IDX file of {'images' if dimensions == 3 else 'labels'}: "
-            f"it starts with 0x{header[:4].hex()} where 0x000008{dimensions:02x} is expected."
+            f"it starts with 0x{magic.hex()} where 0x000008{dimensions:02x} is expected."
         )
-    if len(header) < 4 + 4 * dimensions:
+    kind = np.dtype(TYPES[magic[2]])
+    if dimensions == 1 and kind.kind == "f":
+        raise InputError(f"{path} is no IDX file of labels: it holds fractions.")
+    sizes = file.read(4 * magic[3])
+    if len(sizes) < 4 * magic[3]:
         raise InputError(f"{path} is truncated within its header; fetch it again.")
-    shape = tuple(int.from_bytes(header[i : i + 4], "big") for i in range(4, 4 + 4 * dimensions, 4))
+    shape = tuple(int.from_bytes(sizes[i : i + 4], "big") for i in range(0, len(sizes), 4))
     if 0 in shape or any(side > MAX_SIDE for side in shape[1:]):
         raise InputError(f"{path} has an absurd header: a shape of {shape}; fetch it again.")
-    return shape
+    return kind, shape
+
+
+def mistaken_for(beginning: bytes) -> str | None:
+    """What a file is that was to be data, by how it begins."""
+    beginning = beginning.lstrip(b"\xef\xbb\xbf \t\r\n")
+    return next((what for mark, what in MISTAKEN.items() if beginning.startswith(mark)), None)
 
 
 def is_compressed(path: Path) -> bool:
     """Whether a file is gzip's, by its content."""
     with path.open("rb") as file:
-        return file.read(2) == b"\x1f\x8b"
+        return file.read(2) == GZIP
 
 
 def opened(path: Path) -> BinaryIO | gzip.GzipFile:
@@ -135,14 +162,15 @@ def read_blocks(path: Path, at_once: Callable[[int, int], int]) -> Iterator[np.n
     """
     try:
         with opened(path) as file:
-            total, height, width = parse_shape(file.read(16), 3, path)
-            for first in range(0, total, block := at_once(height, width)):
+            kind, (total, *axes) = read_header(file, 3, path)
+            length = math.prod(axes) * kind.itemsize
+            for first in range(0, total, block := at_once(axes[0], math.prod(axes[1:]))):
                 wanted = min(block, total - first)
-                content = file.read(wanted * height * width)
-                if len(content) < wanted * height * width:
+                content = file.read(wanted * length)
+                if len(content) < wanted * length:
                     raise InputError(f"{path} is truncated: its header promises {total:,} images; fetch it again.")
                 # Copied, as torch shares memory with arrays, and only with writable ones.
-                yield np.frombuffer(content, np.uint8).reshape(wanted, height, width).copy()
+                yield as_images(np.frombuffer(content, kind).reshape(wanted, *axes), str(path)).copy()
             if file.read(1):
                 raise InputError(f"{path} is longer than its header says: {total:,} images; fetch it again.")
     except (EOFError, zlib.error) as error:

@@ -39,12 +39,17 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A training file, from which validation is split off, and a test file, which is used once."""
+    """A training file, from which validation is split off, and a test file, which is used once.
+
+    Attributes:
+        notes: what whoever uses it must know, in sentences.
+    """
 
     name: str
     source: str
     train: ImageSet
     test: ImageSet
+    notes: tuple[str, ...] = ()
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -54,6 +59,15 @@ class Dataset:
     def sha256(self) -> str:
         """Hash of the content of both files."""
         return hashlib.sha256(f"{self.train.sha256}{self.test.sha256}".encode()).hexdigest()
+
+    @cached_property
+    def test_images_also_in_train(self) -> int:
+        """How many test images are training images as well, pixel by pixel."""
+        # A set of the test images, which are fewer, from which those that training has are taken out.
+        unseen = {image.tobytes() for image in self.test.images}
+        for image in self.train.images:
+            unseen.discard(image.tobytes())
+        return sum(image.tobytes() not in unseen for image in self.test.images)
 
 
 @dataclass(frozen=True)

@@ -5,20 +5,21 @@ import numpy as np
 from pipeline.data.images import Dataset, ImageSet
 
 BLOCK = 1 << 20
+# What differs by less, of the 255 from black to white, is no ink.
+MIN_CONTRAST = 38
+# So many images are named.
+MAX_LISTED = 100
 
 
 def describe(dataset: Dataset) -> dict:
     """What there is to know of a data set before training on it, as plain JSON."""
-    # A set of the test images, which are fewer, from which those that training has are taken out.
-    unseen = {image.tobytes() for image in dataset.test.images}
-    for image in dataset.train.images:
-        unseen.discard(image.tobytes())
     return {
         "name": dataset.name,
         "source": dataset.source,
         "sha256": dataset.sha256,
         "classes": list(dataset.classes),
-        "test_images_also_in_train": sum(image.tobytes() not in unseen for image in dataset.test.images),
+        "test_images_also_in_train": dataset.test_images_also_in_train,
+        "notes": list(dataset.notes),
         "train": _describe(dataset.train),
         "test": _describe(dataset.test),
     }
@@ -34,9 +35,16 @@ def _describe(part: ImageSet) -> dict:
         "mean": round(mean, 4),
         "std": round(std, 4),
         "images_per_class": dict(zip(part.classes, counts.tolist(), strict=True)),
+        "without_ink": without_ink(part.images),
         "absent_classes": [name for name, count in zip(part.classes, counts, strict=True) if not count],
         "sha256": part.sha256,
     }
+
+
+def without_ink(images: np.ndarray) -> list[int]:
+    """Positions of images on which nothing stands out, at most MAX_LISTED."""
+    sides = tuple(range(1, images.ndim))
+    return np.flatnonzero(images.max(sides) - images.min(sides) < MIN_CONTRAST)[:MAX_LISTED].tolist()
 
 
 def _mean_and_std(images: np.ndarray) -> tuple[float, float]:

@@ -27,8 +27,8 @@ def stratified_split(targets: np.ndarray, *, held_out: int, seed: int) -> tuple[
 
 
 def default_val_size(dataset: Dataset) -> int:
-    """A twelfth of the training file: 5,000 of MNIST's 60,000."""
-    return len(dataset.train) // 12
+    """A twelfth of the training file: 5,000 of MNIST's 60,000; of few images at least one of each class."""
+    return max(len(dataset.train) // 12, len(np.unique(dataset.train.targets)))
 
 
 def split(dataset: Dataset, *, val_size: int, limit: int) -> Splits:

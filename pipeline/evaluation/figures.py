@@ -15,6 +15,7 @@ from pipeline.metrics.epoch import Epoch
 
 SAMPLES_PER_CLASS = 12
 ERRORS = 25
+SUSPECTS = 50
 SCENES = 15
 # Beyond this many classes the numbers in the cells of a confusion matrix cannot be read.
 MAX_ANNOTATED = 20
@@ -97,6 +98,28 @@ def errors(images: ImageSet, log_probabilities: np.ndarray, outcomes: Sequence[s
             _show(axis, images.images[position])
             said, true = outcomes[predicted[position]], outcomes[images.targets[position]]
             axis.set_title(f"said {said} ({confidence[position]:.0%})\nis {true}, no. {position}", fontsize=8)
+    return figure
+
+
+def suspects(images: ImageSet, positions: np.ndarray, log_probabilities: np.ndarray, title: str) -> Figure:
+    """Images whose labels look wrong, the most suspicious first, with their label and what a model says instead.
+
+    Args:
+        log_probabilities: (N, classes) of all images.
+    """
+    shown, columns = positions[:SUSPECTS], 10
+    rows = max(1, -(-len(shown) // columns))
+    figure = Figure(figsize=(columns * 1.2, rows * 1.5 + 0.8), layout="constrained")
+    figure.suptitle(f"{title}\nthe first {len(shown)} of {len(positions):,}", fontsize=10)
+    for axis, position in zip(
+        figure.subplots(rows, columns, squeeze=False).flat, [*shown, *[None] * SUSPECTS], strict=False
+    ):
+        axis.set_axis_off()
+        if position is not None:
+            _show(axis, images.images[position])
+            said = images.classes[log_probabilities[position].argmax()]
+            label = images.classes[images.targets[position]]
+            axis.set_title(f"{label}, or {said}?\nno. {position}", fontsize=7)
     return figure
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,9 +20,15 @@ from pipeline.data.images import ImageSet
 from pipeline.errors import InputError, first_line
 from pipeline.registry.bundled import inputs, preprocess
 
+logger = logging.getLogger(__name__)
+
 PREPROCESS = ("image_size", "in_channels", "mean", "std")
 # The part of a config that weights only fit with.
 STORED = (*PREPROCESS, "model_args")
+# Where checkpoints of other programs hold the weights, and what wrappers of a network put before every name:
+# DataParallel, torch.compile, Lightning.
+CHECKPOINT = ("state_dict", "model_state_dict", "model")
+WRAPPERS = ("module.", "_orig_mod.", "model.")
 
 
 def write(folder: Path, *, config: TrainConfig, model: nn.Module, images: ImageSet) -> None:
@@ -81,8 +88,7 @@ def read_weights(path: Path, *, model: str) -> Saved:
         else:
             saved = {}
             state = torch.load(path, map_location="cpu", weights_only=True)
-            if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-                raise ValueError("it holds more than named tensors")
+        state = unwrapped(state, path)
         origin = saved.get("model", model)
         stored = {name: saved[name] for name in STORED if name in saved}
         with path.open("rb") as file:
@@ -93,4 +99,24 @@ def read_weights(path: Path, *, model: str) -> Saved:
         raise InputError(f"{path} holds no weights that can be read safely ({reason}).") from error
     if origin != model:
         raise InputError(f"{path} holds the weights of {origin}, not of {model}.")
-    return Saved(dict(state), stored, tuple(saved["classes"]) if "classes" in saved else None)
+    return Saved(state, stored, tuple(saved["classes"]) if "classes" in saved else None)
+
+
+def unwrapped(state: Any, path: Path) -> dict[str, Tensor]:
+    """Named tensors, taken out of a checkpoint that holds more, with the names they had in the network alone.
+
+    Raises:
+        ValueError: there are none, or something else is among them.
+    """
+    if isinstance(state, Mapping) and (inside := [key for key in CHECKPOINT if isinstance(state.get(key), Mapping)]):
+        logger.info("%s is a checkpoint: what it holds as %s is taken.", path, inside[0])
+        state = state[inside[0]]
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError("it holds more than named tensors")
+    names = [str(name) for name in state]
+    while prefix := next((prefix for prefix in WRAPPERS if all(name.startswith(prefix) for name in names)), ""):
+        if not names:
+            raise ValueError("it holds no tensors")
+        logger.info("The names in %s begin with %s, which is taken off.", path, prefix)
+        names = [name.removeprefix(prefix) for name in names]
+    return dict(zip(names, state.values(), strict=True))

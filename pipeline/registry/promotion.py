@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -126,13 +126,16 @@ def promote(candidate: versions.Version, *, allow_tie: bool = False, dry_run: bo
         champion = versions.aliased(name, versions.CHAMPION)
         if champion and champion.number == version:
             return f"{name} version {version} is the champion already."
+        training = training_of(candidate)
         decision = decide(
-            training_of(candidate),
+            training,
             training_of(champion) if champion else None,
             Results(),
             allow_tie=allow_tie,
         )
         former = champion.number if champion else None
+        if warning := protocol.repeated(training.tags):
+            decision = replace(decision, sentence=f"{decision.sentence} {warning}")
         if dry_run:
             return f"Would promote {name} version {version}. {decision.sentence}"
         now = versions.aliased(name, versions.CHAMPION)

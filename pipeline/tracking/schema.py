@@ -13,6 +13,8 @@ PROTOCOL, PROTOCOL_FIELDS, BUDGET = "protocol", "protocol_fields", "budget"
 SCENES = "scenes"
 # Of a training whose model gets no version.
 TRIAL = "trial"
+# How many test images are training images as well, where there are such.
+REPEATED = "test_images_also_in_train"
 # What weights a training started from.
 LINEAGE = "lineage"
 MODEL_URI = "model_uri"

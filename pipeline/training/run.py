@@ -62,6 +62,8 @@ def train(
         budget=budget(config, splits),
         examined_on=training.task.examined_on,
     ) | {schema.MACHINE: profiling.machine(training.device)}
+    if repeated := dataset.test_images_also_in_train:
+        tags[schema.REPEATED] = str(repeated)
     if start.lineage:
         tags[schema.LINEAGE] = start.lineage
     if not register:

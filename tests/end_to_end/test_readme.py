@@ -9,19 +9,26 @@ import subprocess
 import sys
 from itertools import pairwise
 
+import pandas as pd
 import pytest
 import torch
 import torchvision
-from support import PROJECT, pipeline, serving
+from PIL import Image
+from support import PROJECT, ask, pipeline, serving
 
 import models
 from pipeline.cli import commands
+from pipeline.cli import dataset as cli_dataset
+from pipeline.data import sources
+from pipeline.data.forms import fitting
 from pipeline.registry.register import SERVED_PACKAGES
 
 PAGES = {path: path.read_text() for path in (PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md")))}
 TEXT = "\n".join(PAGES.values())
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", TEXT, flags=re.DOTALL)
-COMMANDS = [line for language, block in BLOCKS if language == "sh" for line in block.strip().splitlines()]
+SHELL = [block.strip().splitlines() for language, block in BLOCKS if language == "sh"]
+(OWN,) = (block for block in SHELL if any("my-digits" in line for line in block))
+COMMANDS = [line for block in SHELL if block is not OWN for line in block]
 (SERVE,) = (line for line in COMMANDS if line.startswith("mlflow models serve"))
 (CURL,) = (line for line in COMMANDS if line.startswith("curl"))
 LAUNCHES = [line for line in COMMANDS if line.startswith("mlflow run")]
@@ -41,6 +48,14 @@ def test_every_command_is_run_somewhere():
     assert "mlflow run . -e playground --env-manager uv" in LAUNCHES, "test_playground.py runs it"
 
 
+def parsed(launch: str) -> tuple[str, list[str]]:
+    """The command and the arguments that a line of MLflow's launcher becomes."""
+    words = shlex.split(launch)
+    entry = words[words.index("-e") + 1] if "-e" in words else "main"
+    given = [word.split("=", 1) for flag, word in pairwise(words) if flag == "-P"]
+    return entry, [part for name, value in given for part in (f"--{name}", value)]
+
+
 @pytest.mark.parametrize("launch", [launch for launch in LAUNCHES if "playground" not in launch])
 def test_launches(environment, bars, monkeypatch, command, launch):
     # mnist from the cache, published weights from torchvision's: neither needs the network.
@@ -50,10 +65,7 @@ def test_launches(environment, bars, monkeypatch, command, launch):
     weights.parent.mkdir(parents=True)
     if "alexnet" in launch:
         torch.save(torchvision.models.alexnet().state_dict(), weights)
-    words = shlex.split(launch)
-    entry = words[words.index("-e") + 1] if "-e" in words else "main"
-    given = [word.split("=", 1) for flag, word in pairwise(words) if flag == "-P"]
-    arguments = [part for name, value in given for part in (f"--{name}", value)]
+    entry, arguments = parsed(launch)
     small = ["--limit", "60", "--val-size", "20", "--epochs", "1"]
     if entry in ("compare", "report", "promote"):
         command("main", "--dataset", str(bars), "--models", "mlp", *small)
@@ -65,6 +77,33 @@ def test_launches(environment, bars, monkeypatch, command, launch):
     if entry in ("main", "train"):
         arguments += [*(["--models", "mlp"] if entry == "main" else []), *small]
     command(entry, *arguments)
+
+
+def test_a_folder_of_pictures_becomes_a_served_champion(environment, command):
+    digits = sources.digits(environment).train
+    for number in range(120):
+        # Dark ink on paper, of many sizes, as a phone or a scanner has it.
+        paper = Image.new("RGB", (90 + number, 120), (238, 232, 220))
+        ink = Image.fromarray(digits.images[number]).resize((84, 84))
+        paper.paste((40, 40, 70), (3 + number % 5, 20), ink)
+        file = environment / "my-digits" / digits.classes[digits.targets[number]] / f"{number}.jpg"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        paper.save(file)
+    shutil.copy(file, environment / "photo.jpg")
+    *launches, serve = OWN
+    for launch in launches:
+        entry, arguments = parsed(launch)
+        out, _ = command(entry, *arguments, *(["--epochs", "8"] if entry == "main" else []))
+        if entry == "main":
+            assert "20 of its 120 images" in out and "dark on light" not in out
+    uri, _ = re.search(r"-m (\S+) .* --port (\d+)", serve).groups()
+    assert len(OWN) == 4
+    shown = cli_dataset.frame_digit(fitting.read_grey(file, name="photo"), 28, "photo")
+    with serving(uri) as port:
+        (shares,) = ask(port, [shown.tolist()])["predictions"]
+    answers = pd.read_csv(environment / "predictions.csv")
+    assert answers["probability"][0] == pytest.approx(max(shares), abs=1e-4), "predict and the server see the same"
+    assert answers["label"][0] == int(shares.index(max(shares)))
 
 
 def test_a_champion_is_served_and_loaded_as_shown(champions, champions_store):

@@ -124,7 +124,7 @@ def test_a_test_label_that_training_lacks(tmp_path):
 NAMINGS = {
     "official": "{split}-{kind}-idx{n}-ubyte",
     "dotted": "{split}-{kind}.idx{n}-ubyte",
-    "prefixed": "emnist-digits-{split}-{kind}-idx{n}-ubyte",
+    "prefixed": "letters-{split}-{kind}-idx{n}-ubyte",
     "kaggle": "{split}-{kind}-idx{n}-ubyte/{split}-{kind}-idx{n}-ubyte",
 }
 
@@ -224,6 +224,69 @@ def test_a_download_is_kept_under_its_name(tmp_path, monkeypatch, bars, name):
     monkeypatch.delattr(torchvision.datasets, LOADERS[name])
     if name in ("mnist", "emnist-digits"):
         assert sources.load(name, tmp_path).sha256 == dataset.sha256, "the second time nothing is downloaded"
+
+
+def test_qmnist_comes_in_two_calls(tmp_path, monkeypatch, bars):
+    import torchvision
+
+    class QMNIST:
+        def __init__(self, root, download, train):
+            raw = Path(root, "QMNIST", "raw")
+            raw.mkdir(parents=True, exist_ok=True)
+            ours, part = ("train", "train") if train else ("t10k", "test")
+            images = gzip.decompress((bars / f"{ours}-images-idx3-ubyte.gz").read_bytes())
+            labels = idx.read(bars / f"{ours}-labels-idx1-ubyte.gz", 1)
+            (raw / f"qmnist-{part}-images-idx3-ubyte").write_bytes(images)
+            columns = np.column_stack([labels, *[labels + 100] * 7]).astype(">i4")
+            header = bytes([0, 0, 12, 2]) + len(columns).to_bytes(4, "big") + (8).to_bytes(4, "big")
+            (raw / f"qmnist-{part}-labels-idx2-int").write_bytes(header + columns.tobytes())
+
+    monkeypatch.setattr(torchvision.datasets, "QMNIST", QMNIST)
+    assert sources.load("qmnist", tmp_path).sha256 == sources.load(str(bars), tmp_path).sha256
+
+
+@pytest.mark.parametrize(("name", "loader"), [("usps", "USPS"), ("svhn", "SVHN")])
+def test_data_sets_that_are_kept_in_other_formats(tmp_path, monkeypatch, bars, name, loader):
+    import torchvision
+
+    original = sources.load(str(bars), tmp_path)
+
+    class Loader:
+        def __init__(self, root, download, train=True, split="train"):
+            part = original.train if train and split == "train" else original.test
+            self.data = part.images
+            if loader == "SVHN":
+                self.data = np.repeat(part.images[:, None], 3, axis=1)
+                self.labels = part.targets
+            else:
+                self.targets = part.targets.tolist()
+
+    monkeypatch.setattr(torchvision.datasets, loader, Loader)
+    assert sources.load(name, tmp_path).sha256 == original.sha256
+    monkeypatch.delattr(torchvision.datasets, loader)
+    assert sources.load(name, tmp_path).sha256 == original.sha256, "the second time nothing is downloaded"
+
+
+@pytest.mark.parametrize(("name", "count", "first"), [("letters", 26, 1), ("balanced", 47, 0), ("byclass", 62, 0)])
+def test_emnists_letters_have_their_names(tmp_path, monkeypatch, name, count, first):
+    from torchvision.datasets import EMNIST
+
+    class Loader:
+        classes_split_dict = EMNIST.classes_split_dict
+
+        def __init__(self, root, download, split):
+            raw = Path(root, "EMNIST", "raw")
+            raw.mkdir(parents=True)
+            for part, each in (("train", 2), ("test", 1)):
+                labels = np.tile(np.arange(first, first + count), each)
+                images = np.random.default_rng(0).integers(0, 256, (len(labels), 28, 28))
+                (raw / f"emnist-{split}-{part}-images-idx3-ubyte").write_bytes(idx_bytes(images))
+                (raw / f"emnist-{split}-{part}-labels-idx1-ubyte").write_bytes(idx_bytes(labels))
+
+    monkeypatch.setattr("torchvision.datasets.EMNIST", Loader)
+    found = sources.load(f"emnist-{name}", tmp_path)
+    assert len(found.classes) == count and found.classes.index("A") == (0 if name == "letters" else 10)
+    assert found.test.targets.tolist() == list(range(count))
 
 
 def test_digits_are_in_the_format_of_mnist(tmp_path):

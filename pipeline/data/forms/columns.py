@@ -1,0 +1,109 @@
+"""Which columns of a table are pixels, and which is the label."""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipeline.errors import InputError
+from pipeline.names import natural
+
+LABELS = ("label", "labels", "class", "target", "y", "digit")
+INDEX = ("", "id", "index", "imageid", "image id", "image_id", "row", "row id", "row_id")
+# Fewer are no image; more would take a library that reads columns longer than it takes to draw the images.
+MIN_PIXELS, MAX_PIXELS = 36, 65_536
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Positions of columns.
+
+    Attributes:
+        label: None where there is none.
+        pixels: row by row of the image.
+    """
+
+    label: int | None
+    pixels: tuple[int, ...]
+
+    @property
+    def side(self) -> int:
+        """Of the image."""
+        return math.isqrt(len(self.pixels))
+
+
+def by_names(names: Sequence[str], table: str) -> Columns | None:
+    """The columns of a table with a header, whatever their order; None where it is no table of images.
+
+    Pixels are what most names have in common but for numbers (`pixel0`, `1x1`), by these numbers. The label is found by
+    its name, or is the only other column and the first or the last; numbers of rows and nameless columns are neither.
+
+    Raises:
+        InputError: the pixels make no square.
+    """
+    plain = [re.sub(r"^unnamed: \d+$", "", name.strip().casefold()) for name in names]
+    named = next((plain.index(label) for label in LABELS if label in plain), None)
+    stems = {
+        position: re.sub(r"\d+", "#", name)
+        for position, name in enumerate(plain)
+        if position != named and name not in INDEX
+    }
+    if not stems:
+        return None
+    stem, count = Counter(stems.values()).most_common(1)[0]
+    if count < MIN_PIXELS:
+        return None
+    check_square(count, table)
+    pixels = sorted((position for position in stems if stems[position] == stem), key=lambda at: natural(plain[at]))
+    others = [position for position in stems if stems[position] != stem]
+    if named is None and len(others) == 1 and others[0] in (min(stems), max(stems)):
+        named = others[0]
+    return Columns(named, tuple(pixels))
+
+
+def by_values(rows: Sequence[Sequence[str]], table: str) -> Columns | None:
+    """The columns of a table without a header, of which the first or the last may be the label.
+
+    Args:
+        rows: the first of them.
+
+    Raises:
+        InputError: either could be.
+    """
+    # A comma at the end of each row makes an empty column.
+    count = len(rows[0]) - all(row[-1] == "" for row in rows)
+    if count < MIN_PIXELS:
+        return None
+    if math.isqrt(count) ** 2 == count:
+        return Columns(None, tuple(range(count)))
+    check_square(count - 1, table)
+    labels = [at for at in (0, count - 1) if could_be_label([row[at] for row in rows if len(row) > at])]
+    if len(labels) != 1:
+        raise InputError(
+            f"{table} has no header, and {'either' if labels else 'neither'} of its first and last column looks like "
+            "labels: put a line with names over it, label over the labels."
+        )
+    return Columns(labels[0], tuple(at for at in range(count) if at != labels[0]))
+
+
+def could_be_label(values: Sequence[str]) -> bool:
+    """Whether it is text, or takes every whole number from its lowest to its highest, as pixels hardly do."""
+    try:
+        numbers = {float(value) for value in values}
+    except ValueError:
+        return True
+    return len(numbers) > 1 and max(numbers) - min(numbers) == len(numbers) - 1
+
+
+def check_square(count: int, table: str) -> None:
+    """Refuse so many pixels that they make no square or too large a one.
+
+    Raises:
+        InputError: how many there are.
+    """
+    if math.isqrt(count) ** 2 != count or count > MAX_PIXELS:
+        raise InputError(
+            f"{table} has rows of {count:,} pixels: an image is a square of at most {MAX_PIXELS:,}, and the column of "
+            "labels is named label, class, target or y."
+        )
