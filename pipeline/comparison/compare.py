@@ -218,7 +218,7 @@ def name_rows(table: pd.DataFrame, members: Sequence[Sequence[TrainingRun]]) -> 
     for _, rows in table.groupby(["protocol", label]):
         if len(rows) > 1:
             names = tell_apart([{**members[row][0].params, RECIPE: table["recipe"][row]} for row in rows.index])
-            label[rows.index] = [f"{label[row]} {name}" for row, name in zip(rows.index, names, strict=True)]
+            label[rows.index] = [f"{label[row]} {name}".rstrip() for row, name in zip(rows.index, names, strict=True)]
     return label
 
 
