@@ -150,6 +150,11 @@ def unusable(uri: str, error: BaseException) -> PipelineError:
         )
     if sentence := reason(error, database=str(sqlite_file(uri) or place)):
         return PipelineError(sentence)
+    if any(isinstance(link, requests.exceptions.SSLError) for link in causes(error)):
+        return PipelineError(
+            f"{place} shows a certificate that this machine does not trust: name the file of who signed it with "
+            "MLFLOW_TRACKING_SERVER_CERT_PATH."
+        )
     statuses = set(map(http_status, causes(error)))
     if 401 in statuses:
         return PipelineError(

@@ -1,4 +1,4 @@
-"""A tracking store in an SQLite file: whether MLflow can use it, before MLflow tries for minutes or changes it."""
+"""A tracking store in a database: whether MLflow can use it, before MLflow tries for minutes or changes it."""
 
 import os
 import sqlite3
@@ -7,16 +7,18 @@ from pathlib import Path
 
 import mlflow
 from alembic.script import ScriptDirectory
-from sqlalchemy import make_url
+from sqlalchemy import NullPool, create_engine, make_url
 from sqlalchemy.exc import ArgumentError
 
 from pipeline.errors import PipelineError
 
 MIGRATIONS = Path(mlflow.__file__).parent / "store" / "db_migrations"
+# Seconds that a database server has to answer.
+ANSWER_S = 10
 
 
 def check_database(uri: str, *, upgrade: bool) -> None:
-    """Find out what is wrong with the SQLite file at an address; other addresses are right.
+    """Find out what is wrong with the database at an address; where there is none, a server is there to ask.
 
     Args:
         upgrade: whether MLflow may bring an older database up to date.
@@ -25,9 +27,10 @@ def check_database(uri: str, *, upgrade: bool) -> None:
         PipelineError: it cannot be opened, or is another version's.
         OSError: it may not be read.
         sqlite3.Error: it is no database, damaged or locked.
+        SQLAlchemyError: nobody answers, or lets this user in.
     """
     if not (file := sqlite_file(uri)):
-        return
+        return knock(uri)
     if file.is_dir():
         raise PipelineError(f"The database {file} is a folder: correct $MLFLOW_TRACKING_URI.")
     if not file.exists():
@@ -42,6 +45,15 @@ def check_database(uri: str, *, upgrade: bool) -> None:
     found = revision(file)
     if found and not upgrade:
         refuse_other_versions(uri, found)
+
+
+def knock(uri: str) -> None:
+    """Ask a database server once for a connection, where MLflow would ask ten times before it says anything."""
+    if uri.split("://")[0].split("+")[0] not in ("postgresql", "mysql"):
+        return
+    engine = create_engine(uri, poolclass=NullPool, connect_args={"connect_timeout": ANSWER_S})
+    with engine.connect():
+        pass
 
 
 def sqlite_file(uri: str) -> Path | None:

@@ -59,9 +59,13 @@ def run_of(client: mlflow.MlflowClient, journal: Journal, experiment: str) -> Ru
     if not found:
         return None
     if found[0].info.lifecycle_stage != "active":
-        run_id = found[0].info.run_id
-        raise PipelineError(f"The run {run_id} was deleted: restore it with `mlflow runs restore --run-id {run_id}`.")
+        raise was_deleted(found[0].info.run_id, of=journal.about["name"])
     return found[0]
+
+
+def was_deleted(run_id: str, *, of: str) -> PipelineError:
+    """What to say where something is to be recorded in a deleted run."""
+    return PipelineError(f"The run of {of} was deleted: bring it back with mlflow runs restore --run-id {run_id}.")
 
 
 def earlier_study(client: mlflow.MlflowClient, experiment: str, key: str) -> Run | None:
@@ -83,7 +87,7 @@ def study_run(client: mlflow.MlflowClient, experiment: str, study: Mapping[str, 
     for tag, key in ((JOURNAL, study["journal"]), (STUDY_KEY, study["key"])):
         if found := queries.find_studies(experiment, key, tag=tag, most=1, client=client):
             return found[0].info.run_id
-    raise PipelineError("The run of the study was deleted: restore it with `mlflow runs restore --run-id ID`.")
+    raise was_deleted(study["run_id"] or "ID", of="the study")
 
 
 def run_id_of(journal: Journal) -> str:

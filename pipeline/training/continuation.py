@@ -1,7 +1,7 @@
 """Who continues what: how far a training or a study is, in this root folder and on the server."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +52,16 @@ def find_place(root: Path) -> Place:
         if not is_away(error):
             raise
         return Place(root, None, chosen_experiment().get("id"))
+
+
+def answer(ask: Callable[[], list[Run]]) -> list[Run]:
+    """The runs that the server names, none of them while it is away."""
+    try:
+        return ask()
+    except Exception as error:
+        if not is_away(error):
+            raise
+        return []
 
 
 @dataclass(frozen=True)
@@ -126,9 +136,11 @@ def find_training(config: TrainConfig, place: Place, sender: Sender, *, study: M
 
 def find_on_server(config: TrainConfig, place: Place, study: Mapping[str, str] | None) -> list[Run]:
     """The server's trainings of this config, newest first; none while it is away."""
-    if place.client is None or place.experiment_id is None:
+    experiment = place.experiment_id
+    if place.client is None or experiment is None:
         return []
-    found = queries.find_trainings(place.experiment_id, config.key, parent=study["run_id"] if study else None)
+    parent = study["run_id"] if study else None
+    found = answer(lambda: queries.find_trainings(experiment, config.key, parent=parent))
     # The launcher's run says RUNNING before anything is known of it.
     return [run for run in found if run.info.run_id != chosen_experiment().get("run_id")]
 
@@ -180,9 +192,10 @@ def check_rivals(journal: Journal, study_key: str, place: Place) -> None:
     Raises:
         InputError: who runs it.
     """
-    if place.client is None or place.experiment_id is None or journal.run_id is None:
+    experiment = place.experiment_id
+    if place.client is None or experiment is None or journal.run_id is None:
         return
-    found = queries.find_studies(place.experiment_id, study_key)
+    found = answer(lambda: queries.find_studies(experiment, study_key))
     running = [(run.info.start_time, run.info.run_id, holder) for run in found if (holder := lease.read(run))]
     _, first, holder = min(running, default=(0, journal.run_id, None))
     if first != journal.run_id:

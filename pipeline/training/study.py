@@ -105,13 +105,14 @@ def _run(
         schema.DATASET_SHA256: dataset.sha256,
     }
     with runs.recording(journal, sender, tags=tags):
-        continuation.check_rivals(journal, study_key, place)
         runs.say_images(journal, dataset.train, f"{dataset.name}-{runs.TRAINING}", context=runs.TRAINING)
         runs.say_images(journal, dataset.test, f"{dataset.name}-{runs.TEST}", context=runs.TEST)
         study = {"journal": journal.key, "key": study_key, "run_id": journal.run_id or ""}
         for number, config in enumerate(configs, start=1):
             label = f"{config.model} seed {config.seed}"
             position = f"[{number}/{len(configs)}] {label}"
+            # Each time: what another host began at the same moment may not have been there to see.
+            continuation.check_rivals(journal, study_key, place)
             try:
                 standing = continuation.find_training(config, place, sender, study=study)
                 if standing.finished:

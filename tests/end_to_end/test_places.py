@@ -6,17 +6,19 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import mlflow
 import pytest
-from support import pipeline, pipeline_process
+from support import free_port, only_run, pipeline, pipeline_process, wait_for_line
+from werkzeug.serving import make_server
 
 from pipeline.files import ROOT_VARIABLE
 from pipeline.tracking.client import open_client
-from pipeline.tracking.queries import find_trainings
+from pipeline.tracking.queries import find_trainings, trainings_of
 
 TRAIN = ("train", "--model", "mlp", "--epochs", "1", "--val-size", "20", "--dataset")
 STRANGER = "12345"
@@ -231,6 +233,20 @@ def test_a_data_folder_that_may_not_be_read_is_named(environment, bars):
     assert ended.returncode == 2 and f"{folder} may not be read by this user" in ended.stderr, ended.stderr
 
 
+def test_a_database_server_that_is_away_is_named_at_once_and_without_its_password(environment, mistake, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"postgresql+psycopg://student:secret@127.0.0.1:{free_port()}/mlflow")
+    says = mistake("compare", code=1)
+    assert "does not answer" in says and "127.0.0.1" in says and "secret" not in says, says
+
+
+def test_a_certificate_of_ones_own_is_asked_for(environment, mistake, monkeypatch):
+    server = make_server("127.0.0.1", 0, lambda environ, start: [], ssl_context="adhoc")
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"https://localhost:{server.port}")
+    assert "name the file of who signed it with MLFLOW_TRACKING_SERVER_CERT_PATH" in mistake("compare", code=1)
+    server.shutdown()
+
+
 # --- What is deleted -----------------------------------------------------------------------------------------------
 
 
@@ -244,6 +260,21 @@ def test_a_deleted_experiment_is_named_with_the_way_back(environment, mistake, b
     for command in ([*TRAIN, str(bars)], [*TRAIN, str(bars), "--resume"], ["main", "--models", "mlp"]):
         says = mistake(*command, code=2)
         assert f"mlflow experiments restore --experiment-id {gone}." in says
+
+
+def test_a_study_whose_run_is_deleted_meanwhile_stops_soon_and_goes_on_when_it_is_back(environment, bars):
+    study = ["main", "--models", "mlp", "--seeds", "3", "--epochs", "60", "--val-size", "20", "--dataset", str(bars)]
+    process = pipeline_process(*study)
+    wait_for_line(process, "[1/3]")
+    run_id = only_run("study").info.run_id
+    mlflow.MlflowClient().delete_run(run_id)
+    _, err = process.communicate()
+    restore = f"bring it back with mlflow runs restore --run-id {run_id}."
+    assert process.returncode == 1 and f"Not begun: The run of the study was deleted: {restore}" in err, err
+    mlflow.MlflowClient().restore_run(run_id)
+    out, _ = pipeline(*study)
+    assert "[1/3] mlp seed 0: finished before" in out and only_run("study").info.status == "FINISHED"
+    assert len(trainings_of(run_id)) == 3
 
 
 def test_a_deleted_artifact_folder_is_made_again(environment, command, bars):
