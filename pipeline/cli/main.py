@@ -89,7 +89,8 @@ def main_command(
     with announced([*data, *published]):
         images = load_dataset(dataset, root, side=side, frame=frame, name=name)
     configs = study.plan(architectures, seeds, images, source=weights, options=settings)
-    study_key = study.key(images, source=weights, options=settings | ({"name": name} if name else {}))
+    naming = {**({"name": name} if name else {}), **({} if register else {"register": False})}
+    study_key = study.key(images, source=weights, options=settings | naming)
     own = {} if weights == "none" else {"weights": weights or "auto"}
     title = config.title(f"{images.name} study", own | chosen(choices))
     place = continuation.find_place(root)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.comparison import protocol
-from pipeline.comparison.labels import tell_apart
+from pipeline.comparison.labels import RECIPE, tell_apart
 from pipeline.comparison.notes import (
     budget_notes,
     in_store,
@@ -207,8 +207,8 @@ def name_rows(table: pd.DataFrame, members: Sequence[Sequence[TrainingRun]]) -> 
     label = table["architecture"] + table["store"].map(in_store)
     for _, rows in table.groupby(["protocol", label]):
         if len(rows) > 1:
-            names = tell_apart([{**members[row][0].params, "recipe": table["recipe"][row]} for row in rows.index])
-            label[rows.index] = [f"{label[row]} {name}" for row, name in zip(rows.index, names, strict=True)]
+            names = tell_apart([{**members[row][0].params, RECIPE: table["recipe"][row]} for row in rows.index])
+            label[rows.index] = [f"{label[row]} {name}".rstrip() for row, name in zip(rows.index, names, strict=True)]
     return label
 
 

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 
 # These hold arguments, each of which is a difference by itself.
 NESTED = ("model_args", "task_args")
+# The hash of all params, for variants recorded without any.
+RECIPE = "recipe"
 # What a reader looks for first; the rest follows in the order in which it was logged.
 FIRST = ("weights", "limit", "epochs", "lr")
 # Of more differences than these a name would not be read.
@@ -44,14 +46,14 @@ def flatten(params: Mapping[str, str]) -> dict[str, str]:
     return {**arguments, **{name: value for name, value in params.items() if name not in NESTED}}
 
 
-def importance(name: str) -> tuple[bool, int]:
+def importance(name: str) -> tuple[bool, bool, int]:
     """Where a difference stands among the others, whose own order holds otherwise: hashes tell people nothing."""
-    return is_hash(name), FIRST.index(name) if name in FIRST else len(FIRST)
+    return is_hash(name), name == RECIPE, FIRST.index(name) if name in FIRST else len(FIRST)
 
 
 def is_hash(name: str) -> bool:
     """Whether a value stands for content."""
-    return name == "recipe" or name.endswith("sha256")
+    return name == RECIPE or name.endswith("sha256")
 
 
 def distinct(flat: Sequence[Mapping[str, str]], names: Sequence[str]) -> set[tuple[str | None, ...]]:

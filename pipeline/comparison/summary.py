@@ -1,6 +1,7 @@
 """What a study's own run shows of what the study found: metrics, and the comparison as its description."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from pipeline.comparison import tables
 from pipeline.comparison.compare import Comparison
@@ -23,28 +24,32 @@ def metrics(trainings: Sequence[TrainingRun], comparison: Comparison | None) -> 
     finished = {training.identity: training for training in trainings if training.status == "FINISHED"}
     failed = {training.identity for training in trainings if training.status == "FAILED"} - set(finished)
     total = sum(training.metric("time/total_s") for training in finished.values() if training.has("time/total_s"))
-    found = {
+    best = leader(comparison) if comparison else {}
+    return {
+        **{f"study/best_{name}": float(best[name]) for name in ("accuracy", "f1") if name in best},
         "study/trainings": float(len({training.identity for training in trainings})),
         "study/failures": float(len(failed)),
         "study/total_s": total,
     }
-    if comparison:
-        _, rows = comparison.groups()[0]
-        best = rows[rows["verdict"] == "best"].iloc[0]
-        found |= {f"study/best_{name}": float(best[name]) for name in ("accuracy", "f1")}
-    return found
+
+
+def leader(comparison: Comparison) -> Mapping[str, Any]:
+    """The row that is best, of the protocol with the most trainings."""
+    _, rows = comparison.groups()[0]
+    return rows[rows["verdict"] == "best"].to_dict("records")[0]
 
 
 def tags(comparison: Comparison) -> dict[str, str]:
-    """The best of the protocol with the most trainings, and the description."""
-    _, rows = comparison.groups()[0]
-    best = rows.loc[rows["verdict"] == "best", "label"].iloc[0]
-    return {LEADER: best, DESCRIPTION: description(comparison)}
+    """The leader's name, and the description."""
+    return {LEADER: leader(comparison)["label"], DESCRIPTION: description(comparison)}
 
 
 def description(comparison: Comparison) -> str:
-    """The comparison in the Markdown of MLflow's pages, as much of it as they keep."""
-    lines = [spaced(line) for line in tables.markdown(comparison).splitlines()]
+    """The comparison in the Markdown of MLflow's pages, as much of it as they keep: first what they show unopened."""
+    best = leader(comparison)
+    scored = f"{tables.number('accuracy', best['accuracy'])} % of the test images right"
+    first = [f"**{best['label']}** is best: {scored}.", ""]
+    lines = [*first, *map(spaced, tables.markdown(comparison).splitlines())]
     end = "\nThe rest is in comparison.md, among the artifacts."
     text = "\n".join(lines)
     while len(text) > LONGEST:

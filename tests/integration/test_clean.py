@@ -1,7 +1,7 @@
 """What is left over is shown first, and removed when that is asked for; what is in use stays."""
 
 import mlflow
-from support import left_in, only_run, pipeline_process, wait_for_line
+from support import left_in, only_run, pipeline_process, wait_for_line, write_idx_folder
 
 SMALL = ("--epochs", "1", "--val-size", "20")
 
@@ -31,7 +31,7 @@ def test_trials_failures_and_orphans_go_and_the_rest_stays(environment, command,
     (cut,) = client.search_runs(["0"], "params.seed = '2'")
     client.delete_run(cut.info.run_id)
     out, _ = command("clean", "--delete")
-    assert out.count("Removed ") == 3 and ", 0." in out and "its run was deleted" in out
+    assert out.count("Removed ") == 3 and " MB: its run was deleted" in out
     assert names() == ["mlp epochs=1 val_size=20 seed 0"] and left_in(environment) == []
     assert [model.name for model in client.search_logged_models(["0"])] == ["bars-mlp epochs=1 val_size=20 seed 0"]
     assert command("clean")[0] == "There is nothing to remove.\n"
@@ -59,8 +59,6 @@ def test_a_study_goes_with_all_that_hangs_on_it(environment, command, mistake, b
 
 
 def test_folders_of_one_name_do_not_share_registered_names_by_accident(environment, command, mistake, bars):
-    from support import write_idx_folder
-
     train = ["train", "--model", "mlp", *SMALL, "--dataset"]
     command(*train, str(bars))
     other = str(write_idx_folder(environment / "bars", seed=1))
@@ -71,10 +69,6 @@ def test_folders_of_one_name_do_not_share_registered_names_by_accident(environme
     command(*train, other, "--name", "noisy-bars")
     command(*train, other, "--name", "bars")
     versions = mlflow.MlflowClient().search_model_versions()
-    assert sorted((version.name, version.version) for version in versions) == [
-        ("bars-mlp", "1"),
-        ("bars-mlp", "2"),
-        ("noisy-bars-mlp", "1"),
-    ]
+    assert sorted(version.name for version in versions) == ["bars-mlp", "bars-mlp", "noisy-bars-mlp"]
     # The same images elsewhere, and others in the same place, are the same data set.
     command(*train, other)

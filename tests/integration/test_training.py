@@ -152,7 +152,7 @@ def test_a_study_survives_one_failing_architecture_and_is_continued(environment,
     assert "mlp" in mlflow.artifacts.load_text(f"{study.info.artifact_uri}/comparison.md")
     everything, _ = command("compare", "--experiment", "Default", "--filter", "tags.architecture = 'mlp'")
     labels = re.findall(r"^mlp (\S+=\S+) ", everything, flags=re.MULTILINE)
-    assert sorted(labels) == ["lr=0.002", "lr=0.01"] and "cnn" not in everything, "two recipes of one architecture"
+    assert sorted(labels) == ["lr=0.003", "lr=0.01"] and "cnn" not in everything, "two recipes of one architecture"
 
 
 def test_weights_of_a_registered_model_and_of_a_file_start_a_training(environment, command, bars):

@@ -1,6 +1,7 @@
 """The comparison: what is averaged and what is not, what is held against each other, and what is written."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.comparison import tables
+from pipeline.comparison import summary, tables
 from pipeline.comparison.compare import MAX_TESTED_ROWS, Comparison, compare
 from pipeline.errors import InputError
 from pipeline.tracking.training_run import Results, TrainingRun
@@ -273,3 +274,49 @@ def test_detectors_examined_on_different_scenes_are_never_one_group_for_their_ow
 
 if __name__ == "__main__":
     GOLDEN.write_text(recorded_table())
+
+
+# --- Names, and what a study's run shows ---------------------------------------------------------------------------
+
+
+def variant(wrong: int, **params: str) -> TrainingRun:
+    """A training with these params, and the model argument `kernel_size` among them."""
+    arguments = json.dumps({"kernel_size": int(params.pop("kernel_size", 3)), "channels": [8, 16]})
+    known = {"model_args": arguments, "seed": "0", "lr": "0.1", "epochs": "3", "weights": "none", **params}
+    return replace(training("cnn", wrong, recipe=json.dumps(known)), params=known)
+
+
+@pytest.mark.parametrize(
+    ("others", "names"),
+    [
+        ([{"kernel_size": "5"}], ["cnn kernel_size=3", "cnn kernel_size=5"]),
+        ([{"lr": "0.2"}, {"lr": "0.3"}], ["cnn lr=0.1", "cnn lr=0.2", "cnn lr=0.3"]),
+        ([{"seed": "1"}], ["cnn recipe={recipe}", "cnn recipe={recipe}"]),
+        ([{"architecture_sha256": 64 * "a"}], ["cnn", "cnn architecture_sha256=aaaaaa"]),
+        (
+            [{"weights": "imagenet", "lr": "0.2", "epochs": "5", "batch_size": "9", "freeze": "features"}],
+            ["cnn weights=none epochs=3 lr=0.1 +2", "cnn weights=imagenet epochs=5 lr=0.2 +2"],
+        ),
+    ],
+)
+def test_variants_are_named_by_what_differs(others, names):
+    found = compared(variant(1), *[variant(number, **params) for number, params in enumerate(others, start=2)])
+    expected = [re.escape(name).replace(r"\{recipe\}", r".{1,6}") for name in names]
+    assert all(re.fullmatch(name, label) for name, label in zip(expected, found.table["label"], strict=True))
+
+
+def test_a_studys_run_shows_its_leader_what_failed_and_how_long_all_took():
+    failed = training("vit", 1, status="FAILED")
+    again = [training("alexnet", 9, status=status, metrics={"time/total_s": 5.0}) for status in ("FAILED", "FINISHED")]
+    runs = [*STUDY, failed, *again]
+    found = compared(*runs)
+    shown = summary.metrics(runs, found)
+    assert shown["study/trainings"] == 5 and shown["study/failures"] == 1 and shown["study/total_s"] == 5.0
+    assert shown["study/best_accuracy"] == pytest.approx(found.table["accuracy"].max())
+    assert summary.metrics([failed], None) == {"study/trainings": 1, "study/failures": 1, "study/total_s": 0}
+    tags = summary.tags(found)
+    assert tags["leader"] == found.table["label"][0]
+    assert tables.title(found, "p0", found.table) in tags["mlflow.note.content"]
+    many = compared(*[training("mlp", 10 + number, recipe=f"{number:04}") for number in range(100)])
+    text = summary.description(many)
+    assert len(text) <= summary.LONGEST and text.endswith("The rest is in comparison.md, among the artifacts.")
