@@ -29,7 +29,7 @@ from pipeline.files import ROOT_VARIABLE
 
 EPOCHS = 40
 # When the weather turns: before the start, after so many epochs, and while the results are sent.
-MOMENTS = {"start": 0, "first epoch": 1, "middle": EPOCHS // 2, "last epoch": EPOCHS - 1, "results": EPOCHS}
+MOMENTS = {"start": 0, "first epoch": 1, "middle": EPOCHS // 2, "near the end": EPOCHS - 2, "results": EPOCHS}
 TRAINING = ("train", "--model", "cnn", "--dataset", "digits", "--limit", "300", "--epochs", str(EPOCHS))
 SERIES = ("train/loss", "val/loss", "val/accuracy", "val/f1", "train/lr")
 
