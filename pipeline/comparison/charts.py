@@ -225,7 +225,12 @@ def shares(axis: Axes, which: str = "y", *, stretched: bool = False) -> None:
         (axis.set_xlim if which == "x" else axis.set_ylim)(low, high)
         marks = [share for share in SHARES if low <= share <= min(high, 1 - room)] + ([1.0] if high > 1 else [])
         # Side by side there is less room for them than one above the other.
-        scale.set_major_locator(FixedLocator(marks[::-2] if which == "x" and len(marks) > MAX_MARKS else marks))
+        apart = (functions[0](high) - functions[0](low)) / (MAX_MARKS if which == "x" else 3 * MAX_MARKS)
+        spaced: list[float] = []
+        for mark in reversed(marks):
+            if not spaced or functions[0](spaced[-1]) - functions[0](mark) >= apart:
+                spaced.append(mark)
+        scale.set_major_locator(FixedLocator(spaced))
     scale.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
 
 
