@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from psutil import Process
 
 PROJECT = Path(__file__).resolve().parents[2]
+# The program of an installed project.
+INSTALLED = "digit-comparison"
 # What MLflow's launcher runs a command in.
 SHELLS = ("bash", "sh", "dash", "cmd.exe")
 # An SQLite file below whatever folder a process works in.
@@ -83,6 +85,11 @@ def end_with(launcher: "Process") -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
+def program(module: str = "pipeline") -> str:
+    """What a user types before a command: the installed program, or the module."""
+    return INSTALLED if Path(sys.argv[0]).stem == INSTALLED else f"python -m {module}"
+
+
 def retyped(changes: Mapping[str, str | None]) -> str:
     """The command that started this process as it was typed, but for some parameters; None leaves one out."""
     import psutil
@@ -94,7 +101,7 @@ def retyped(changes: Mapping[str, str | None]) -> str:
         words = []
     if "run" in words:
         return shlex.join(["mlflow", *with_changes(words[words.index("run") :], changes, "-P {name}={value}")])
-    return shlex.join(["python", "-m", "pipeline", *with_changes(sys.argv[1:], changes, "--{name} {value}")])
+    return shlex.join([*program().split(), *with_changes(sys.argv[1:], changes, "--{name} {value}")])
 
 
 def with_changes(words: Sequence[str], changes: Mapping[str, str | None], form: str) -> list[str]:

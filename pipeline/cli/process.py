@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from pipeline.cli.launcher import follow_launcher
+from pipeline.cli.launcher import follow_launcher, program
 from pipeline.errors import InputError, Interrupted, PipelineError, first_line, reason
 
 # Windows knows no terminal that hangs up.
@@ -51,7 +51,7 @@ def run(command: click.Command, module: str) -> None:
     on_signals(leave)
     try:
         follow_launcher()
-        command.main(prog_name=f"python -m {module}", standalone_mode=False)
+        command.main(prog_name=program(module), standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.ctx.get_help())
     except click.ClickException as error:

@@ -1,6 +1,7 @@
 """A report's drawings, as SVG that takes the page's own font and colours."""
 
 import io
+import math
 import re
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -13,7 +14,7 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter
 
 # Told apart with every common colour blindness, on white as on black: Okabe and Ito, "Color Universal Design", 2008.
 # With a number of markers that has no factor in common, each pair of colour and marker comes once in 56.
@@ -25,9 +26,8 @@ INK = "#000000"
 GRID = "#808080"
 # From nothing to so much of a colour that text on it can be read on white and on black.
 FILL = LinearSegmentedColormap.from_list("fill", [(0.84, 0.37, 0.0, 0.12), (0.84, 0.37, 0.0, 0.6)])
-# Marks of an axis that shows how few errors are left; at 100 % it would have no end.
+# Marks of an axis that shows how few errors are left.
 SHARES = (0.1, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)
-MAX_SHARE = 0.9999
 MAX_MARKS = 6
 # Beyond this many rows or columns the numbers in a matrix cannot be read.
 MAX_ANNOTATED = 14
@@ -103,7 +103,9 @@ def trade_off(
         )
     front = pareto(known[cost].to_numpy(), (1 if higher else -1) * known[metric].to_numpy())
     axis.plot(known[cost].to_numpy()[front], known[metric].to_numpy()[front], color=GRID, linestyle=":", zorder=0)
-    axis.set(xscale="log", xlabel=names[1], ylabel=names[0])
+    axis.set(xlabel=names[1], ylabel=names[0])
+    if len(known):
+        factors(axis)
     if share:
         shares(axis, stretched=True)
     axis.legend(fontsize=8, framealpha=0)
@@ -161,8 +163,13 @@ def curves(
     figure, axis = canvas(5.2, 3.4)
     style = styles(labels)
     for label, points in series.items():
-        axis.plot(list(points), list(points.values()), **style[label], markersize=4, linewidth=1.4, label=label)
-    axis.set(xlabel=x, ylabel=y, xscale="log" if log else "linear")
+        # Of many points a few are marked, enough to tell the lines apart.
+        apart = max(1, len(points) // 12)
+        look = style[label] | {"markersize": 4, "markevery": apart, "linewidth": 1.4}
+        axis.plot(list(points), list(points.values()), label=label, **look)
+    axis.set(xlabel=x, ylabel=y)
+    if log:
+        factors(axis)
     if share:
         shares(axis, stretched=log_errors)
     axis.legend(fontsize=8, framealpha=0)
@@ -204,16 +211,47 @@ def confusion(counts: np.ndarray, outcomes: Sequence[str], title: str) -> Figure
 
 
 def shares(axis: Axes, which: str = "y", *, stretched: bool = False) -> None:
-    """Label an axis of shares in percent; stretched, every factor of the error rate takes the same room."""
+    """Label an axis of shares in percent; stretched, every factor of the error rate takes about the same room."""
     scale = axis.xaxis if which == "x" else axis.yaxis
     if stretched:
-        low, high = axis.dataLim.intervalx if which == "x" else axis.dataLim.intervaly
-        most, least = np.clip([1 - low, 1 - high], 1 - MAX_SHARE, 1)
-        low, high = 1 - min(1, 1.3 * most), min(MAX_SHARE, 1 - least / 1.3)
-        functions = (lambda share: -np.log(1 - np.minimum(share, MAX_SHARE)), lambda y: 1 - np.exp(-y))
+        drawn = [line.get_xdata() if which == "x" else line.get_ydata() for line in axis.lines]
+        errors = 1 - np.concatenate([np.asarray(values, float).ravel() for values in drawn] or [np.zeros(1)])
+        least = errors[errors > 0].min(initial=0.5)
+        # An axis of error rates has no end: that of 100 % stands where half of the least one would.
+        room = least / 2
+        functions = (lambda share: -np.log(np.maximum(1 + room - share, 1e-9)), lambda y: 1 + room - np.exp(-y))
         (axis.set_xscale if which == "x" else axis.set_yscale)("function", functions=functions)
+        low, high = 1 - min(1, 1.3 * errors.max(initial=0)), 1 - least / 1.3 if errors.min() > 0 else 1 + room / 4
         (axis.set_xlim if which == "x" else axis.set_ylim)(low, high)
-        marks = [share for share in SHARES if low <= share <= high]
+        marks = [share for share in SHARES if low <= share <= min(high, 1 - room)] + ([1.0] if high > 1 else [])
         # Side by side there is less room for them than one above the other.
-        scale.set_major_locator(FixedLocator(marks[::2] if which == "x" and len(marks) > MAX_MARKS else marks))
+        apart = (functions[0](high) - functions[0](low)) / (MAX_MARKS if which == "x" else 3 * MAX_MARKS)
+        spaced: list[float] = []
+        for mark in reversed(marks):
+            if not spaced or functions[0](spaced[-1]) - functions[0](mark) >= apart:
+                spaced.append(mark)
+        scale.set_major_locator(FixedLocator(spaced))
     scale.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
+
+
+def factors(axis: Axes) -> None:
+    """Let the values to the right grow by factors, labelled at a few round numbers, however near they are."""
+    axis.set_xscale("log")
+    low, high = axis.get_xlim()
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for steps in ((1, 2, 5), (1, 3), (1,)):
+        marks = [step * 10.0**decade for decade in decades for step in steps if low <= step * 10.0**decade <= high]
+        if len(marks) <= MAX_MARKS:
+            break
+    marks = marks[:: -(-len(marks) // MAX_MARKS) or 1]
+    if len(marks) < 2:
+        marks = [mark for mark in MaxNLocator(3).tick_values(low, high) if low <= mark <= high]
+    axis.xaxis.set_major_locator(FixedLocator(marks))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: rounded(value)))
+    axis.xaxis.set_minor_formatter(NullFormatter())
+
+
+def rounded(value: float) -> str:
+    """A round number in little room."""
+    size, unit = next(((size, unit) for size, unit in ((1e6, " M"), (1e4, " k")) if value >= size), (1, ""))
+    return f"{value / (1e3 if unit == ' k' else size):,g}{unit}"

@@ -76,12 +76,18 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading of the page, what is said below it, and the drawings; without any it is left out."""
+    """A heading of the page, what is said below it, and the drawings; without any it is left out.
+
+    Attributes:
+        small: whether many of them stand side by side.
+        needs_drawings: whether the text says nothing without them.
+    """
 
     heading: str
     text: str
     drawings: Sequence[Drawing]
     small: bool = False
+    needs_drawings: bool = True
 
 
 def intervals(group: Group) -> Section:
@@ -123,6 +129,10 @@ def pairs(group: Group) -> Section:
     for pair in found.itertuples():
         matrix.loc[pair.first, pair.second] = matrix.loc[pair.second, pair.first] = pair.p_holm
     differing = (found["p_holm"] < SIGNIFICANT).sum()
+    if len(found) and not differing:
+        least = tables.p_text(found["p_holm"].min()).removeprefix("p = ")
+        nobody = f"None of the {len(found)} pairs differs: the least p-value, corrected by Holm, is {least}."
+        return Section("Who differs from whom", nobody, [], needs_drawings=False)
     told = "; ".join(f"{pair.first} and {pair.second}: {tables.p_text(pair.p_holm)}" for pair in found.itertuples())
     caption = f"{differing} of {len(found)} pairs differ." if len(found) else "No pair could be tested."
     return Section(
@@ -211,9 +221,36 @@ def confusion_matrix(answers: Sequence[pd.DataFrame], label: str) -> tuple[Figur
     present = [position for position in range(len(outcomes)) if counts[position].any()]
     errors = counts * (1 - np.eye(len(outcomes), dtype=int))
     row, column = np.unravel_index(errors.argmax(), errors.shape)
-    most = f"; most often {outcomes[row]} for {outcomes[column]}, {errors[row, column]} times" if errors.any() else ""
-    caption = f"{label}: {errors.sum():,} errors in {counts.sum():,} answers{most}."
+    often = f"; most often {outcomes[row]} for {outcomes[column]}, {errors[row, column]} times"
+    most = often if errors.max() > 1 else ""
+    wrong = f"{errors.sum():,} error{'' if errors.sum() == 1 else 's'}"
+    caption = f"{label}: {wrong} in {counts.sum():,} answers{most}."
     return charts.confusion(counts[: max(present) + 1], outcomes, label), caption
+
+
+def by_class(group: Group) -> list[dict[str, Any]]:
+    """For each class, how many test images there are of it and what share of them each architecture answers right."""
+    right = {}
+    for label, answers in group.answers.items():
+        answered = pd.concat(answers)
+        right[label] = (answered["target"] == answered["prediction"]).groupby(answered["target"], sort=False).mean()
+    counts = next(iter(group.answers.values()))[0]["target"].value_counts() if right else {}
+    least = {label: shares.min() for label, shares in right.items()}
+    return [
+        {
+            "name": name,
+            "images": f"{counts[name]:,}",
+            "shares": [
+                (f"{100 * shares[name]:.1f}", shares[name] == least[label] < 1) for label, shares in right.items()
+            ],
+        }
+        for name in sorted(counts.keys(), key=natural)
+    ]
+
+
+def natural(name: str) -> tuple[int, str]:
+    """Sorts numbers by size, before words."""
+    return (int(name), "") if name.isdecimal() else (1 << 60, name)
 
 
 def hard_images(group: Group) -> list[dict[str, Any]]:

@@ -10,21 +10,23 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 
 from pipeline.comparison import charts, tables
 from pipeline.comparison.compare import Comparison
-from pipeline.comparison.drawings import MAX_DRAWN, SECTIONS, Group, Section, hard_images
+from pipeline.comparison.drawings import MAX_DRAWN, SECTIONS, Group, Section, by_class, hard_images
 from pipeline.comparison.protocol import SHOWN
 from pipeline.data.corruptions import CORRUPTIONS, IMAGES
 from pipeline.metrics.catalog import HIGHER_IS_BETTER, METRICS, PERCENT
 from pipeline.tracking import schema
 from pipeline.tracking.training_run import TrainingRun, machines
 
-# Column of the table on the page: its heading.
+# Column of the table on the page: its heading. The first that fit a narrow screen are those that decide.
 HEADINGS = {
-    "verdict": "verdict",
-    "seeds": "seeds",
     "accuracy": METRICS["accuracy"].heading,
     "low": "95 % from",
     "high": "to",
-    **{name: metric.heading for name, metric in METRICS.items() if name != "accuracy"},
+    "verdict": "verdict",
+    # What decides between equally good ones comes before what explains.
+    **{name: METRICS[name].heading for name in ("train_s", "latency_p50_ms", "parameters")},
+    "seeds": "seeds",
+    **{name: metric.heading for name, metric in METRICS.items()},
     "pretrained": "pretrained",
     "epochs": "epochs",
     "images_seen": "images seen",
@@ -72,6 +74,9 @@ def build(comparison: Comparison, *, source: str, written: datetime) -> str:
 def group(comparison: Comparison, key: str, rows: pd.DataFrame, number: int) -> dict[str, Any]:
     """Everything the page says of the trainings under one protocol."""
     drawn = Group(comparison, key, rows)
+    sections = [section(draw.__name__, draw(drawn), number) for draw in SECTIONS]
+    classes = by_class(drawn)
+    hard = hard_images(drawn) if len(drawn.answers) > 1 else []
     measured_on = machines(run for runs in drawn.trainings.values() for run in runs)
     title = tables.title(comparison, key, rows)
     return {
@@ -80,8 +85,10 @@ def group(comparison: Comparison, key: str, rows: pd.DataFrame, number: int) -> 
         "caption": f"On {title}{f'; times measured on {enumeration(measured_on)}' if measured_on else ''}.",
         "columns": [{"heading": "architecture"}, *({"heading": HEADINGS[name]} for name in columns(rows))],
         "rows": [table_row(comparison, row, columns(rows)) for row in rows.to_dict("records")],
-        "sections": [section(draw.__name__, draw(drawn), number) for draw in SECTIONS],
-        "hard": hard_images(drawn) if len(drawn.answers) > 1 else [],
+        "sections": [part for part in sections if part["drawings"] or not part["needs_drawings"]],
+        "classes": classes,
+        "answered": list(drawn.answers),
+        "hard": hard,
         "protocol": list(comparison.protocols[key].items()),
         "labels": drawn.labels,
         "parameters": differing(drawn.newest),
@@ -102,7 +109,17 @@ def section(name: str, content: Section, number: int) -> dict[str, Any]:
         "text": content.text,
         "drawings": items,
         "kind": "small" if content.small else "",
+        "abreast": abreast(len(items), content.small),
+        "needs_drawings": content.needs_drawings,
     }
+
+
+def abreast(count: int, small: bool) -> int:
+    """How many drawings to set side by side on a wide screen, so that the last one does not stand alone."""
+    for columns in (3, 4, 2) if small else (2, 3):
+        if count % columns != 1 and count >= columns:
+            return columns
+    return min(count, 2) or 1
 
 
 # --- Words ---------------------------------------------------------------------------------------------------------
@@ -172,8 +189,9 @@ def enumeration(words: Sequence[str]) -> str:
 
 
 def columns(rows: pd.DataFrame) -> list[str]:
-    """The columns that have something to say."""
-    return [name for name in HEADINGS if name in ("verdict", "seeds") or rows[name].notna().any()]
+    """The columns that have something to say; how many seeds there are, only where there are several."""
+    always = {"verdict": bool(rows["verdict"].any()), "seeds": bool((rows["seeds"] > 1).any())}
+    return [name for name in HEADINGS if always.get(name, rows[name].notna().any())]
 
 
 def table_row(comparison: Comparison, row: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:

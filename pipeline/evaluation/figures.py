@@ -17,6 +17,7 @@ SAMPLES_PER_CLASS = 12
 ERRORS = 25
 SUSPECTS = 50
 SCENES = 15
+COLUMNS = 5
 # Beyond this many classes the numbers in the cells of a confusion matrix cannot be read.
 MAX_ANNOTATED = 20
 
@@ -86,18 +87,14 @@ def errors(images: ImageSet, log_probabilities: np.ndarray, outcomes: Sequence[s
     predicted, confidence = log_probabilities.argmax(1), np.exp(log_probabilities.max(1))
     wrong = np.flatnonzero(predicted != images.targets)
     shown = wrong[np.argsort(-confidence[wrong], kind="stable")][:ERRORS]
-    columns = 5
-    rows = max(1, -(-len(shown) // columns))
-    figure = Figure(figsize=(columns * 1.5, rows * 1.75 + 0.8), layout="constrained")
-    figure.suptitle(f"{title}\n{len(wrong):,} of {len(images):,} wrong, the most confident {len(shown)} shown")
-    for axis, position in zip(
-        figure.subplots(rows, columns, squeeze=False).flat, [*shown, *[None] * ERRORS], strict=False
-    ):
+    which = f", the most confident {len(shown)} shown" if len(shown) < len(wrong) else ""
+    title = f"{title}\n{len(wrong):,} of {len(images):,} wrong{which}"
+    figure, axes = _grid(len(shown), 1.5, 1.75, title)
+    for axis, position in zip(axes, shown, strict=True):
+        _show(axis, images.images[position])
         axis.set_axis_off()
-        if position is not None:
-            _show(axis, images.images[position])
-            said, true = outcomes[predicted[position]], outcomes[images.targets[position]]
-            axis.set_title(f"said {said} ({confidence[position]:.0%})\nis {true}, no. {position}", fontsize=8)
+        said, true = outcomes[predicted[position]], outcomes[images.targets[position]]
+        axis.set_title(f"said {said} ({confidence[position]:.0%})\nis {true}, no. {position}", fontsize=8)
     return figure
 
 
@@ -132,33 +129,42 @@ def detections(scenes: ImageSet, found: np.ndarray, right: np.ndarray, chosen: S
         right: (N, K), which of them are right.
         chosen: positions of the scenes, of which the first SCENES are shown.
     """
-    columns = 5
     shown = list(chosen[:SCENES])
-    rows = max(1, -(-len(shown) // columns))
-    figure = Figure(figsize=(columns * 2.2, rows * 2.4 + 0.9), layout="constrained")
-    figure.suptitle(
-        f"{title} {len(shown)}\ngrey: true; blue: predicted with a score of at least {SCORE_THRESHOLD}; "
-        "red: so, but wrong"
-    )
-    for axis, position in zip(
-        figure.subplots(rows, columns, squeeze=False).flat, [*shown, *[None] * SCENES], strict=False
-    ):
-        if position is None:
-            axis.set_axis_off()
-        else:
-            _show(axis, scenes.images[position])
-            axis.set(xticks=[], yticks=[])
-            axis.spines[:].set_color("0.85")
-            for *box, label in scenes.targets[position]:
-                if label >= 0:
-                    _frame(axis, box, color="0.6", linewidth=3)
-            for (*box, score, label), hit in zip(found[position], right[position], strict=True):
-                if score >= SCORE_THRESHOLD:
-                    color = "tab:blue" if hit else "tab:red"
-                    _frame(axis, box, color=color, linewidth=1)
-                    axis.text(box[0], box[1] - 1, f"{scenes.classes[int(label)]} {score:.2f}", color=color, fontsize=7)
-            axis.set_title(f"no. {position}", fontsize=8)
+    key = f"grey: true; blue: predicted with a score of at least {SCORE_THRESHOLD}; red: so, but wrong"
+    figure, axes = _grid(len(shown), 2.2, 2.4, f"{title} {len(shown)}\n{key}")
+    for axis, position in zip(axes, shown, strict=True):
+        # The digits fainter than the frames and words over them.
+        axis.imshow(scenes.images[position] * 0.55, cmap="gray_r", vmin=0, vmax=255)
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set_color("0.85")
+        for *box, label in scenes.targets[position]:
+            if label >= 0:
+                _frame(axis, box, color="0.6", linewidth=3)
+        for (*box, score, label), hit in zip(found[position], right[position], strict=True):
+            if score >= SCORE_THRESHOLD:
+                color = "tab:blue" if hit else "tab:red"
+                _frame(axis, box, color=color, linewidth=1.2)
+                # Within the box at its top, where nothing beside it is covered, on its own colour.
+                axis.text(
+                    *(max(box[0], 0), max(box[1], 0)),
+                    f"{scenes.classes[int(label)]} {score:.2f}",
+                    fontsize=7,
+                    va="top",
+                    color="white",
+                    bbox={"facecolor": color, "edgecolor": "none", "pad": 0.8},
+                )
+        axis.set_title(f"no. {position}", fontsize=8)
     return figure
+
+
+def _grid(count: int, width: float, height: float, title: str) -> tuple[Figure, list[Axes]]:
+    """A figure with room for so many pictures of so many inches, up to COLUMNS side by side, and no more."""
+    columns, rows = min(COLUMNS, count), -(-count // COLUMNS)
+    # As wide as the title needs at least.
+    longest = max(map(len, title.splitlines()))
+    figure = Figure(figsize=(max(columns * width, 0.085 * longest), rows * height + 0.7), layout="constrained")
+    figure.suptitle(title, fontsize=10)
+    return figure, [figure.add_subplot(rows, columns, place + 1) for place in range(count)]
 
 
 def _frame(axis: Axes, box: Sequence[float], **style: Any) -> None:
@@ -168,19 +174,18 @@ def _frame(axis: Axes, box: Sequence[float], **style: Any) -> None:
 
 
 def precision_recall(curves: Mapping[int, np.ndarray], classes: Sequence[str], title: str) -> Figure:
-    """Precision over recall, a thin line for each class and a thick one for their mean."""
-    figure = Figure(figsize=(7, 5), layout="constrained")
-    figure.suptitle(title, fontsize=10)
-    axis = figure.subplots()
+    """Precision over recall, a picture for each class with the mean of all behind it."""
     recalls = np.linspace(0, 1, 101)
-    for label, curve in curves.items():
-        axis.plot(recalls, curve, linewidth=1, alpha=0.7, label=f"{classes[label]}: {curve.mean():.3f}")
-    if curves:
-        mean = np.mean(list(curves.values()), axis=0)
-        axis.plot(recalls, mean, color="black", linewidth=2.5, label=f"mean: {mean.mean():.3f}")
-        axis.legend(title="average precision", fontsize=8)
-    axis.set(xlabel="recall", ylabel="precision", xlim=(0, 1.01), ylim=(0, 1.02))
-    axis.grid(alpha=0.3)
+    mean = np.mean(list(curves.values()), axis=0) if curves else np.zeros(101)
+    heading = f"{title}\nprecision over recall, in grey the mean of all classes; average precision {mean.mean():.3f}"
+    figure, axes = _grid(len(curves), 2.2, 2.1, heading)
+    for axis, (label, curve) in zip(axes, curves.items(), strict=True):
+        axis.plot(recalls, mean, color="0.7", linewidth=2.5)
+        axis.plot(recalls, curve, color="tab:blue", linewidth=1.5)
+        axis.set_title(f"{classes[label]}: {curve.mean():.3f}", fontsize=9)
+        axis.set(xlim=(0, 1.02), ylim=(0, 1.03), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
+        axis.tick_params(labelsize=7)
+        axis.grid(alpha=0.3)
     return figure
 
 

@@ -25,6 +25,7 @@ SECTIONS = [
     "learning",
     "corruption",
     "confusion",
+    "classes",
     "protocol",
     "reproduce",
 ]
@@ -74,7 +75,7 @@ def study(environment, recorded, monkeypatch) -> Path:
 
 def test_page_table_and_server_have_the_same_numbers(study, command):
     out, _ = command("report", "--output", "page.html")
-    assert "Written to page.html." in out
+    assert f"Written to {study}/page.html." in out
     command("compare", "--output", "table.csv")
     page = Path("page.html").read_text()
     cells, table = Cells(page).rows, pd.read_csv("table.csv").set_index("label")
@@ -145,6 +146,14 @@ def check_page(page: Page, *, width: int, dark: bool) -> None:
         assert page.locator(f"#{section}-1").bounding_box()["height"] > 40, section
     assert page.locator("#notes").is_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    # The columns that decide are seen without scrolling, the names always.
+    for column in ("accuracy",) if width < 1000 else ("accuracy", "verdict", "train_s"):
+        cell = page.locator(f"#table-1 td[data-column={column}]").first.bounding_box()
+        assert cell["x"] + cell["width"] <= width, column
+    page.locator("#table-1 .wide").evaluate("element => element.scrollLeft = 10000")
+    assert page.locator("#table-1 tbody th").first.bounding_box()["x"] >= 0
+    for link in page.locator("nav a").all():
+        assert page.locator(link.get_attribute("href")).count() == 1
     drawings = page.locator("svg")
     assert drawings.count() >= 14
     for number in range(drawings.count()):
