@@ -13,9 +13,9 @@ import numpy as np
 from numpy.lib import format as npy
 
 from pipeline.data.forms.fitting import Fitting
-from pipeline.data.forms.parts import Gathered, Part, Parts, Split, check_room, files_below, some, split_of
+from pipeline.data.forms.parts import Gathered, Part, Parts, Split, files_below, some, split_of
 from pipeline.data.idx import mistaken_for
-from pipeline.data.pixels import as_images, image_size
+from pipeline.data.pixels import as_images, check_room, image_size
 from pipeline.errors import InputError, first_line
 
 ENDINGS = (".npz", ".npy")
