@@ -121,7 +121,7 @@ def image_set(part: Part, numbers: Mapping[int | str, str]) -> ImageSet:
     if unknown := [label for label in labels if label not in positions]:
         first, *_, last = numbers
         raise InputError(
-            f"{part.source} has the label {unknown[-1]}, but there are {len(numbers)} classes ({first} to {last})."
+            f"{part.source} has the label {unknown[-1]!r}, but there are {len(numbers)} classes ({first} to {last})."
         )
     targets = np.array([positions[label] for label in labels], np.int64)[order]
     return ImageSet(part.images, targets, tuple(numbers.values()))

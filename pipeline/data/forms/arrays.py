@@ -68,7 +68,8 @@ def entries_of(file: Path) -> Iterator[Entry]:
     with reading(str(file)), zipfile.ZipFile(file) as archive:
         members = archive.namelist()
     for member in members:
-        key = member.removesuffix(".npy")
+        # Names come from outside, and messages are one line.
+        key = "".join(letter if letter.isprintable() else "?" for letter in member.removesuffix(".npy"))
         name = str(file.with_suffix("")) if key == "arr_0" and len(members) == 1 else f"{file}/{key}"
         yield name, partial(open_array, file, member)
 
