@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from pipeline.data.pixels import MAX_SIDE, as_images
+from pipeline.data.pixels import MAX_SIDE, as_images, check_room
 from pipeline.errors import InputError, first_line
 
 TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
@@ -58,6 +58,8 @@ def read(path: Path, dimensions: int) -> np.ndarray:
                     f"{path} is truncated: its header promises {expected:,} bytes, the file has {size:,}"
                     f"{' compressed' if compressed else ''}; fetch it again."
                 )
+            if dimensions == 3:
+                check_room(shape[0], shape[1], math.prod(shape[2:]), str(path))
             # Grown in pieces, so that memory follows what is there and not what the header promises.
             content = bytearray()
             while piece := file.read(min(CHUNK, length + 1 - len(content))):

@@ -1,8 +1,9 @@
-"""Arrays of numbers as images: which axes they have, and whether their values are pixels."""
+"""Arrays of numbers as images: which axes they have, whether their values are pixels, and whether there is room."""
 
 import math
 
 import numpy as np
+import psutil
 
 from pipeline.errors import InputError
 
@@ -64,3 +65,20 @@ def as_pixels(values: np.ndarray, name: str) -> np.ndarray:
         found = f"values from {values.min():g} to {values.max():g}"
         raise InputError(f"{name} holds {found}, but pixels are whole, 0 to 255{hint}.")
     return values.astype(np.uint8)
+
+
+def check_room(count: int, height: int, width: int, source: str) -> None:
+    """Refuse images of an absurd size, or more than this machine can hold, before they are read.
+
+    Raises:
+        InputError: how large they are.
+    """
+    if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE):
+        raise InputError(f"{source} has images of {height:,} x {width:,} px: at most {MAX_SIDE:,} a side are read.")
+    free = psutil.virtual_memory().available
+    # A training holds its part of them beside the whole.
+    if 2 * count * height * width > free:
+        raise InputError(
+            f"{source} has {count:,} images of {height:,} x {width:,} px, {count * height * width / 1e9:,.1f} GB: "
+            f"twice that is needed, {free / 1e9:,.1f} GB are free; take fewer or smaller ones (side)."
+        )

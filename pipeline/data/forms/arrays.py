@@ -13,9 +13,9 @@ import numpy as np
 from numpy.lib import format as npy
 
 from pipeline.data.forms.fitting import Fitting
-from pipeline.data.forms.parts import Gathered, Part, Parts, Split, check_room, files_below, some, split_of
+from pipeline.data.forms.parts import Gathered, Part, Parts, Split, files_below, some, split_of
 from pipeline.data.idx import mistaken_for
-from pipeline.data.pixels import as_images, image_size
+from pipeline.data.pixels import as_images, check_room, image_size
 from pipeline.errors import InputError, first_line
 
 ENDINGS = (".npz", ".npy")
@@ -68,7 +68,8 @@ def entries_of(file: Path) -> Iterator[Entry]:
     with reading(str(file)), zipfile.ZipFile(file) as archive:
         members = archive.namelist()
     for member in members:
-        key = member.removesuffix(".npy")
+        # Names come from outside, and messages are one line.
+        key = "".join(letter if letter.isprintable() else "?" for letter in member.removesuffix(".npy"))
         name = str(file.with_suffix("")) if key == "arr_0" and len(members) == 1 else f"{file}/{key}"
         yield name, partial(open_array, file, member)
 

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import psutil
 
-from pipeline.data.pixels import MAX_SIDE
+from pipeline.data.pixels import check_room
 from pipeline.errors import InputError
 from pipeline.names import natural
 
@@ -91,23 +90,6 @@ class Gathered:
     def images(self) -> np.ndarray:
         """All of them, uint8 (N, H, W)."""
         return np.frombuffer(self.content, np.uint8).reshape(-1, *(self.size or (1, 1)))
-
-
-def check_room(count: int, height: int, width: int, source: str) -> None:
-    """Refuse images of an absurd size, or more than this machine can hold, before they are read.
-
-    Raises:
-        InputError: how large they are.
-    """
-    if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE):
-        raise InputError(f"{source} has images of {height:,} x {width:,} px: at most {MAX_SIDE:,} a side are read.")
-    free = psutil.virtual_memory().available
-    # A training holds its part of them beside the whole.
-    if 2 * count * height * width > free:
-        raise InputError(
-            f"{source} has {count:,} images of {height:,} x {width:,} px, {count * height * width / 1e9:,.1f} GB: "
-            f"twice that is needed, {free / 1e9:,.1f} GB are free; take fewer or smaller ones (side)."
-        )
 
 
 def split_of(name: str) -> Split | None:

@@ -17,9 +17,9 @@ from pyarrow import parquet
 
 from pipeline.data.forms.columns import LABELS, Columns, by_names, by_values
 from pipeline.data.forms.fitting import Fitting, Picture, gather
-from pipeline.data.forms.parts import SPLITS, Gathered, Part, Parts, Split, check_room, files_below, some, split_of
+from pipeline.data.forms.parts import SPLITS, Gathered, Part, Parts, Split, files_below, some, split_of
 from pipeline.data.idx import is_compressed, mistaken_for, opened
-from pipeline.data.pixels import as_pixels
+from pipeline.data.pixels import as_pixels, check_room
 from pipeline.errors import InputError, first_line
 
 ENDINGS = re.compile(r"\.((csv|tsv)(\.gz)?|parquet)", re.IGNORECASE)
