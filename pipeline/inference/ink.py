@@ -21,7 +21,7 @@ GRAINS = 6
 # What is so much fainter than the darkest ink is a halo around it, or what shows through.
 FAINT = 0.2
 # The smallest stroke, in pixels: less is grain.
-MIN_STROKE = 6
+MIN_STROKE = 12
 # Spots smaller than this share of the largest are dirt.
 DIRT = 0.03
 # What is written is at least this part of the picture's longer side.
@@ -52,7 +52,7 @@ class Ink:
     @property
     def box(self) -> np.ndarray:
         """x1, y1, x2, y2 of its strokes in pixels of the picture."""
-        (top, bottom), (left, right) = (ends(self.mask.any(axis=axis)) for axis in (1, 0))
+        (top, bottom), (left, right) = (ends(np.any(self.mask, axis=axis)) for axis in (1, 0))
         return (np.array([left, top, right, bottom]) + [self.left, self.top] * 2) / self.shrink
 
     def part(self, mask: np.ndarray, rows: slice, columns: slice) -> "Ink":
@@ -95,7 +95,7 @@ def is_light(picture: np.ndarray) -> bool:
 
 def _within(grey: np.ndarray, region: np.ndarray, shrink: float) -> Ink | None:
     """The ink in a region of a picture; None: there is none."""
-    rows, columns = (slice(*ends(region.any(axis=axis))) for axis in (1, 0))
+    rows, columns = (slice(*ends(np.any(region, axis=axis))) for axis in (1, 0))
     grey, region = grey[rows, columns], region[rows, columns]
     grey = np.where(region, grey, np.median(grey[region]))
     raised = _raised(grey)
@@ -112,7 +112,7 @@ def _within(grey: np.ndarray, region: np.ndarray, shrink: float) -> Ink | None:
     # Where there is little ink in all, its surroundings tell best how dark the paper is.
     near = ndimage.binary_dilation(seeds, iterations=max(2, max(grey.shape) // 200))
     strokes = without_dirt(without_lines(raised > otsu(raised[near & (seeds | ~lines)]), lines))
-    if strokes.all() or _extent(strokes) < min(MIN_STROKE, max(grey.shape) / 5):
+    if strokes.all() or _extent(strokes) < MIN_STROKE:
         return None
     near = ndimage.binary_dilation(strokes, iterations=2) & (strokes | ~lines)
     amount = np.where(near, np.clip(raised / np.median(raised[strokes]), 0, 1), 0)
@@ -128,7 +128,7 @@ def _table(mask: np.ndarray) -> np.ndarray:
     extents = np.array([0] + [max(rows.stop - rows.start, columns.stop - columns.start) for rows, columns in places])
     border = np.zeros(count + 1, bool)
     border[np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])] = True
-    strokes = ~border & (extents > max(mask.shape) / SMALL)
+    strokes = ~border & (extents > max(MIN_STROKE, max(mask.shape) / SMALL))
     if not strokes.any():
         return np.zeros_like(mask)
     return (border & (thickness > THICKER * np.median(thickness[strokes])))[labels]

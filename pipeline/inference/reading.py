@@ -7,8 +7,7 @@ import numpy as np
 
 from pipeline.inference.digitize import Framed, is_framed, normalize_digit, segment_ink
 from pipeline.inference.segments import Candidate, choose, find_lines_of_writing
-
-UNSURE = "?"
+from pipeline.inference.signs import are_signs
 
 
 @dataclass(frozen=True)
@@ -35,9 +34,16 @@ class Reading:
             return [[0]]
         chosen, first = [], 0
         for line in self.lines:
-            chosen.append([first + at for at in choose(line, log_probabilities[first : first + len(line)])])
+            marks = choose(line, log_probabilities[first : first + len(line)])
+            signs = are_signs([line[at].ink for at in marks])
+            chosen.append([first + at for at, sign in zip(marks, signs, strict=True) if not sign])
             first += len(line)
         return chosen
+
+
+def are_characters(classes: Sequence[str]) -> bool:
+    """Whether there may be several on a picture, one beside the other: digits or letters."""
+    return all(len(name) == 1 and name.isalnum() for name in classes)
 
 
 def as_it_is(image: np.ndarray) -> Reading:
@@ -45,9 +51,7 @@ def as_it_is(image: np.ndarray) -> Reading:
     return Reading((Framed(image, 1.0, 0.0, 0.0),), np.array([[0.0, 0.0, *image.shape[::-1]]]))
 
 
-def read_picture(
-    picture: np.ndarray, shape: tuple[int | None, int | None], *, name: str, characters: bool
-) -> Reading:
+def read_picture(picture: np.ndarray, shape: tuple[int | None, int | None], *, name: str, characters: bool) -> Reading:
     """What a model of images of a shape is to be asked about a picture, uint8 (H, W).
 
     Args:

@@ -4,6 +4,7 @@ Strokes are parted into pieces, a digit or less each; runs of pieces are candida
 digits: LeCun, Bottou, Bengio, Haffner, "Gradient-based learning applied to document recognition", 1998, section VI.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,11 @@ LOW = 0.45
 TALL = 0.7
 # Pieces belong together if so little paper is between them, in heights of a digit.
 NEAR = 0.15
+# Parts of a digit stand upon each other with at most so much of their height between them; where there are many marks,
+# together they are no higher than this, in heights of a digit.
+GAP = 0.11
+HIGHEST = 1.6
+MANY = 4
 # Digits in a line are at most so many heights apart, and at least this share of their height is beside each other.
 APART = 4
 BESIDE = 0.4
@@ -33,7 +39,7 @@ CUTS = 3
 WIDEST = 1.5
 PIECES = 4
 # What it costs to part strokes, and to join what does not touch: both readings must differ so much in logarithms.
-CUT_COST = 1.0
+CUT_COST = 2.0
 JOIN_COST = 0.3
 
 
@@ -60,7 +66,7 @@ def find_lines_of_writing(ink: Ink, *, name: str) -> list[list[Candidate]]:
         )
     areas = np.bincount(labels.ravel(), minlength=len(boxes) + 1)[1:]
     height = float(np.average(boxes[:, 2] - boxes[:, 0], weights=areas))
-    boxes = _joined(labels, boxes, height)
+    boxes = _stacked(labels, _joined(labels, boxes, height), height)
     lines = _lines(boxes, height)
     return [_candidates(ink, labels, _cut(labels, boxes, line, height), height) for line in lines]
 
@@ -72,7 +78,7 @@ def choose(line: Sequence[Candidate], log_probabilities: np.ndarray) -> list[int
         log_probabilities: of the best class of each.
     """
     pieces = max(candidate.last for candidate in line)
-    best: list[tuple[float, list[int]]] = [(0.0, [])] + [(-np.inf, [])] * pieces
+    best: list[tuple[float, list[int]]] = [(0.0, []), *((-np.inf, []) for _ in range(pieces))]
     for position in sorted(range(len(line)), key=lambda at: line[at].first):
         candidate = line[position]
         before, chosen = best[candidate.first]
@@ -80,6 +86,13 @@ def choose(line: Sequence[Candidate], log_probabilities: np.ndarray) -> list[int
         if score > best[candidate.last][0]:
             best[candidate.last] = (score, [*chosen, position])
     return best[pieces][1]
+
+
+def reading_order(boxes: np.ndarray) -> list[list[int]]:
+    """Boxes float (N, 4), x1, y1, x2, y2, by position: lines from top to bottom, each from left to right."""
+    if not len(boxes):
+        return []
+    return _lines(boxes[:, [1, 0, 3, 2]], float(np.median(boxes[:, 3] - boxes[:, 1])))
 
 
 def _marks(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -97,11 +110,12 @@ def _marks(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     for group in np.flatnonzero(np.bincount(group_of[tall]) > 1):
         rows, columns = ndimage.find_objects((groups == group).astype(np.uint8))[0]
         here = groups[rows, columns]
-        seeds = np.where((here == group) & np.isin(strokes[rows, columns], 1 + np.flatnonzero(tall)), strokes[rows, columns], 0)
+        seeds = np.where(
+            (here == group) & np.isin(strokes[rows, columns], 1 + np.flatnonzero(tall)), strokes[rows, columns], 0
+        )
         nearest = ndimage.distance_transform_edt(seeds == 0, return_distances=False, return_indices=True)
         here[here == group] = count + seeds[tuple(nearest)][here == group]
-    numbers, labels = np.unique(groups, return_inverse=True)
-    labels = labels.reshape(groups.shape)
+    labels = np.unique(groups, return_inverse=True)[1].reshape(groups.shape)
     return labels, _boxes(labels)
 
 
@@ -117,7 +131,9 @@ def _joined(labels: np.ndarray, boxes: np.ndarray, height: float) -> np.ndarray:
         top, left, bottom, right = boxes[mark]
         across = np.maximum(boxes[:, 1], left) - np.minimum(boxes[:, 3], right)
         down = np.maximum(boxes[:, 0], top) - np.minimum(boxes[:, 2], bottom)
-        near = ~low & ((np.maximum(across, down) < NEAR * height) | ((-across > (right - left) / 2) & (down < NEAR * 2 * height)))
+        near = ~low & (
+            (np.maximum(across, down) < NEAR * height) | ((-across > (right - left) / 2) & (down < NEAR * 2 * height))
+        )
         where = labels[top:bottom, left:right]
         if near.any():
             host = int(np.flatnonzero(near)[np.maximum(across, down)[near].argmin()])
@@ -126,6 +142,24 @@ def _joined(labels: np.ndarray, boxes: np.ndarray, height: float) -> np.ndarray:
         else:
             where[where == mark + 1] = 0
         boxes[mark] = 0
+    return boxes
+
+
+def _stacked(labels: np.ndarray, boxes: np.ndarray, height: float) -> np.ndarray:
+    """Join marks that stand upon each other with little paper between them, as the parts of a 5; the boxes."""
+    there = [mark for mark in np.argsort(boxes[:, 0]).tolist() if boxes[mark, 2]]
+    highest = HIGHEST * height if len(there) >= MANY else np.inf
+    for upper, lower in itertools.combinations(there, 2):
+        both = boxes[[upper, lower]]
+        top, left = both[:, :2].min(0)
+        bottom, right = both[:, 2:].max(0)
+        across = both[:, 3].min() - both[:, 1].max()
+        down = both[:, 0].max() - both[:, 2].min()
+        near = 0 <= down < GAP * (bottom - top) and bottom - top < highest
+        if boxes[upper, 2] and near and across > (both[:, 3] - both[:, 1]).min() / 2:
+            where = labels[top:bottom, left:right]
+            where[where == upper + 1] = lower + 1
+            boxes[lower], boxes[upper] = (top, left, bottom, right), 0
     return boxes
 
 
@@ -140,7 +174,7 @@ def _lines(boxes: np.ndarray, height: float) -> list[list[int]]:
     # Whoever is beside one who is beside another is in the same line.
     for _ in range(len(there).bit_length()):
         linked = linked @ linked
-    lines = {tuple(there[row]) for row in linked}
+    lines = {tuple(there[row].tolist()) for row in linked}
     middle = boxes[:, [0, 2]].mean(1)
     return [
         sorted(line, key=lambda mark: boxes[mark, [1, 3]].mean())
@@ -179,23 +213,21 @@ def _thinnest(column: np.ndarray, height: float) -> list[int]:
 
 
 def _candidates(ink: Ink, labels: np.ndarray, pieces: list[tuple[int, int]], height: float) -> list[Candidate]:
+    """Runs of pieces that may be a digit, among them every mark as a whole."""
     places = ndimage.find_objects(labels)
     candidates = []
-    for first in range(len(pieces)):
-        for last in range(first + 1, min(first + PIECES, len(pieces)) + 1):
-            numbers = [number for number, _ in pieces[first:last]]
-            boxes = [places[number - 1] for number in numbers]
-            rows, columns = (
-                slice(min(box[axis].start for box in boxes), max(box[axis].stop for box in boxes)) for axis in (0, 1)
-            )
-            gaps = [after[1].start - before[1].stop for before, after in zip(boxes, boxes[1:])]
-            marks = [mark for _, mark in pieces[first:last]]
-            if last - first > 1 and (columns.stop - columns.start > WIDEST * height or max(gaps) > NEAR * height):
+    for first, last in itertools.combinations(range(len(pieces) + 1), 2):
+        numbers, marks = zip(*pieces[first:last], strict=True)
+        boxes = [places[number - 1] for number in numbers]
+        rows, columns = (
+            slice(min(box[axis].start for box in boxes), max(box[axis].stop for box in boxes)) for axis in (0, 1)
+        )
+        cut = [0 < at < len(pieces) and pieces[at - 1][1] == pieces[at][1] for at in (first, last)]
+        if last - first > 1 and (any(cut) or marks[0] != marks[-1]):
+            gap = max(after[1].start - before[1].stop for before, after in itertools.pairwise(boxes))
+            if last - first > PIECES or columns.stop - columns.start > WIDEST * height or gap > NEAR * height:
                 continue
-            cuts = (first > 0 and pieces[first - 1][1] == marks[0]) + (
-                last < len(pieces) and pieces[last][1] == marks[-1]
-            )
-            part = ink.part(np.isin(labels[rows, columns], numbers), rows, columns)
-            cost = CUT_COST * cuts / 2 + JOIN_COST * (len(set(marks)) - 1)
-            candidates.append(Candidate(first, last, part, cost))
+        part = ink.part(np.isin(labels[rows, columns], numbers), rows, columns)
+        cost = CUT_COST * sum(cut) / 2 + JOIN_COST * (len(set(marks)) - 1)
+        candidates.append(Candidate(first, last, part, cost))
     return candidates

@@ -8,7 +8,7 @@ from scipy.spatial import ConvexHull, QhullError
 from pipeline.inference.threshold import otsu
 
 SIDE = 160
-# A sheet takes this share of the picture, and fills its smallest rectangle: it is seen at a slant, or has a torn corner.
+# A sheet takes this share of the picture, and fills its smallest rectangle but for a slant or a torn corner.
 SHARE = (0.06, 0.95)
 RECTANGULAR = 0.85
 # It lies in the picture rather than reaching across it, as the part of a page does that no shadow falls on.

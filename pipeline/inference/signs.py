@@ -15,7 +15,7 @@ FEWEST = 2
 # A bar has one stroke at each height, nowhere wider than this share of its height, and is this near to a smooth curve.
 BAR_WIDTH = 0.3
 BAR_ERROR = 0.03
-# A slash leans more than its neighbours, as a share of its height, by so much; by less where it is taller than they are.
+# A slash leans more than its neighbours, as a share of its height, by so much; by less where it is taller.
 LEAN = 0.55
 # A parenthesis bows by this share of its length: of MNIST's ones one in fifty does.
 BOW = 0.11
@@ -27,7 +27,7 @@ RINGS = (0.5, 0.65, 0.8)
 
 @dataclass(frozen=True)
 class Shape:
-    """What tells signs from digits: its height in pixels, how far it leans and bows if it is a bar, if it is a cross."""
+    """What tells signs from digits: the height in pixels, how far it leans and bows, whether it is a bar or a cross."""
 
     height: int
     lean: float
@@ -53,17 +53,21 @@ def are_signs(line: Sequence[Ink]) -> list[bool]:
 
 def shape_of(mask: np.ndarray) -> Shape:
     """The shape of strokes, bool (H, W)."""
-    (top, bottom), (left, right) = (ends(mask.any(axis=axis)) for axis in (1, 0))
+    (top, bottom), (left, right) = (ends(np.any(mask, axis=axis)) for axis in (1, 0))
     mask = mask[top:bottom, left:right]
     height, width = mask.shape
     rows = np.flatnonzero(mask.any(1))
     inked = mask[rows].sum(1)
     middles = (mask[rows] * np.arange(width)).sum(1) / inked
-    line, curve = (np.polyfit(rows, middles, degree) if len(rows) > degree else np.zeros(degree + 1) for degree in (1, 2))
+    line, curve = (
+        np.polyfit(rows, middles, degree) if len(rows) > degree else np.zeros(degree + 1) for degree in (1, 2)
+    )
     runs = np.maximum(0, np.diff(mask.astype(np.int8), axis=1, prepend=0)).sum(1)[rows]
     error = float(np.sqrt(np.mean((middles - np.polyval(curve, rows)) ** 2))) / height
     bar = (runs == 1).mean() > 0.9 and error < BAR_ERROR and inked.max() < BAR_WIDTH * height
-    return Shape(height, float(line[0]), float(curve[0] * height / 4 / np.hypot(1, line[0])), bool(bar), _is_cross(mask))
+    return Shape(
+        height, float(line[0]), float(curve[0] * height / 4 / np.hypot(1, line[0])), bool(bar), _is_cross(mask)
+    )
 
 
 def _is_cross(mask: np.ndarray) -> bool:
