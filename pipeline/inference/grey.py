@@ -9,16 +9,18 @@ from scipy import ndimage
 
 from pipeline.errors import InputError
 
-try:
-    from pillow_heif import register_heif_opener
-except ImportError:
-    FORMATS: tuple[str, ...] = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
-else:
-    register_heif_opener()
-    FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "HEIF")
-
-ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+FORMATS: tuple[str, ...] = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
+ENDINGS: tuple[str, ...] = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 HEIF_ENDINGS = (".heic", ".heif")
+HEIF_REQUIREMENTS = "requirements-heic.txt"
+try:
+    import pillow_heif
+except ImportError:
+    pass
+else:
+    pillow_heif.register_heif_opener()
+    FORMATS, ENDINGS = (*FORMATS, "HEIF"), (*ENDINGS, *HEIF_ENDINGS)
+
 MAX_PIXELS = 50_000_000
 # Ink is looked for in each colour on a picture of so many pixels.
 SAMPLED_SIDE = 400
@@ -53,9 +55,9 @@ def read(source: Path | bytes, *, name: str) -> np.ndarray:
         raise
     except Exception as error:
         # Arbitrary bytes make the readers fail in arbitrary ways.
-        needed = " (pip install pillow-heif reads those of a phone)" if name.lower().endswith(HEIF_ENDINGS) else ""
-        kinds = "PNG, JPEG, WebP, BMP or TIFF picture"
-        raise InputError(f"{name} is no {kinds} that can be read{needed}.") from error
+        if name.lower().endswith(HEIF_ENDINGS) and "HEIF" not in FORMATS:
+            raise InputError(f"{name} needs a package to be read: pip install -r {HEIF_REQUIREMENTS}.") from error
+        raise InputError(f"{name} is no PNG, JPEG, WebP, BMP or TIFF picture that can be read.") from error
 
 
 def of_depth(values: np.ndarray) -> np.ndarray:

@@ -52,16 +52,19 @@ def predict(model: RegisteredModel, path: Path, output: Path, *, raw: bool) -> t
         InputError: the only file cannot be read.
     """
     check_ending(output)
-    files = image_files.find(path)
+    found = image_files.find(path)
+    files = found.files
     if output.resolve() in [file.resolve() for file in files]:
         raise InputError(f"{output} is the input: write the answers to another file.")
     bar = tqdm(
-        total=len(files) if path.is_dir() else image_files.count(path),
+        total=len(files) if path.is_dir() else image_files.count(path, model.shape),
         unit="image",
         unit_scale=True,
         leave=False,
         disable=not sys.stderr.isatty(),
     )
+    if found.others:
+        tqdm.write(f"Passed over: {found.others_in_words()}.", file=sys.stderr)
     skipped = 0
 
     def skip(error: InputError) -> None:
