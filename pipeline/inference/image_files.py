@@ -165,7 +165,7 @@ def as_images(array: np.ndarray, shape: tuple[int | None, int | None], file: Pat
         if array.ndim == 3:
             return array
     found = f", but has the shape {array.shape}" if isinstance(array, np.ndarray) else ""
-    raise InputError(f"{file} is no .npy array of grey images (N, height, width) or (N, height * width){found}.")
+    raise InputError(f"{file} is no .npy array of images (N, height, width) or (N, height * width){found}.")
 
 
 def _of_table(file: Path, shape: tuple[int | None, int | None]) -> Iterator[Block]:

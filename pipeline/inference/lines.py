@@ -12,6 +12,8 @@ SIDE_BAND = 0.2
 WHOLE = 0.85
 # A line crosses this share of a box.
 CROSSES = 0.8
+# Its lines are no thicker than this share of it: thicker ones are a digit's strokes.
+THIN = 0.1
 # What is in a box is at least so high.
 CONTENT = 0.12
 # The smallest box, in pixels.
@@ -33,12 +35,18 @@ def without_lines(mask: np.ndarray, lines: np.ndarray) -> np.ndarray:
     if not lines.any():
         return mask
     left = mask & ~lines
-    thick = 3 + round(4 * ndimage.distance_transform_edt(np.pad(lines, 1))[1:-1, 1:-1][lines].mean())
+    thick = 3 + round(_thickness(lines))
     padded = np.pad(left, thick)
     bridges = np.zeros_like(left)
     for shape in ((thick, 1), (1, thick)):
         bridges |= ndimage.binary_closing(padded, np.ones(shape))[thick:-thick, thick:-thick]
     return left | (bridges & lines)
+
+
+def _thickness(mask: np.ndarray) -> float:
+    """How thick strokes are, in pixels."""
+    # In a band of width w the mean distance to its edge is w / 4.
+    return 4 * float(ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1][mask].mean()) if mask.any() else 0.0
 
 
 def _crossing(mask: np.ndarray) -> np.ndarray:
@@ -60,8 +68,9 @@ def _boxes(mask: np.ndarray) -> np.ndarray:
         if min(part.shape) < SMALLEST:
             continue
         found = [_straight(part, round(CROSSES * part.shape[axis]), axis) for axis in (0, 1)]
-        if _are_sides(*found) and _hold(mask[rows, columns], found[0] | found[1]):
-            lines[rows, columns] |= found[0] | found[1]
+        both = found[0] | found[1]
+        if _thickness(both) < THIN * min(part.shape) and _are_sides(*found) and _hold(mask[rows, columns], both):
+            lines[rows, columns] |= both
     return lines
 
 

@@ -2,10 +2,11 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -23,6 +24,8 @@ from pipeline.registry.loading import BATCH, RegisteredModel
 
 # Of so many classes the probability is given.
 BEST = 3
+Form = Literal["rows", "kaggle"]
+SUBMISSION = pa.schema([("ImageId", pa.int64()), ("Label", pa.string())])
 SIDES = ["x1", "y1", "x2", "y2"]
 ENDINGS = (".csv", ".jsonl", ".parquet")
 
@@ -36,7 +39,7 @@ class Item:
     reading: Reading
 
 
-def predict(model: RegisteredModel, path: Path, output: Path, *, raw: bool) -> tuple[int, int]:
+def predict(model: RegisteredModel, path: Path, output: Path, *, raw: bool, form: Form = "rows") -> tuple[int, int]:
     """Answer for every image in a file or a folder, and write the answers.
 
     A file among several that cannot be read is reported and skipped, as is an image among several that shows nothing.
@@ -44,6 +47,7 @@ def predict(model: RegisteredModel, path: Path, output: Path, *, raw: bool) -> t
     Args:
         output: ends in .csv, .jsonl or .parquet; appears when all is done.
         raw: take pictures as they are.
+        form: a row a digit, or the two columns of a submission to Kaggle, ImageId from 1 on and Label.
 
     Returns:
         how many images were answered, how many files or images among several were skipped.
@@ -83,10 +87,14 @@ def predict(model: RegisteredModel, path: Path, output: Path, *, raw: bool) -> t
                 skip(error)
 
     answered = 0
-    columns = schema(model)
+    columns = schema(model) if form == "rows" else SUBMISSION
     with bar, _written(output, columns) as write:
         for batch in batches(items()):
-            write(answers(model, batch)[columns.names])
+            table = answers(model, batch)
+            if form == "kaggle":
+                places = {(str(file), 0): number for number, file in enumerate(files, start=1)} if path.is_dir() else {}
+                table = submission(table, batch, places)
+            write(table[columns.names])
             answered += len(batch)
             bar.update(len(batch))
     return answered, skipped
@@ -186,6 +194,18 @@ def _boxes(model: RegisteredModel, batch: Sequence[Item], found: np.ndarray) -> 
         in_order = part.iloc[[position for line in lines for position in line]]
         parts.append(in_order.assign(file=item.file, image=item.position, text=said))
     return pd.concat(parts)
+
+
+def submission(table: pd.DataFrame, batch: Sequence[Item], places: Mapping[tuple[str, int], int]) -> pd.DataFrame:
+    """What Kaggle takes: a row an image, also where nothing was found.
+
+    Args:
+        places: the number of each picture in a folder by its file; an image in a file has its own.
+    """
+    said = dict(zip(zip(table["file"], table["image"], strict=True), table["text"], strict=True))
+    keys = [(item.file, item.position) for item in batch]
+    numbers = [places.get(key, key[1] + 1) for key in keys]
+    return pd.DataFrame({"ImageId": numbers, "Label": [said.get(key, "") for key in keys]})
 
 
 def check_ending(path: Path) -> None:
