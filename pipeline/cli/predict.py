@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -17,7 +18,9 @@ PRINTED = 20
 
 @click.command("predict")
 @model_uri_option
-@click.option("--input", "source", required=True, help="A PNG or JPEG, a folder of them, or an IDX, .npy or .csv file.")
+@click.option(
+    "--input", "source", required=True, help="A picture, a folder of them, or an IDX, .npy, .csv or .tsv file."
+)
 @click.option(
     "--output",
     type=LocalPath(),
@@ -25,8 +28,16 @@ PRINTED = 20
     show_default=True,
     help="File ending in .csv, .jsonl or .parquet.",
 )
+@click.option(
+    "--as",
+    "form",
+    type=click.Choice(["rows", "kaggle"]),
+    default="rows",
+    show_default=True,
+    help="A row a digit, or ImageId and Label as Kaggle takes them.",
+)
 @switch("--raw", "Take pictures as they are: no inverting, cropping, centring.")
-def predict(model_uri: str, trust: str, source: str, output: Path, raw: bool) -> None:
+def predict(model_uri: str, trust: str, source: str, output: Path, form: Literal["rows", "kaggle"], raw: bool) -> None:
     """Say what a registered model takes images in files for."""
     check_ending(output, ANSWERS)
     path = Path(source).expanduser()
@@ -39,8 +50,8 @@ def predict(model_uri: str, trust: str, source: str, output: Path, raw: bool) ->
     catch_signals()
     model = loading.load(model_uri, trusted=split_names(trust))
     nest_launcher_run("predict", model.version)
-    answered, skipped = predict.predict(model, path, output, raw=raw)
-    if answered <= PRINTED:
+    answered, skipped = predict.predict(model, path, output, raw=raw, form=form)
+    if answered <= PRINTED and form == "rows":
         click.echo("\n".join(in_words(output)))
     click.echo(f"{model.label} answered {answered:,} image{'s' * (answered != 1)}: written to {output}.")
     if skipped:
@@ -48,7 +59,7 @@ def predict(model_uri: str, trust: str, source: str, output: Path, raw: bool) ->
 
 
 def in_words(answers: Path) -> Iterator[str]:
-    """A line an image of a file of answers: label, probability, and the next two; or what a detector found in it."""
+    """A line a picture of a file of answers: its label, with probability and the next two, or all that it shows."""
     import pandas as pd
 
     readers = {
@@ -63,6 +74,10 @@ def in_words(answers: Path) -> Iterator[str]:
     several = table["image"].astype(int).max() > 0
     ranks = [name.removeprefix("label") for name in table if name.startswith("label")]
     for (file, image), rows in table.groupby(["file", "image"], sort=False):
-        found = [(row[f"label{rank}"], row[f"probability{rank}"]) for row in rows.to_dict("records") for rank in ranks]
-        said = ", ".join(f"{label} ({float(probability):.1%})" for label, probability in found)
-        yield f"{file}{f', image {image}' * bool(several)}: {said}"
+        digits = rows.to_dict("records")
+        # Of one digit what else it may be, of several each.
+        found = [(digits[0], rank) for rank in ranks] if len(digits) == 1 else [(digit, "") for digit in digits]
+        said = ", ".join(f"{of[f'label{rank}']} ({float(of[f'probability{rank}']):.1%})" for of, rank in found)
+        whole = f"{' / '.join(str(digits[0]['text']).splitlines())}: " if len(digits) > 1 else ""
+        unsure = "; unsure" if any(str(digit["unsure"]) == "True" for digit in digits) else ""
+        yield f"{file}{f', image {image}' * bool(several)}: {whole}{said}{unsure}"

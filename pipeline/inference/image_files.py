@@ -1,19 +1,22 @@
 """Images from files of several kinds, a block at a time: a million need no more memory than a thousand."""
 
-import math
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from pipeline.data import idx
 from pipeline.errors import InputError, first_line
-from pipeline.inference import digitize
+from pipeline.inference import grey, pixel_tables
 
-PICTURES = (".png", ".jpg", ".jpeg")
+PICTURES = grey.ENDINGS
+SYSTEM_FOLDERS = ("__MACOSX",)
+SYSTEM_FILES = ("Thumbs.db", "desktop.ini")
+# Rows of pixels are images of this side where the model takes any.
+FLAT_SIDE = 28
 # Of large images fewer make a block.
 BLOCK = 1024
 BLOCK_BYTES = 32_000_000
@@ -36,38 +39,69 @@ class Block:
     is_picture: bool = False
 
 
-def find(path: Path) -> list[Path]:
-    """The file itself, or the pictures in a folder and in those within it, by name.
+@dataclass(frozen=True)
+class Found:
+    """The files that an input stands for.
+
+    Attributes:
+        files: those that are read, by name.
+        others: files of other kinds beside them.
+    """
+
+    files: list[Path]
+    others: list[Path]
+
+    def others_in_words(self) -> str:
+        """How many files of which kinds are passed over."""
+        kinds = Counter(file.suffix.lower() or "no ending" for file in self.others)
+        count = ", ".join(f"{number} {kind}" for kind, number in kinds.most_common())
+        return f"{len(self.others)} files of other kinds ({count}), such as {self.others[0]}"
+
+
+def find(path: Path) -> Found:
+    """The file itself, or the pictures in a folder and in those within it, by name; hidden ones are none.
 
     Raises:
         InputError: there is no such file, or no picture in the folder.
     """
     if path.is_dir():
-        found = sorted(file for file in path.rglob("*") if file.suffix.lower() in PICTURES)
-        if not found:
-            raise InputError(f"There is no picture in {path}: files ending in {', '.join(PICTURES)} are looked for.")
+        inside = sorted(file for file in path.rglob("*") if not is_hidden(file.relative_to(path)) and file.is_file())
+        found = Found(
+            files=[file for file in inside if file.suffix.lower() in PICTURES],
+            others=[file for file in inside if file.suffix.lower() not in PICTURES],
+        )
+        if not found.files:
+            beside = f" It has {found.others_in_words()}." if found.others else ""
+            raise InputError(
+                f"There is no picture in {path}: files ending in {', '.join(PICTURES)} are looked for.{beside}"
+            )
         return found
     if not path.is_file():
         raise InputError(f"There is no file or folder '{path}'.")
-    return [path]
+    return Found([path], [])
+
+
+def is_hidden(path: Path) -> bool:
+    """Whether a file is a system's own: hidden, within a hidden folder, a preview or the double that macOS packs."""
+    return path.name in SYSTEM_FILES or any(part.startswith(".") or part in SYSTEM_FOLDERS for part in path.parts)
 
 
 def blocks(file: Path, shape: tuple[int | None, int | None]) -> Iterator[Block]:
-    """Read a PNG or JPEG picture, an IDX file of images, plain or .gz, a .npy array, or a .csv with an image a row.
+    """Read a picture, an IDX file of images, plain or .gz, a .npy array, or a .csv or .tsv with an image a row.
 
     Args:
-        shape: height and width that an image in a .csv has if it has so many values; otherwise it is square.
+        shape: height and width that an image of so many pixels in a row has; otherwise it is square.
 
     Raises:
         InputError: it cannot be read; the text begins with the file's name.
     """
     ending = file.suffix.lower()
     try:
-        if ending in PICTURES:
-            yield Block(file, 0, digitize.read(file, name=str(file))[None], is_picture=True)
+        if ending in PICTURES or (ending in grey.HEIF_ENDINGS):
+            yield Block(file, 0, grey.read(file, name=str(file))[None], is_picture=True)
         elif ending == ".npy":
-            yield from _of_array(file)
-        elif ending == ".csv":
+            yield from _of_array(file, shape)
+        elif file.name.lower().endswith(pixel_tables.ENDINGS):
             yield from _of_table(file, shape)
         else:
             yield from _of_idx(file)
@@ -75,18 +109,16 @@ def blocks(file: Path, shape: tuple[int | None, int | None]) -> Iterator[Block]:
         raise InputError(f"{file} cannot be read: {first_line(error)}.") from error
 
 
-def count(file: Path) -> int | None:
+def count(file: Path, shape: tuple[int | None, int | None]) -> int | None:
     """How many images a file has, where that can be told without reading it."""
+    ending = file.suffix.lower()
     try:
-        if file.suffix.lower() in PICTURES:
+        if ending in PICTURES:
             return 1
-        if file.suffix.lower() == ".npy":
-            array = np.load(file, mmap_mode="r", allow_pickle=False)
-            return len(array) if array.ndim == 3 else 1
-        if file.suffix.lower() == ".csv":
-            return None
-        return idx.count_images(file)
-    except (OSError, ValueError, EOFError, AttributeError, zlib.error):
+        if ending == ".npy":
+            return len(as_images(np.load(file, mmap_mode="r", allow_pickle=False), shape, file))
+        return None if file.name.lower().endswith(pixel_tables.ENDINGS) else idx.count_images(file)
+    except (OSError, ValueError, EOFError, AttributeError, zlib.error, InputError):
         # Reading it will say what is wrong.
         return None
 
@@ -97,54 +129,50 @@ def _of_idx(file: Path) -> Iterator[Block]:
     except (EOFError, zlib.error) as error:
         raise InputError(f"{file} cannot be read ({first_line(error)}); fetch it again.") from error
     if not known:
-        raise InputError(f"{file} is no PNG, JPEG, .npy, .csv or IDX file.")
+        raise InputError(f"{file} is no picture ({', '.join(PICTURES)}), .npy, .csv, .tsv or IDX file.")
     first = 0
     for images in idx.read_blocks(file, block_size):
         yield Block(file, first, images)
         first += len(images)
 
 
-def _of_array(file: Path) -> Iterator[Block]:
+def _of_array(file: Path, shape: tuple[int | None, int | None]) -> Iterator[Block]:
     try:
         # Mapped, not read; objects, which would have to be unpickled, are refused.
         array = np.load(file, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise InputError(f"{file} is no .npy array of numbers.") from error
-    if not isinstance(array, np.ndarray) or array.ndim not in (2, 3) or not array.size:
-        raise InputError(f"{file} is no .npy array of images (N, height, width).")
-    array = array[None] if array.ndim == 2 else array
+    array = as_images(array, shape, file)
     block = block_size(*array.shape[1:])
     for first in range(0, len(array), block):
         yield Block(file, first, checked(np.array(array[first : first + block]), file))
 
 
+def as_images(array: np.ndarray, shape: tuple[int | None, int | None], file: Path) -> np.ndarray:
+    """An array of one or more images, flat or not, with a last or second axis of 1 or without, as (N, H, W).
+
+    Raises:
+        InputError: it is none.
+    """
+    if isinstance(array, np.ndarray) and array.size:
+        height, width = (shape[0] or FLAT_SIDE), (shape[1] or FLAT_SIDE)
+        if array.ndim in (1, 2) and array.shape[-1] == height * width:
+            return array.reshape(-1, height, width)
+        if array.ndim == 2:
+            return array[None]
+        if array.ndim == 4 and 1 in (array.shape[1], array.shape[3]):
+            return array[:, 0] if array.shape[1] == 1 else array[..., 0]
+        if array.ndim == 3:
+            return array
+    found = f", but has the shape {array.shape}" if isinstance(array, np.ndarray) else ""
+    raise InputError(f"{file} is no .npy array of images (N, height, width) or (N, height * width){found}.")
+
+
 def _of_table(file: Path, shape: tuple[int | None, int | None]) -> Iterator[Block]:
-    # Excel begins a file with a mark of the encoding.
-    with file.open(encoding="utf-8-sig", errors="replace") as opened:
-        heading = not is_number(opened.readline().split(",")[0])
-    try:
-        first = 0
-        options = {"header": 0 if heading else None, "index_col": False, "encoding": "utf-8-sig"}
-        for table in pd.read_csv(file, chunksize=BLOCK, dtype=np.float64, **options):
-            size = image_size(table.shape[1], shape)
-            if size is None:
-                raise InputError(
-                    f"{file} has rows of {table.shape[1]} values: a square image, or a label and one, is due."
-                )
-            images = table.to_numpy()[:, -size[0] * size[1] :].reshape(-1, *size)
-            yield Block(file, first, checked(images, file))
-            first += len(images)
-    except (ValueError, OverflowError, pd.errors.ParserError) as error:
-        raise InputError(f"{file} is no table of whole numbers: {first_line(error)}.") from error
-
-
-def is_number(text: str) -> bool:
-    """Whether a field of a table is a number, quoted or not."""
-    try:
-        float(text.strip().strip('"'))
-    except ValueError:
-        return False
-    return True
+    first = 0
+    for pixels, size in pixel_tables.read_rows(file, shape, rows=BLOCK):
+        yield Block(file, first, checked(pixels.reshape(-1, *size), file))
+        first += len(pixels)
 
 
 def block_size(height: int, width: int) -> int:
@@ -152,24 +180,14 @@ def block_size(height: int, width: int) -> int:
     return max(1, min(BLOCK, BLOCK_BYTES // (height * width)))
 
 
-def image_size(values: int, shape: tuple[int | None, int | None]) -> tuple[int, int] | None:
-    """Height and width of the image in a row of so many values; in Kaggle's archive a label stands before it."""
-    for pixels in (values, values - 1):
-        if shape[0] and shape[1] and pixels == shape[0] * shape[1]:
-            return shape[0], shape[1]
-    for pixels in (values, values - 1):
-        side = math.isqrt(max(0, pixels))
-        if side > 1 and side**2 == pixels:
-            return side, side
-    return None
-
-
 def checked(images: np.ndarray, file: Path) -> np.ndarray:
-    """Whole numbers from 0 to 255 as uint8.
+    """Whole numbers from 0 to 255 as uint8; of yes and no, yes is 255.
 
     Raises:
         InputError: other values.
     """
+    if images.dtype == bool:
+        return images * np.uint8(255)
     if not (np.issubdtype(images.dtype, np.integer) or np.issubdtype(images.dtype, np.floating)):
         raise InputError(f"{file} holds {images.dtype}: pixels are whole, 0 to 255.")
     if images.min() < 0 or images.max() > 255 or not (images == np.rint(images)).all():

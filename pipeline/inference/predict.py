@@ -2,10 +2,11 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -15,25 +16,29 @@ from tqdm import tqdm
 
 from pipeline.errors import InputError
 from pipeline.files import ANSWERS, atomic_write, check_ending
-from pipeline.inference import digitize, image_files
-from pipeline.inference.digitize import Framed
+from pipeline.inference import image_files
+from pipeline.inference.reading import Reading, are_characters, as_it_is, read_picture, text
+from pipeline.inference.segments import reading_order
 from pipeline.metrics.catalog import SCORE_THRESHOLD
 from pipeline.registry.loading import BATCH, RegisteredModel
 
 # Of so many classes the probability is given.
 BEST = 3
+Form = Literal["rows", "kaggle"]
+SUBMISSION = pa.schema([("ImageId", pa.int64()), ("Label", pa.string())])
+SIDES = ["x1", "y1", "x2", "y2"]
 
 
 @dataclass(frozen=True)
 class Item:
-    """An image on its way through a model: the file it is from, its position there, and how it was made."""
+    """A picture or an image on its way through a model: the file it is from, its position there, what is asked."""
 
     file: str
     position: int
-    framed: Framed
+    reading: Reading
 
 
-def predict(model: RegisteredModel, path: Path, output: Path, *, raw: bool) -> tuple[int, int]:
+def predict(model: RegisteredModel, path: Path, output: Path, *, raw: bool, form: Form = "rows") -> tuple[int, int]:
     """Answer for every image in a file or a folder, and write the answers.
 
     A file among several that cannot be read is reported and skipped, as is an image among several that shows nothing.
@@ -41,6 +46,7 @@ def predict(model: RegisteredModel, path: Path, output: Path, *, raw: bool) -> t
     Args:
         output: ends in .csv, .jsonl or .parquet; appears when all is done.
         raw: take pictures as they are.
+        form: a row a digit, or the two columns of a submission to Kaggle, ImageId from 1 on and Label.
 
     Returns:
         how many images were answered, how many files or images among several were skipped.
@@ -49,16 +55,19 @@ def predict(model: RegisteredModel, path: Path, output: Path, *, raw: bool) -> t
         InputError: the only file cannot be read.
     """
     check_ending(output, ANSWERS)
-    files = image_files.find(path)
+    found = image_files.find(path)
+    files = found.files
     if output.resolve() in [file.resolve() for file in files]:
         raise InputError(f"{output} is the input: write the answers to another file.")
     bar = tqdm(
-        total=len(files) if path.is_dir() else image_files.count(path),
+        total=len(files) if path.is_dir() else image_files.count(path, model.shape),
         unit="image",
         unit_scale=True,
         leave=False,
         disable=not sys.stderr.isatty(),
     )
+    if found.others:
+        tqdm.write(f"Passed over: {found.others_in_words()}.", file=sys.stderr)
     skipped = 0
 
     def skip(error: InputError) -> None:
@@ -70,25 +79,30 @@ def predict(model: RegisteredModel, path: Path, output: Path, *, raw: bool) -> t
         for file in files:
             try:
                 for block in image_files.blocks(file, model.shape):
-                    yield from frames(block, model.shape, raw=raw, skip=skip)
+                    yield from readings(block, model, raw=raw, skip=skip)
             except InputError as error:
                 if len(files) == 1:
                     raise
                 skip(error)
 
     answered = 0
-    with bar, _written(output, schema(model)) as write:
+    columns = schema(model) if form == "rows" else SUBMISSION
+    with bar, _written(output, columns) as write:
         for batch in batches(items()):
-            write(answers(model, batch))
+            table = answers(model, batch)
+            if form == "kaggle":
+                places = {(str(file), 0): number for number, file in enumerate(files, start=1)} if path.is_dir() else {}
+                table = submission(table, batch, places)
+            write(table[columns.names])
             answered += len(batch)
             bar.update(len(batch))
     return answered, skipped
 
 
-def frames(
-    block: image_files.Block, shape: tuple[int | None, int | None], *, raw: bool, skip: Callable[[InputError], None]
+def readings(
+    block: image_files.Block, model: RegisteredModel, *, raw: bool, skip: Callable[[InputError], None]
 ) -> Iterator[Item]:
-    """The images of a block, each as the model takes it.
+    """What the model is to be asked about the images of a block.
 
     Args:
         skip: told of an image among several that shows nothing.
@@ -97,21 +111,20 @@ def frames(
         InputError: the only image shows nothing, or the size is not the model's and it must not be changed.
     """
     height, width = block.images.shape[1:]
-    fits = shape in ((None, None), (height, width))
+    fits = model.shape in ((None, None), (height, width))
     if raw and not fits:
         raise InputError(
-            f"{block.file} has images of {width} x {height} px, the model takes {shape[1]} x {shape[0]}: "
+            f"{block.file} has images of {width} x {height} px, the model takes {model.shape[1]} x {model.shape[0]}: "
             "leave --raw out, and they are fitted."
         )
     for position, image in enumerate(block.images, start=block.first):
-        if raw or (digitize.is_framed(image, shape) if block.is_picture else fits):
-            yield Item(str(block.file), position, Framed(image, 1.0, 0.0, 0.0))
+        if raw or (fits and not block.is_picture):
+            yield Item(str(block.file), position, as_it_is(image))
             continue
         name = str(block.file) if block.is_picture else f"{block.file}, image {position},"
         try:
-            yield Item(
-                str(block.file), position, digitize.normalize_digit(digitize.segment_ink(image, name=name), shape)
-            )
+            reading = read_picture(image, model.shape, name=name, characters=are_characters(model.classes))
+            yield Item(str(block.file), position, reading)
         except InputError as error:
             if block.is_picture:
                 raise
@@ -119,49 +132,91 @@ def frames(
 
 
 def batches(items: Iterable[Item]) -> Iterator[list[Item]]:
-    """Up to BATCH items of one size at a time."""
+    """Up to BATCH images of one size at a time, but at least one item."""
     batch: list[Item] = []
+    images = 0
     for item in items:
-        if len(batch) == BATCH or (batch and batch[0].framed.image.shape != item.framed.image.shape):
+        framed = item.reading.framed
+        if batch and (images + len(framed) > BATCH or batch[0].reading.framed[0].image.shape != framed[0].image.shape):
             yield batch
-            batch = []
+            batch, images = [], 0
         batch.append(item)
+        images += len(framed)
     if batch:
         yield batch
 
 
 def answers(model: RegisteredModel, batch: Sequence[Item]) -> pd.DataFrame:
-    """A row an image with the most probable classes, or for a detector a row a box, in pixels of the file's image."""
-    found = model.answer(np.stack([item.framed.image for item in batch]))
-    origin = pd.DataFrame({"file": [item.file for item in batch], "image": [item.position for item in batch]})
+    """A row a digit in reading order, in pixels of the file's picture; of a classifier with the most probable classes.
+
+    Where there is one digit on each picture it is a row a picture.
+    """
+    found = model.answer(np.concatenate([[one.image for one in item.reading.framed] for item in batch]))
+    table = (_boxes if model.task == "detection" else _classes)(model, batch, found)
+    table["unsure"] = table["probability"] < model.sure_from
+    return table
+
+
+def _classes(model: RegisteredModel, batch: Sequence[Item], found: np.ndarray) -> pd.DataFrame:
+    log_probabilities = model.log_probabilities(found)
+    rows, first = [], 0
+    for item in batch:
+        last = first + len(item.reading.framed)
+        lines = item.reading.choose(log_probabilities[first:last].max(1))
+        labels = [[model.classes[log_probabilities[first + at].argmax()] for at in line] for line in lines]
+        said = text(labels)
+        rows += [(item.file, item.position, first + at, *item.reading.boxes[at], said) for line in lines for at in line]
+        first = last
+    table = pd.DataFrame(rows, columns=["file", "image", "asked", *SIDES, "text"]).round(dict.fromkeys(SIDES, 2))
+    shares = np.exp(log_probabilities[table.pop("asked")]).astype(float)
     classes = np.array(model.classes, object)
-    if model.task == "detection":
-        image, row = np.nonzero((found[:, :, 5] >= 0) & (found[:, :, 4] >= SCORE_THRESHOLD))
-        rows = found[image, row].astype(float)
-        boxes = [batch[at].framed.to_picture(box[None])[0] for at, box in zip(image.tolist(), rows[:, :4], strict=True)]
-        sides = pd.DataFrame(np.reshape(boxes, (-1, 4)), columns=["x1", "y1", "x2", "y2"]).round(2)
-        table = origin.iloc[image].reset_index(drop=True).join(sides)
-        return table.assign(label=classes[rows[:, 5].astype(int)], probability=rows[:, 4])
-    shares = np.exp(model.log_probabilities(found)).astype(float)
     best = np.argsort(-shares, axis=1, kind="stable")[:, :BEST]
     for rank, of in enumerate(best.T, start=1):
-        origin[f"label{ending(rank)}"] = classes[of]
-        origin[f"probability{ending(rank)}"] = np.take_along_axis(shares, of[:, None], 1)[:, 0]
-    return origin
+        table[f"label{ending(rank)}"] = classes[of]
+        table[f"probability{ending(rank)}"] = np.take_along_axis(shares, of[:, None], 1)[:, 0]
+    return table
+
+
+def _boxes(model: RegisteredModel, batch: Sequence[Item], found: np.ndarray) -> pd.DataFrame:
+    image, row = np.nonzero((found[:, :, 5] >= 0) & (found[:, :, 4] >= SCORE_THRESHOLD))
+    boxes = found[image, row].astype(float)
+    framed = [item.reading.framed[0] for item in batch]
+    sides = [framed[at].to_picture(box[None])[0] for at, box in zip(image.tolist(), boxes[:, :4], strict=True)]
+    table = pd.DataFrame(np.reshape(sides, (-1, 4)), columns=SIDES).round(2)
+    table["label"] = np.array(model.classes, object)[boxes[:, 5].astype(int)]
+    table["probability"] = boxes[:, 4]
+    parts = []
+    for at, item in enumerate(batch):
+        part = table[image == at]
+        lines = reading_order(part[SIDES].to_numpy())
+        said = text([part["label"].iloc[line].tolist() for line in lines])
+        in_order = part.iloc[[position for line in lines for position in line]]
+        parts.append(in_order.assign(file=item.file, image=item.position, text=said))
+    return pd.concat(parts)
+
+
+def submission(table: pd.DataFrame, batch: Sequence[Item], places: Mapping[tuple[str, int], int]) -> pd.DataFrame:
+    """What Kaggle takes: a row an image, also where nothing was found.
+
+    Args:
+        places: the number of each picture in a folder by its file; an image in a file has its own.
+    """
+    said = dict(zip(zip(table["file"], table["image"], strict=True), table["text"], strict=True))
+    keys = [(item.file, item.position) for item in batch]
+    numbers = [places.get(key, key[1] + 1) for key in keys]
+    return pd.DataFrame({"ImageId": numbers, "Label": [said.get(key, "") for key in keys]})
 
 
 def schema(model: RegisteredModel) -> pa.Schema:
     """The columns of the answers and their types."""
+    of = [("label", pa.string()), ("probability", pa.float64())]
+    ranks = 1 if model.task == "detection" else min(BEST, len(model.classes))
+    best = [(f"{name}{ending(rank)}", kind) for rank in range(1, ranks + 1) for name, kind in of]
+    sides = [(side, pa.float64()) for side in SIDES]
     origin = [("file", pa.string()), ("image", pa.int64())]
-    if model.task == "detection":
-        sides = [(side, pa.float64()) for side in ("x1", "y1", "x2", "y2")]
-        return pa.schema([*origin, *sides, ("label", pa.string()), ("probability", pa.float64())])
-    best = [
-        (f"{name}{ending(rank)}", kind)
-        for rank in range(1, min(BEST, len(model.classes)) + 1)
-        for name, kind in (("label", pa.string()), ("probability", pa.float64()))
-    ]
-    return pa.schema([*origin, *best])
+    placed = [*origin, *sides, *best] if model.task == "detection" else [*origin, *best]
+    last = [("unsure", pa.bool_()), *([] if model.task == "detection" else sides), ("text", pa.string())]
+    return pa.schema([*placed, *last])
 
 
 def ending(rank: int) -> str:

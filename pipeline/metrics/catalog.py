@@ -46,6 +46,9 @@ METRICS: Mapping[str, Metric] = {
     "f1": Metric("test/f1", "F1, %", higher_is_better=True, percent=True),
     "loss": Metric("test/loss", "loss", of_scores=True),
     "calibration_error": Metric("test/calibration_error", "calibration error, %", percent=True, of_scores=True),
+    "calibrated_error": Metric(
+        "test/calibrated_error", "calibration error when registered, %", percent=True, of_scores=True
+    ),
     "corrupted_accuracy": Metric(
         "test/corrupted_accuracy", "accuracy on corrupted, %", higher_is_better=True, percent=True
     ),

@@ -22,6 +22,8 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from pipeline.data import pictures
 from pipeline.errors import InputError, PipelineError
 from pipeline.inference import digitize
+from pipeline.inference.reading import Reading, are_characters, read_picture, text
+from pipeline.inference.segments import reading_order
 from pipeline.metrics.catalog import SCORE_THRESHOLD
 from pipeline.playground.corrections import Corrections
 from pipeline.registry.loading import RegisteredModel
@@ -29,7 +31,7 @@ from pipeline.registry.loading import RegisteredModel
 logger = logging.getLogger(__name__)
 
 PAGE = Path(__file__).with_name("page")
-TYPES = ("image/png", "image/jpeg")
+TYPES = ("image/png", "image/jpeg", "image/webp", "image/bmp", "image/tiff", "image/heic")
 MAX_BYTES = 20_000_000
 MAX_CONNECTIONS = 32
 ANYWHERE = ("0.0.0.0", "::")
@@ -80,7 +82,7 @@ def create(models: Sequence[RegisteredModel], corrections: Corrections, *, hosts
 
     @app.post("/api/answer")
     async def answer(request: Request) -> dict[str, Any]:
-        content = await read_picture(request)
+        content = await read_body(request)
 
         def work() -> dict[str, Any]:
             with busy:
@@ -92,11 +94,12 @@ def create(models: Sequence[RegisteredModel], corrections: Corrections, *, hosts
     async def correct(request: Request, label: str) -> dict[str, Any]:
         if label not in corrections.classes:
             raise HTTPException(422, f"There is no class '{label}': choose one of {', '.join(corrections.classes)}.")
-        content = await read_picture(request)
+        content = await read_body(request)
 
         def work() -> dict[str, Any]:
             with busy:
-                image = digitize.normalize_digit(ink_of(content), corrections.shape).image
+                ink = digitize.segment_ink(digitize.read(content, name="This file"), name="This picture")
+                image = digitize.normalize_digit(ink, corrections.shape).image
             images = corrections.add(image, label)
             return {"images": images, "folder": str(corrections.folder), "seen": pictures.data_uri(image)}
 
@@ -106,13 +109,13 @@ def create(models: Sequence[RegisteredModel], corrections: Corrections, *, hosts
     return app
 
 
-async def read_picture(request: Request) -> bytes:
+async def read_body(request: Request) -> bytes:
     """The body of a request of this page's own, if it is a picture of a bounded size."""
     origin = request.headers.get("origin")
     if origin and urlsplit(origin).netloc != request.headers["host"]:
         raise HTTPException(403, "This playground answers its own page only.")
     if request.headers.get("content-type", "").split(";")[0] not in TYPES:
-        raise HTTPException(415, "This is no PNG or JPEG picture.")
+        raise HTTPException(415, "This is no PNG, JPEG, WebP, BMP or TIFF picture.")
     content = bytearray()
     async for part in request.stream():
         content += part
@@ -129,11 +132,6 @@ async def in_threadpool(work: Any) -> Any:
         raise HTTPException(422, str(error)) from error
 
 
-def ink_of(content: bytes) -> digitize.Ink:
-    """The ink on a picture."""
-    return digitize.segment_ink(digitize.read(content, name="This file"), name="This picture")
-
-
 def describe(model: RegisteredModel) -> dict[str, Any]:
     """What the page shows of a model."""
     return {"name": model.label, "architecture": model.architecture, "task": model.task, "classes": model.classes}
@@ -146,42 +144,65 @@ def answer_all(models: Sequence[RegisteredModel], content: bytes) -> dict[str, A
         InputError: it is no picture, or shows no ink.
     """
     started = time.perf_counter()
-    ink = ink_of(content)
-    framed: dict[tuple, digitize.Framed] = {}
+    picture = digitize.read(content, name="This file")
+    readings: dict[tuple, Reading] = {}
     found = []
     for model in models:
-        if model.shape not in framed:
-            framed[model.shape] = digitize.normalize_digit(ink, model.shape)
-        found.append(answer_one(model, framed[model.shape]))
+        kind = (model.shape, are_characters(model.classes))
+        if kind not in readings:
+            readings[kind] = read_picture(picture, model.shape, name="This picture", characters=kind[1])
+        found.append(answer_one(model, readings[kind]))
     return {"answers": found, "milliseconds": 1000 * (time.perf_counter() - started)}
 
 
-def answer_one(model: RegisteredModel, framed: digitize.Framed) -> dict[str, Any]:
-    """What one model says of an image: label, share of each class, time in ms, what it saw, and a detector's boxes."""
+def answer_one(model: RegisteredModel, reading: Reading) -> dict[str, Any]:
+    """What one model says of a picture.
+
+    Returns:
+        label, share of each class, time in ms, what it saw, whether it is unsure, and the boxes of several digits or of
+        a detector in reading order.
+    """
     started = time.perf_counter()
-    found = model.answer(framed.image[None])
+    found = model.answer(np.stack([one.image for one in reading.framed]))
     milliseconds = 1000 * (time.perf_counter() - started)
-    shares = np.exp(model.log_probabilities(found))[0]
-    result = {
+    detects = model.task == "detection"
+    lines, seen = (detections if detects else digits)(model, reading, found)
+    marks = [mark for line in lines for mark in line]
+    shares = np.exp(model.log_probabilities(found if detects else found[seen[:1]]))[0]
+    return {
         **describe(model),
-        "label": (*model.classes, "nothing")[shares.argmax()],
+        "label": text([[mark["label"] for mark in line] for line in lines]) or "nothing",
         "shares": shares[: len(model.classes)].astype(float).tolist(),
+        "unsure": any(mark["score"] < model.sure_from for mark in marks),
         "milliseconds": milliseconds,
-        "seen": pictures.data_uri(framed.image),
+        "seen": pictures.data_uri(np.hstack([reading.framed[at].image for at in seen])),
+        **({"boxes": marks} if detects or len(marks) > 1 else {}),
     }
-    if model.task == "detection":
-        rows = found[0]
-        rows = rows[(rows[:, 5] >= 0) & (rows[:, 4] >= SCORE_THRESHOLD)].astype(float)
-        # As they are read.
-        rows = rows[np.argsort(rows[:, 0])]
-        labels = [model.classes[int(label)] for label in rows[:, 5]]
-        boxes = framed.to_picture(rows[:, :4]).tolist()
-        result["boxes"] = [
-            {"box": box, "label": label, "score": score}
-            for box, label, score in zip(boxes, labels, rows[:, 4].tolist(), strict=True)
-        ]
-        result["label"] = " ".join(labels) or "nothing"
-    return result
+
+
+def detections(model: RegisteredModel, reading: Reading, found: np.ndarray) -> tuple[list[list[dict]], list[int]]:
+    """The boxes of a detector, line by line in reading order, and the images it saw."""
+    rows = found[0]
+    rows = rows[(rows[:, 5] >= 0) & (rows[:, 4] >= SCORE_THRESHOLD)].astype(float)
+    boxes = reading.framed[0].to_picture(rows[:, :4])
+    marks = [
+        {"box": box, "label": model.classes[int(label)], "score": score}
+        for box, score, label in zip(boxes.tolist(), *rows[:, 4:].T.tolist(), strict=True)
+    ]
+    return [[marks[at] for at in line] for line in reading_order(boxes)], [0]
+
+
+def digits(model: RegisteredModel, reading: Reading, found: np.ndarray) -> tuple[list[list[dict]], list[int]]:
+    """The digits that a classifier reads, line by line in reading order, and the images it saw of them."""
+    log_probabilities = model.log_probabilities(found)
+    best, scores = log_probabilities.argmax(1), np.exp(log_probabilities.max(1))
+    lines = reading.choose(log_probabilities.max(1))
+    boxes = reading.boxes.tolist()
+    marks = [
+        [{"box": boxes[at], "label": model.classes[best[at]], "score": float(scores[at])} for at in line]
+        for line in lines
+    ]
+    return marks, [at for line in lines for at in line]
 
 
 def warm_up(models: Sequence[RegisteredModel]) -> None:

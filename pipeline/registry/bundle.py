@@ -5,7 +5,7 @@ import json
 import logging
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import models
 from pipeline.config import TrainConfig, check_source
 from pipeline.data.images import ImageSet
 from pipeline.errors import InputError, first_line
+from pipeline.metrics.calibration import Calibration
 from pipeline.registry.bundled import inputs, preprocess
 
 logger = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ CHECKPOINT = ("state_dict", "model_state_dict", "model")
 WRAPPERS = ("module.", "_orig_mod.", "model.")
 
 
-def write(folder: Path, *, config: TrainConfig, model: nn.Module, images: ImageSet) -> None:
+def write(folder: Path, *, config: TrainConfig, model: nn.Module, images: ImageSet, calibration: Calibration) -> None:
     """Write the bundle of a trained model into an existing folder."""
     # An architecture that takes images as they are takes them in any size.
     height, width = images.images.shape[1:] if config.image_size else (None, None)
@@ -45,6 +46,7 @@ def write(folder: Path, *, config: TrainConfig, model: nn.Module, images: ImageS
         "width": width,
         "arguments": config.build_arguments(num_classes=len(images.classes)),
         "preprocess": {name: getattr(config, name) for name in PREPROCESS},
+        "calibration": asdict(calibration),
     }
     (folder / "model.json").write_text(json.dumps(about, indent=2))
     shutil.copy(models.get(config.model).file, folder / "architecture.py")

@@ -20,6 +20,7 @@ from pipeline.registry.evaluate import fitted
 from pipeline.registry.loading import RegisteredModel
 
 CHECKED = 100
+CHECKED_AT_ONCE = (1, 15, 16, 17, CHECKED)
 TOLERANCE = 1e-4
 MAX_BATCH = 65_536
 ONNX_REQUIREMENTS = "requirements-onnx.txt"
@@ -73,7 +74,9 @@ def export(model: RegisteredModel, path: Path, form: str) -> float:
         except Exception as error:
             # The exporters fail in arbitrary ways at what they cannot express.
             raise InputError(f"{model.label} cannot be exported as {form}: {first_line(error)}.") from error
-        difference = float(np.abs(read(temporary)(images) - expected).max())
+        answer = read(temporary)
+        # Some runtimes compute one image, or a number that no vector register divides, in ways of their own.
+        difference = max(float(np.abs(answer(images[:size]) - expected[:size]).max()) for size in CHECKED_AT_ONCE)
         if not difference <= TOLERANCE:
             raise PipelineError(
                 f"{model.label} as {form} answers otherwise than the original, by up to {difference:.2g} in the "

@@ -37,7 +37,8 @@ class RegisteredModel:
         architecture, task, task_args, classes: as it was trained.
         shape: height and width of its images; None, None where it takes any.
         network: from images (N, H, W) with values 0 to 255 to logits (N, classes), or to boxes (N, K, 6) as
-            `models/faster_rcnn.py` describes them.
+            `models/faster_rcnn.py` describes them. Its probabilities are calibrated.
+        sure_from: an answer of a smaller probability is unsure; 0: nobody knows.
     """
 
     uri: str
@@ -48,6 +49,7 @@ class RegisteredModel:
     classes: tuple[str, ...]
     shape: tuple[int, int] | tuple[None, None]
     network: "nn.Module"
+    sure_from: float = 0.0
 
     @property
     def label(self) -> str:
@@ -157,4 +159,6 @@ def load(uri: str, *, trusted: Sequence[str] = (CONFIGURED,)) -> RegisteredModel
         classes=tuple(about["classes"]),
         shape=(about["height"], about["width"]),
         network=network,
+        # Models of before it was measured call no answer unsure.
+        sure_from=about.get("calibration", {}).get("sure_from", 0.0),
     )

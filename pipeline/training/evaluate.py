@@ -12,6 +12,7 @@ from pipeline.data.images import ImageSet, Splits
 from pipeline.evaluation import profiling
 from pipeline.evaluation.task import Predictions
 from pipeline.metrics import classification
+from pipeline.metrics.calibration import Calibration, calibrate
 from pipeline.training.loop import check_finite, predict_images
 from pipeline.training.progress import shown
 from pipeline.training.state import Training
@@ -29,6 +30,7 @@ class Result:
         robustness: by corruption, the accuracy on corrupted test images at each severity; 0: as they are.
         train_s: seconds of training and validation.
         cost: what training and answering cost, as `cost` measures it.
+        calibration: of the model that is registered, found on the validation images.
     """
 
     predictions: Predictions
@@ -36,6 +38,7 @@ class Result:
     robustness: Mapping[str, Mapping[int, float]]
     train_s: float
     cost: Mapping[str, float]
+    calibration: Calibration
 
     def summary(self) -> str:
         """The result in a few words."""
@@ -56,18 +59,29 @@ def test(training: Training, splits: Splits, spent: Mapping[str, float]) -> Resu
     check_finite(scores["loss"], training.config, training.best.index)
     log_probabilities = task.log_probabilities(predictions)
     robustness = test_corrupted(training, splits.test, log_probabilities)
+    calibration = calibrate_on(training, splits.val)
+    calibrated = calibration.apply(log_probabilities)
     worse = [accuracy for curve in robustness.values() for severity, accuracy in curve.items() if severity]
     return Result(
         predictions=predictions,
         scores={
             **scores,
             "calibration_error": classification.calibration_error(log_probabilities, splits.test.targets),
+            "calibrated_error": classification.calibration_error(calibrated, splits.test.targets),
             "corrupted_accuracy": sum(worse) / len(worse),
         },
         robustness=robustness,
         train_s=training.seconds,
         cost={**profiling.profile_inference(nn.Sequential(training.preprocess, model), splits.test.images), **spent},
+        calibration=calibration,
     )
+
+
+def calibrate_on(training: Training, val: ImageSet) -> Calibration:
+    """How sure a classifier's answers are; a detector's scores are its own."""
+    if training.config.task == "detection":
+        return Calibration()
+    return calibrate(predict_images(training, val.images), val.targets)
 
 
 def test_corrupted(training: Training, test: ImageSet, clean: np.ndarray) -> dict[str, dict[int, float]]:

@@ -74,7 +74,7 @@ def record(
         report.mkdir()
         write_report(report, result, training, dataset)
         files.mkdir()
-        bundle.write(files, config=config, model=training.model, images=dataset.test)
+        bundle.write(files, config=config, model=training.model, images=dataset.test, calibration=result.calibration)
         save_model(model, bundle=files, example=dataset.test.images[:2], task=config.task, classes=len(dataset.classes))
         robustness = {f"{schema.CORRUPTED}{name}": curve for name, curve in result.robustness.items()}
         about = {"registered_name": registered_name if register else "", "card": model_card, "tags": tags}
@@ -109,7 +109,7 @@ def write_report(folder: Path, result: Result, training: Training, dataset: Data
     write_predictions(
         folder,
         test_set,
-        task.log_probabilities(result.predictions),
+        result.calibration.apply(task.log_probabilities(result.predictions)),
         outcomes=task.outcomes,
         about=f"{about}: the {len(test_set):,} test images, epoch {best.index}",
     )

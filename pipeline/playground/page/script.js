@@ -279,7 +279,8 @@ function bars(answer) {
 }
 
 function card(answer) {
-  const sure = answer.boxes ? `${answer.boxes.length} found` : percent(Math.max(...answer.shares));
+  const found = answer.boxes ? `${answer.boxes.length} found` : percent(Math.max(...answer.shares));
+  const sure = answer.unsure ? `${found}, unsure` : found;
   const line = element("div", { className: "answer" },
     element("span", { className: "said" }, answer.label),
     element("span", { className: "sure" }, sure),
@@ -293,13 +294,12 @@ function card(answer) {
 function show(answer, place) {
   const answers = answer?.answers ?? [];
   find("answers").replaceChildren(...answers.map(card));
-  const detectors = answers.filter((one) => one.boxes);
-  const classifiers = answers.filter((one) => !one.boxes);
-  boxes = detectors.flatMap((one) => one.boxes.map((found) => ({ ...found, box: found.box.map(place) })));
-  const several = Math.max(0, ...detectors.map((one) => one.boxes.length)) > 1;
-  find("answers-title").textContent = !answers.length ? "Nothing drawn yet"
-    : several ? `Several digits: ${detectors[0].label}. The others take them for one.`
-    : verdict(answers);
+  const detectors = answers.filter((one) => one.task === "detection");
+  const classifiers = answers.filter((one) => one.task !== "detection");
+  // A detector's own boxes, or those in which the first classifier reads several digits.
+  const boxed = detectors.length ? detectors : classifiers.filter((one) => one.boxes).slice(0, 1);
+  boxes = boxed.flatMap((one) => one.boxes.map((found) => ({ ...found, box: found.box.map(place) })));
+  find("answers-title").textContent = answers.length ? verdict(answers) : "Nothing drawn yet";
   const [first] = classifiers.length ? classifiers : detectors;
   find("seen").hidden = !first;
   if (first) find("seen").src = first.seen;

@@ -37,7 +37,9 @@ class ImageModel(mlflow.pyfunc.PythonModel):
         network = load_module(folder / "architecture.py").build(**about["arguments"])
         network.load_state_dict(load_file(folder / "weights.safetensors"))
         preprocess = load_module(folder / "preprocess.py").Preprocess(**about["preprocess"])
-        self.network = torch.nn.Sequential(preprocess, network).eval().to(self.device)
+        temperature = Temperature(about.get("calibration", {}).get("temperature", 1.0))
+        parts = [preprocess, network] if about["task"] == "detection" else [preprocess, network, temperature]
+        self.network = torch.nn.Sequential(*parts).eval().to(self.device)
         self.inputs = load_module(folder / "inputs.py")
 
     def predict(self, context, model_input: np.ndarray, params=None) -> np.ndarray | pd.DataFrame:
@@ -65,6 +67,17 @@ class ImageModel(mlflow.pyfunc.PythonModel):
         *sides, scores, labels = found[image, row].double().T.numpy()
         columns = {"image": image.numpy(), **dict(zip(("x1", "y1", "x2", "y2"), sides, strict=True))}
         return pd.DataFrame({**columns, "label": self.classes[labels.astype(int)], "score": scores})
+
+
+class Temperature(torch.nn.Module):
+    """Divide logits, so that their softmax is as often right as it says."""
+
+    def __init__(self, temperature: float) -> None:
+        super().__init__()
+        self.temperature = temperature
+
+    def forward(self, logits: torch.Tensor) -> torch.Tensor:
+        return logits / self.temperature
 
 
 def load_module(path: Path) -> ModuleType:

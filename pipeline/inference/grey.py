@@ -1,0 +1,100 @@
+"""From a picture's file to grey values in which its ink differs most from its paper."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+from scipy import ndimage
+
+from pipeline.errors import InputError
+
+FORMATS: tuple[str, ...] = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
+ENDINGS: tuple[str, ...] = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+HEIF_ENDINGS = (".heic", ".heif")
+HEIF_REQUIREMENTS = "requirements-heic.txt"
+try:
+    import pillow_heif
+except ImportError:
+    pass
+else:
+    pillow_heif.register_heif_opener()
+    FORMATS, ENDINGS = (*FORMATS, "HEIF"), (*ENDINGS, *HEIF_ENDINGS)
+
+MAX_PIXELS = 50_000_000
+# Ink is looked for in each colour on a picture of so many pixels.
+SAMPLED_SIDE = 400
+# Brightness is what a colour has to beat: a single one is noisier.
+MARKEDLY = 1.4
+# What sensors give in files of 16 bits.
+DEPTHS = (8, 10, 12, 14, 16)
+
+
+def read(source: Path | bytes, *, name: str) -> np.ndarray:
+    """A picture as grey values, uint8 (H, W): its brightness, or the colour in which its ink is plainer.
+
+    Raises:
+        InputError: it cannot be read or is too large; the text begins with its name.
+    """
+    try:
+        # Only the readers of these formats: the fewer, the less can be tried on them.
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as picture:
+            if picture.width * picture.height > MAX_PIXELS:
+                raise InputError(
+                    f"{name} has {picture.width} x {picture.height} px: at most {MAX_PIXELS:,} are read; shrink it."
+                )
+            upright = ImageOps.exif_transpose(picture)
+            if upright.mode[0] in "IF":
+                return of_depth(np.asarray(upright))
+            if upright.has_transparency_data:
+                upright = on_paper(upright.convert("RGBA"))
+            if upright.mode in ("1", "L"):
+                return np.array(upright.convert("L"))
+            return plainest(np.asarray(upright.convert("RGB")))
+    except InputError:
+        raise
+    except Exception as error:
+        # Arbitrary bytes make the readers fail in arbitrary ways.
+        if name.lower().endswith(HEIF_ENDINGS) and "HEIF" not in FORMATS:
+            raise InputError(f"{name} needs a package to be read: pip install -r {HEIF_REQUIREMENTS}.") from error
+        raise InputError(f"{name} is no PNG, JPEG, WebP, BMP or TIFF picture that can be read.") from error
+
+
+def of_depth(values: np.ndarray) -> np.ndarray:
+    """Grey values of more than 8 bits as uint8: the fewest bits that hold them are what the sensor had."""
+    values = np.nan_to_num(values.astype(np.float64))
+    if values.max(initial=0) <= 1:
+        return np.rint(255 * values.clip(0, 1)).astype(np.uint8)
+    white = next((2.0**bits - 1 for bits in DEPTHS if values.max() < 2**bits), values.max())
+    return (values.clip(0) * (255 / white)).astype(np.uint8)
+
+
+def on_paper(picture: Image.Image) -> Image.Image:
+    """An RGBA picture on opaque paper: white, or black under strokes that are light themselves."""
+    opacity = np.asarray(picture.getchannel("A"))
+    brightness = np.asarray(picture.convert("RGB").convert("L"))
+    opaque = brightness[opacity > 127]
+    light_strokes = 0 < len(opaque) < opacity.size / 2 and np.median(opaque) > 127
+    paper = Image.new("RGBA", picture.size, (0, 0, 0, 255) if light_strokes else (255, 255, 255, 255))
+    return Image.alpha_composite(paper, picture).convert("RGB")
+
+
+def plainest(colours: np.ndarray) -> np.ndarray:
+    """Brightness of uint8 (H, W, 3), or the one colour of the three in which ink is markedly plainer.
+
+    A yellow marker is as bright as the paper, but takes its blue away.
+    """
+    brightness = np.asarray(Image.fromarray(colours).convert("L"))
+    step = max(1, max(brightness.shape) // SAMPLED_SIDE)
+    clarity = [_clarity(grey[::step, ::step]) for grey in (brightness, *np.moveaxis(colours, 2, 0))]
+    best = int(np.argmax(clarity))
+    return np.array(brightness if clarity[best] < MARKEDLY * clarity[0] else colours[:, :, best - 1])
+
+
+def _clarity(grey: np.ndarray) -> float:
+    """How far the strokes of a picture stand out from its grain."""
+    side = max(3, max(grey.shape) // 8)
+    raised = grey - ndimage.uniform_filter(grey.astype(np.float32), side)
+    grain = np.median(np.abs(raised))
+    # Half a percent of a picture is a thin, small digit.
+    return float(np.percentile(np.abs(raised), 99.5) / (4 + grain))

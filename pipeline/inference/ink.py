@@ -1,0 +1,179 @@
+"""The ink on a picture: where it is and how much, whatever the paper, the light and the table beside it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+
+from pipeline.errors import InputError
+from pipeline.inference.lines import find_lines, without_lines
+from pipeline.inference.sheet import find_sheet
+from pipeline.inference.threshold import otsu
+
+# A larger picture is shrunk first: a digit of a fiftieth of its height is then still as large as a model's.
+WORKING_SIDE = 1440
+# A smaller one is enlarged: strokes a pixel or two wide have no shape.
+SMALLEST_SIDE = 128
+# Ink stands out from paper by at least so much of the way from black to white, and by so many times the paper's grain.
+MIN_CONTRAST = 0.05
+GRAINS = 6
+# What is so much fainter than the darkest ink is a halo around it, or what shows through.
+FAINT = 0.2
+# The smallest stroke, in pixels: less is grain.
+MIN_STROKE = 12
+# Spots smaller than this share of the largest are dirt.
+DIRT = 0.03
+# What is written is at least this part of the picture's longer side.
+SMALL = 60
+# What touches the border and is so many times as thick as the strokes inside is none.
+THICKER = 3
+# What touches the border is the table beside the paper, if something inside is at least this share as large.
+INSIDE = 0.1
+
+
+@dataclass(frozen=True)
+class Ink:
+    """The ink on a picture or on a part of it.
+
+    Attributes:
+        amount: how much there is at each place, float32 (H, W) from 0 to 1.
+        mask: where its strokes are, bool (H, W).
+        shrink: the size of these to that of the picture.
+        left, top: where these begin in the shrunk picture.
+    """
+
+    amount: np.ndarray
+    mask: np.ndarray
+    shrink: float
+    left: int = 0
+    top: int = 0
+
+    @property
+    def box(self) -> np.ndarray:
+        """x1, y1, x2, y2 of its strokes in pixels of the picture."""
+        (top, bottom), (left, right) = (ends(np.any(self.mask, axis=axis)) for axis in (1, 0))
+        return (np.array([left, top, right, bottom]) + [self.left, self.top] * 2) / self.shrink
+
+    def part(self, mask: np.ndarray, rows: slice, columns: slice) -> "Ink":
+        """Only some of the strokes, given where they are in a rectangle."""
+        others = self.mask[rows, columns] & ~mask
+        near = ndimage.binary_dilation(mask, iterations=2) & ~others
+        amount = np.where(near, self.amount[rows, columns], 0)
+        return Ink(amount, mask, self.shrink, self.left + columns.start, self.top + rows.start)
+
+
+def segment_ink(picture: np.ndarray, *, name: str) -> Ink:
+    """Tell ink from paper, whatever the light.
+
+    Args:
+        picture: uint8 (H, W), dark on light or light on dark.
+
+    Raises:
+        InputError: there is no ink on it; the text begins with its name.
+    """
+    shrink = min(1.0, WORKING_SIDE / max(picture.shape)) * max(1.0, SMALLEST_SIDE / max(picture.shape))
+    grey = resized(picture / np.float32(255), shrink)
+    sheet = find_sheet(grey)
+    ink = None if sheet is None else _within(grey, sheet, shrink)
+    ink = ink or _within(grey, np.ones(grey.shape, bool), shrink)
+    if ink is None:
+        raise InputError(f"{name} shows no ink: dark strokes on light paper, or the reverse, are looked for.")
+    return ink
+
+
+def is_light(picture: np.ndarray) -> bool:
+    """Whether it is dark ink on light paper: what differs from its surroundings is darker than they are."""
+    picture = np.asarray(picture, np.float32)
+    grey, coarse = (resized(picture, min(1.0, side / max(picture.shape))) for side in (256, 32))
+    # The median is the paper's, also beyond the edge of a shadow; what is left of uneven light is wider than strokes.
+    paper = ndimage.median_filter(coarse, size=coarse.shape)
+    raised = grey - np.asarray(Image.fromarray(paper).resize(grey.shape[::-1], Image.Resampling.NEAREST))
+    raised -= ndimage.gaussian_filter(raised, max(grey.shape) / 8)
+    return bool((raised**3).sum() < 0)
+
+
+def _within(grey: np.ndarray, region: np.ndarray, shrink: float) -> Ink | None:
+    """The ink in a region of a picture; None: there is none."""
+    rows, columns = (slice(*ends(np.any(region, axis=axis))) for axis in (1, 0))
+    grey, region = grey[rows, columns], region[rows, columns]
+    grey = np.where(region, grey, np.median(grey[region]))
+    raised = _raised(grey)
+    paper = np.median(raised[region])
+    grain = 1.4826 * np.median(np.abs(raised[region] - paper))
+    raised = np.where(region, raised - paper, 0)
+    table = _table(raised > max(MIN_CONTRAST, GRAINS * grain, FAINT * raised.max()))
+    raised = np.where(ndimage.binary_dilation(table, iterations=3), 0, raised)
+    threshold = max(MIN_CONTRAST, GRAINS * grain, FAINT * raised.max())
+    lines = ndimage.binary_dilation(find_lines(raised > threshold))
+    seeds = without_lines(raised > threshold, lines)
+    if not seeds.any():
+        return None
+    # Where there is little ink in all, its surroundings tell best how dark the paper is.
+    near = ndimage.binary_dilation(seeds, iterations=max(2, max(grey.shape) // 200))
+    strokes = without_dirt(without_lines(raised > otsu(raised[near & (seeds | ~lines)]), lines))
+    if strokes.all() or _extent(strokes) < MIN_STROKE:
+        return None
+    near = ndimage.binary_dilation(strokes, iterations=2) & (strokes | ~lines)
+    amount = np.where(near, np.clip(raised / np.median(raised[strokes]), 0, 1), 0)
+    return Ink(amount.astype(np.float32), strokes, shrink, columns.start, rows.start)
+
+
+def _table(mask: np.ndarray) -> np.ndarray:
+    """What reaches in from the border and is far thicker than the strokes inside: a table, a dark edge, a thumb."""
+    labels, count = ndimage.label(mask, structure=np.ones((3, 3)))
+    thickness = np.zeros(count + 1)
+    np.maximum.at(thickness, labels, ndimage.distance_transform_edt(mask))
+    places = ndimage.find_objects(labels)
+    extents = np.array([0] + [max(rows.stop - rows.start, columns.stop - columns.start) for rows, columns in places])
+    border = np.zeros(count + 1, bool)
+    border[np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])] = True
+    strokes = ~border & (extents > max(MIN_STROKE, max(mask.shape) / SMALL))
+    if not strokes.any():
+        return np.zeros_like(mask)
+    return (border & (thickness > THICKER * np.median(thickness[strokes])))[labels]
+
+
+def _extent(mask: np.ndarray) -> int:
+    """The longer side of the largest stroke, in pixels."""
+    places = ndimage.find_objects(ndimage.label(mask, structure=np.ones((3, 3)))[0])
+    return max((max(rows.stop - rows.start, columns.stop - columns.start) for rows, columns in places), default=0)
+
+
+def _raised(grey: np.ndarray) -> np.ndarray:
+    """How much every place differs from the paper around it.
+
+    Shadows and uneven light are wider than strokes: a morphological closing leaves only them, with their edges.
+    """
+    side = max(grey.shape)
+    smooth = ndimage.gaussian_filter(grey, min(1.0, side / 600))
+    if not is_light(grey):
+        return smooth - ndimage.grey_opening(smooth, size=max(3, side // 3))
+    paper = ndimage.grey_closing(smooth, size=max(3, side // 3))
+    # Ink takes a share of the light, be it in the shadow or not.
+    return (paper - smooth) / (paper + 0.05)
+
+
+def without_dirt(mask: np.ndarray) -> np.ndarray:
+    """The strokes without specks, and without what reaches in from the border beside something inside."""
+    labels, count = ndimage.label(mask, structure=np.ones((3, 3)))
+    areas = np.bincount(labels.ravel(), minlength=count + 1)
+    areas[0] = 0
+    border = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
+    inside = areas.copy()
+    inside[border] = 0
+    if inside.max() > INSIDE * areas.max():
+        areas = inside
+    return (areas > DIRT * areas.max())[labels]
+
+
+def ends(line: np.ndarray) -> tuple[int, int]:
+    """The first place of a bool (N,) that is true, and the one after the last."""
+    there = np.flatnonzero(line)
+    return int(there[0]), int(there[-1]) + 1
+
+
+def resized(image: np.ndarray, scale: float) -> np.ndarray:
+    """A float image scaled by a factor."""
+    size = [max(1, round(side * scale)) for side in image.shape[::-1]]
+    return np.asarray(Image.fromarray(np.asarray(image, np.float32)).resize(size, Image.Resampling.BICUBIC)).clip(0)

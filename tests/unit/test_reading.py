@@ -1,0 +1,309 @@
+"""Pictures and files in the forms in which people have them: ink, sheets, lines, several digits, tables, arrays."""
+
+import gzip
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from scipy.special import log_softmax
+from support import PROJECT
+
+from benchmarks import photographs
+from pipeline.data import sources
+from pipeline.data.images import ImageSet
+from pipeline.errors import InputError
+from pipeline.inference import digitize, grey, image_files, pixel_tables, segments
+from pipeline.inference.reading import as_it_is, read_picture
+from pipeline.inference.signs import are_signs
+from pipeline.metrics import classification
+from pipeline.metrics.calibration import SURE_SHARE, calibrate
+
+
+@pytest.fixture(scope="module")
+def digits() -> ImageSet:
+    return sources.digits(PROJECT).test
+
+
+def framed(picture: np.ndarray) -> np.ndarray:
+    return digitize.normalize_digit(digitize.segment_ink(picture, name="it"), (28, 28)).image.astype(float)
+
+
+def likeness(first: np.ndarray, second: np.ndarray) -> float:
+    return float(np.corrcoef(first.ravel(), second.ravel())[0, 1])
+
+
+def encoded(picture: Image.Image, form: str = "PNG") -> bytes:
+    file = io.BytesIO()
+    picture.save(file, form)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("kind", photographs.SINGLE)
+def test_whatever_the_paper_the_light_and_what_else_is_on_the_picture_the_digit_is_the_same(digits, kind):
+    random = np.random.default_rng(1)
+    alike = []
+    for image in digits.images[:8]:
+        picture = grey.plainest(photographs.SINGLE[kind](image, random))
+        clean = framed(np.rint(255 * (1 - np.pad(photographs.enlarged(image, 192), 40))).astype(np.uint8))
+        alike.append(likeness(framed(picture), clean))
+    # A digit of 16 px keeps less of its shape.
+    assert np.median(alike) > 0.85 and np.mean(np.array(alike) > 0.6) > 0.9, alike
+
+
+@pytest.mark.parametrize("size", [24, 60])
+def test_four_sevens_are_four_digits_from_left_to_right(digits, size):
+    random = np.random.default_rng(0)
+    sevens = [
+        image for image, target in zip(digits.images, digits.targets, strict=True) if digits.classes[target] == "7"
+    ]
+    picture = grey.plainest(
+        photographs.photographed(photographs.row(sevens[:4], random, size=size), random, grain=0.005)
+    )
+    reading = read_picture(picture, (28, 28), name="it", characters=True)
+    assert len(reading.lines) == 1
+    (chosen,) = reading.choose(np.full(len(reading.framed), -0.01))
+    assert len(chosen) == 4
+    left = reading.boxes[chosen, 0]
+    assert (np.diff(left) > 0).all()
+    for at, seven in zip(chosen, sevens, strict=False):
+        clean = framed(np.rint(255 * (1 - np.pad(photographs.enlarged(seven, 192), 40))).astype(np.uint8))
+        assert likeness(reading.framed[at].image, clean) > 0.7
+
+
+def test_lines_are_read_from_top_to_bottom(digits):
+    random = np.random.default_rng(0)
+    upper, lower = (photographs.row(digits.images[some], random)[:, :600] for some in ([0, 1, 2], [3, 4]))
+    rows = [np.flatnonzero(ink.any(1)) for ink in (upper, lower)]
+    ink = np.vstack([part[at[0] - 20 : at[-1] + 20] for part, at in zip((upper, lower), rows, strict=True)])
+    picture = np.rint(255 * (1 - ink)).astype(np.uint8)
+    reading = read_picture(picture, (28, 28), name="it", characters=True)
+    assert [len(line) for line in reading.choose(np.full(len(reading.framed), -0.01))] == [3, 2]
+
+
+def test_pictures_of_other_things_than_characters_stay_whole(digits):
+    random = np.random.default_rng(0)
+    picture = grey.plainest(photographs.photographed(photographs.row(digits.images[:3], random), random))
+    assert len(read_picture(picture, (28, 28), name="it", characters=False).framed) == 1
+
+
+def test_strokes_that_touch_are_parted_where_the_classifier_is_surer_of_the_parts():
+    nothing = np.zeros((1, 1))
+    ink = digitize.Ink(nothing, nothing > 0, 1.0)
+    whole, left, right = (
+        segments.Candidate(*place, ink, cost) for place, cost in (((0, 2), 0), ((0, 1), 1), ((1, 2), 1))
+    )
+    line = [whole, left, right]
+    assert segments.choose(line, np.log([0.05, 0.99, 0.99])) == [1, 2]
+    assert segments.choose(line, np.log([0.6, 0.99, 0.99])) == [0]
+
+
+def drawn(*strokes: list[tuple[float, float]]) -> np.ndarray:
+    """Strokes through points in a square of 1, as marks 100 px apart."""
+    from PIL import ImageDraw
+
+    paper = Image.new("L", (140 * len(strokes) + 60, 200), 255)
+    draw = ImageDraw.Draw(paper)
+    for number, stroke in enumerate(strokes):
+        for line in stroke if isinstance(stroke[0], list) else [stroke]:
+            draw.line([(40 + 140 * number + 100 * x, 50 + 100 * y) for x, y in line], fill=0, width=9, joint="curve")
+    return np.array(paper)
+
+
+SEVEN = [(0, 0), (0.6, 0), (0.2, 1)]
+ONE = [(0.3, 0), (0.3, 1)]
+SLASH = [(0.8, -0.1), (0, 1.1)]
+BRACKET = [(0.35, -0.15), (0.2, 0.1), (0.13, 0.35), (0.13, 0.65), (0.2, 0.9), (0.35, 1.15)]
+PLUS = [[(0.3, 0.2), (0.3, 0.8)], [(0, 0.5), (0.6, 0.5)]]
+
+
+@pytest.mark.parametrize(("sign", "expected"), [(SLASH, True), (BRACKET, True), (PLUS, True), (ONE, False)])
+def test_signs_of_arithmetic_are_no_digits(sign, expected):
+    picture = drawn(SEVEN, sign, SEVEN, ONE)
+    ink = digitize.segment_ink(picture, name="it")
+    (line,) = segments.find_lines_of_writing(ink, name="it")
+    chosen = [line[at] for at in segments.choose(line, np.full(len(line), -0.01))]
+    assert are_signs([candidate.ink for candidate in chosen]) == [False, expected, False, False]
+
+
+def test_a_pattern_is_no_writing():
+    squares = np.full((600, 600), 255, np.uint8)
+    for left, top in np.random.default_rng(0).permutation(900)[:400, None] // [1, 30] % 30 * 20:
+        squares[top + 5 : top + 15, left + 5 : left + 15] = 0
+    with pytest.raises(InputError, match=r"it shows \d+ separate marks.*crop it"):
+        read_picture(squares, (28, 28), name="it", characters=True)
+
+
+@pytest.mark.parametrize("level", [120, 255])
+def test_paper_without_ink_is_said(level):
+    random = np.random.default_rng(0)
+    blank = (random.normal(level - 20, 3, (400, 500)) * np.linspace(0.8, 1, 500)).clip(0, 255).astype(np.uint8)
+    with pytest.raises(InputError, match="it shows no ink"):
+        digitize.segment_ink(blank, name="it")
+
+
+@pytest.mark.parametrize("stroke", [0, 255])
+def test_strokes_on_transparency_are_read_in_any_colour(stroke):
+    pixels = np.zeros((100, 100, 4), np.uint8)
+    pixels[20:80, 45:55] = [stroke] * 3 + [255]
+    image = framed(grey.read(encoded(Image.fromarray(pixels)), name="it"))
+    assert image[14, 14] > 200 and image[14, 4] == 0
+
+
+@pytest.mark.parametrize("white", [255, 4095, 65535])
+def test_files_of_sixteen_bits_are_read_whatever_the_sensor_had(white):
+    pixels = np.full((100, 100), white, np.uint16)
+    pixels[20:80, 45:55] = white // 10
+    picture = grey.read(encoded(Image.fromarray(pixels)), name="it")
+    assert picture[0, 0] == 255 and picture[50, 50] == pytest.approx(25, abs=1)
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "BMP", "TIFF"])
+def test_pictures_are_read_in_every_usual_form(form):
+    pixels = np.full((100, 100, 3), 240, np.uint8)
+    pixels[20:80, 45:55] = 20
+    assert framed(grey.read(encoded(Image.fromarray(pixels), form), name="it"))[14, 14] > 200
+
+
+def test_a_picture_of_a_telephone_is_read_or_says_what_it_needs():
+    if "HEIF" in grey.FORMATS:
+        pixels = np.full((100, 100, 3), 240, np.uint8)
+        pixels[20:80, 45:55] = 20
+        assert framed(grey.read(encoded(Image.fromarray(pixels), "HEIF"), name="it"))[14, 14] > 200
+    else:
+        with pytest.raises(InputError, match=r"it.heic needs a package to be read: pip install -r requirements-heic"):
+            grey.read(b"ftypheic", name="it.heic")
+
+
+def test_hidden_files_are_no_input_and_others_are_counted_and_named(tmp_path):
+    for name in (
+        "3.png",
+        "._3.png",
+        "__MACOSX/3.png",
+        ".ipynb_checkpoints/3.png",
+        "in/4.WebP",
+        "notes.txt",
+        "in/x.gif",
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "folder.png").mkdir()
+    found = image_files.find(tmp_path)
+    assert [file.name for file in found.files] == ["3.png", "4.WebP"]
+    assert "2 files of other kinds (1 .gif, 1 .txt)" in found.others_in_words()
+
+
+def read_array(tmp_path, array: np.ndarray) -> np.ndarray:
+    np.save(tmp_path / "a.npy", array)
+    return np.concatenate([block.images for block in image_files.blocks(tmp_path / "a.npy", (28, 28))])
+
+
+def test_arrays_are_read_flat_with_a_last_axis_of_one_and_of_yes_and_no(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (30, 28, 28)).astype(np.uint8)
+    for array in (images, images.reshape(30, 784), images[..., None], images[:, None], images.astype(float)):
+        assert np.array_equal(read_array(tmp_path, array), images)
+    assert np.array_equal(read_array(tmp_path, images > 100), 255 * (images > 100))
+    assert np.array_equal(read_array(tmp_path, images[0]), images[:1])
+    assert np.array_equal(read_array(tmp_path, images[0].ravel()), images[:1])
+    with pytest.raises(InputError, match=r"is no .npy array of images .* has the shape \(30, 28, 28, 3\)"):
+        read_array(tmp_path, np.repeat(images[..., None], 3, axis=3))
+
+
+LABELS = np.arange(30) % 10
+PIXELS = np.random.default_rng(0).integers(0, 256, (30, 784))
+# The corners of a digit are black.
+PIXELS[:, [0, -1]] = 0
+NAMES = [f"pixel{at}" for at in range(784)]
+FRAME = pd.DataFrame(PIXELS, columns=NAMES)
+TABLES = {
+    "first.csv": FRAME.assign(label=LABELS)[["label", *NAMES]].to_csv(index=False),
+    "last.csv": FRAME.assign(label=LABELS).to_csv(index=False),
+    "class.csv": FRAME.assign(Class=LABELS).to_csv(index=False),
+    "index.csv": FRAME.assign(label=LABELS).to_csv(),
+    "semicolons.csv": FRAME.to_csv(index=False, sep=";"),
+    "tabs.tsv": FRAME.to_csv(index=False, sep="\t"),
+    "comma-at-the-end.csv": "".join(f"{line},\n" for line in FRAME.to_csv(index=False, header=False).splitlines()),
+    "no-heading-first.csv": FRAME.assign(label=LABELS)[["label", *NAMES]].to_csv(index=False, header=False),
+    "no-heading-last.csv": FRAME.assign(label=LABELS).to_csv(index=False, header=False),
+}
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("name", TABLES)
+def test_tables_are_never_shifted(tmp_path, name, compressed):
+    content = TABLES[name].encode()
+    file = tmp_path / (f"{name}.gz" if compressed else name)
+    file.write_bytes(gzip.compress(content) if compressed else content)
+    (block,) = image_files.blocks(file, (28, 28))
+    assert np.array_equal(block.images.reshape(30, 784), PIXELS)
+
+
+def test_a_table_that_can_be_read_in_two_ways_is_refused(tmp_path):
+    (tmp_path / "x.csv").write_text("0," + ",".join(["9"] * 783) + ",0\n")
+    with pytest.raises(InputError, match="the first or the last may be the label: give the columns names"):
+        list(image_files.blocks(tmp_path / "x.csv", (28, 28)))
+    (tmp_path / "y.csv").write_text("size,weight,colour\n1,2,3\n")
+    with pytest.raises(InputError, match="rows of 3 values"):
+        list(image_files.blocks(tmp_path / "y.csv", (28, 28)))
+
+
+NEAR_A_TABLE = st.text("0123456789.,;-\t\n\"'eEaN ", max_size=200).map(str.encode)
+BYTES = st.one_of(st.binary(max_size=300), NEAR_A_TABLE)
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.csv.gz", "x.npy", "x.png", "x.tiff", "x.idx"])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    content=BYTES, head=st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"\x93NUMPY\x01\x00", b"\x1f\x8b\x08", b"II*\x00"])
+)
+def test_arbitrary_bytes_are_read_or_refused_in_a_sentence(tmp_path, name, head, content):
+    file = tmp_path / name
+    file.write_bytes(head + content)
+    try:
+        for block in image_files.blocks(file, (28, 28)):
+            assert block.images.dtype == np.uint8
+    except InputError as error:
+        assert str(error).startswith(str(file))
+
+
+@settings(max_examples=30, deadline=None)
+@given(where=st.integers(8, 400), byte=st.integers(0, 255))
+def test_a_damaged_picture_is_read_or_refused_in_a_sentence(where, byte):
+    pixels = np.full((60, 60), 240, np.uint8)
+    pixels[10:50, 25:32] = 20
+    content = bytearray(encoded(Image.fromarray(pixels)))
+    content[where % len(content)] = byte
+    try:
+        read_picture(grey.read(bytes(content), name="it"), (28, 28), name="it", characters=True)
+    except InputError as error:
+        assert str(error).startswith("it ")
+
+
+def test_images_of_the_models_own_form_are_left_as_they_are(digits):
+    for image in digits.images[:50]:
+        reading = read_picture(image, (28, 28), name="it", characters=True)
+        whole = [at for at, one in enumerate(reading.framed) if one.image is image]
+        assert len(whole) == 1
+    assert as_it_is(digits.images[0]).boxes.tolist() == [[0, 0, 28, 28]]
+
+
+def test_temperature_makes_probabilities_as_often_right_as_they_say():
+    random = np.random.default_rng(0)
+    truth = random.normal(0, 2, (20_000, 10))
+    targets = np.array([random.choice(10, p=p) for p in np.exp(log_softmax(truth, axis=1))])
+    shy = log_softmax(truth / 3, axis=1)
+    found = calibrate(shy, targets)
+    assert found.temperature == pytest.approx(1 / 3, rel=0.05)
+    assert classification.calibration_error(shy, targets) > 0.1
+    assert classification.calibration_error(found.apply(shy), targets) < 0.02
+    sure = np.exp(found.apply(shy)).max(1) >= found.sure_from
+    assert sure.mean() == pytest.approx(SURE_SHARE, abs=0.001)
+
+
+def test_rows_without_an_image_say_so():
+    assert pixel_tables.image_size(784, (None, None)) == (28, 28)
+    assert pixel_tables.image_size(12, (3, 4)) == (3, 4)
+    assert pixel_tables.image_size(12, (28, 28)) is None
