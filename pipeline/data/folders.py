@@ -82,8 +82,8 @@ def assemble(parts: Parts, *, name: str, source: str) -> Dataset:
 def number_labels(train: Part, names: Mapping[int, str] | None) -> dict[int | str, str]:
     """The class of each label, in the order of the classes.
 
-    Whole numbers stand for classes from the lowest to the highest of those that have names, or else of the training
-    labels; other labels are names, in natural order.
+    Whole numbers that have names stand for these; else for classes from 0 to the highest of the training labels, or
+    from the lowest where all from there on occur, as of EMNIST's letters, 1 to 26. Others are names, in natural order.
 
     Raises:
         InputError: more classes than anything can tell apart.
@@ -91,7 +91,9 @@ def number_labels(train: Part, names: Mapping[int, str] | None) -> dict[int | st
     labels = [as_number(label) for label in np.unique(train.labels).tolist()]
     numbers = list(names) if names else [label for label in labels if isinstance(label, int)]
     if names or len(numbers) == len(labels):
-        known: Sequence[int | str] = range(min(numbers), max(numbers) + 1)
+        lowest, highest = min(numbers), max(numbers)
+        without_gaps = len(numbers) == highest - lowest + 1
+        known: Sequence[int | str] = range(lowest if names or without_gaps else min(lowest, 0), highest + 1)
     else:
         known = sorted(map(str, labels), key=lambda label: (natural(str(label)), label))
     if len(known) > MAX_CLASSES:

@@ -17,9 +17,10 @@ from pyarrow import parquet
 from sklearn import model_selection  # noqa: F401, as what a test is the first to import would count as its memory
 from support import idx_bytes
 
-from pipeline.data import sources
+from pipeline.data import folders, sources
 from pipeline.data.forms import fitting
 from pipeline.data.forms.fitting import Fitting
+from pipeline.data.forms.parts import Part
 from pipeline.data.images import Dataset
 from pipeline.data.pictures import png
 from pipeline.errors import InputError
@@ -370,6 +371,15 @@ def test_emnist_letters_are_26_classes_with_their_names(tmp_path, same):
     (tmp_path / "emnist-letters-mapping.txt").write_text(mapping)
     named = load(tmp_path)
     assert named.classes == tuple(LETTERS.upper()) and named.sha256 == found.sha256
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [([1, 2, 3], "123"), ([1, 7], "01234567"), ([0, 3], "0123"), (["10.0", "8", "9"], ("8", "9", "10")), ("ba", "ab")],
+)
+def test_labels_make_classes(labels, classes):
+    part = Part(np.zeros((len(labels), 2, 2), np.uint8), np.array(list(labels)), "here")
+    assert tuple(folders.number_labels(part, None).values()) == tuple(classes)
 
 
 def test_names_are_in_natural_order():
