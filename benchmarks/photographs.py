@@ -18,7 +18,9 @@ def single(image: np.ndarray, random: np.random.Generator, *, share: float = 0.4
     digit = enlarged(image, round(share * HEIGHT))
     ink = np.zeros((HEIGHT, WIDTH))
     _place(
-        ink, digit, *(random.integers(4, side - inner - 4) for side, inner in zip(ink.shape, digit.shape, strict=True))
+        ink,
+        digit,
+        *(random.integers(20, side - inner - 20) for side, inner in zip(ink.shape, digit.shape, strict=True)),
     )
     return ink
 

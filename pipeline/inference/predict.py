@@ -168,7 +168,7 @@ def _classes(model: RegisteredModel, batch: Sequence[Item], found: np.ndarray) -
         rows += [(item.file, item.position, first + at, *item.reading.boxes[at], said) for line in lines for at in line]
         first = last
     table = pd.DataFrame(rows, columns=["file", "image", "asked", *SIDES, "text"]).round(dict.fromkeys(SIDES, 2))
-    shares = np.exp(log_probabilities[table.pop("asked")]).astype(float)
+    shares = np.exp(log_probabilities[table.pop("asked").astype(int)]).astype(float)
     classes = np.array(model.classes, object)
     best = np.argsort(-shares, axis=1, kind="stable")[:, :BEST]
     for rank, of in enumerate(best.T, start=1):

@@ -10,7 +10,7 @@ import numpy as np
 
 from pipeline.inference.ink import Ink, ends
 
-# Without two other marks nothing can be said.
+# Of a mark by itself nothing can be said; of a bar there must be two others.
 FEWEST = 2
 # A bar has one stroke at each height, nowhere wider than this share of its height, and is this near to a smooth curve.
 BAR_WIDTH = 0.3
@@ -38,7 +38,7 @@ class Shape:
 
 def are_signs(line: Sequence[Ink]) -> list[bool]:
     """Which marks of a line of writing are slashes, parentheses and crosses."""
-    if len(line) <= FEWEST - 1:
+    if len(line) < FEWEST:
         return [False] * len(line)
     shapes = [shape_of(ink.mask) for ink in line]
     found = []
@@ -48,7 +48,8 @@ def are_signs(line: Sequence[Ink]) -> list[bool]:
         leaning = abs(shape.lean - float(np.median([other.lean for other in others])))
         bar = shape.bar and len(line) > FEWEST and (leaning + max(0.0, taller - 1) > LEAN or abs(shape.bow) > BOW)
         found.append(bar or (shape.cross and taller < CROSS_HEIGHT))
-    return found
+    # What stands there is not passed over as a whole.
+    return [False] * len(line) if all(found) else found
 
 
 def shape_of(mask: np.ndarray) -> Shape:

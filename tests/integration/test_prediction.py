@@ -159,6 +159,23 @@ def test_every_kind_of_file_gives_the_same_answers(champions, command, bars):
             assert (table["probability"] >= table["probability_2"]).all() and {"file", "label_3"} <= set(table.columns)
 
 
+def test_a_row_says_where_a_digit_is_and_whether_it_is_sure(champions, command, bars):
+    images = folders.read_folder(bars, name="bars").test.images
+    np.save(champions / "flat.npy", images.reshape(len(images), -1))
+    command("predict", "--model-uri", "models:/bars-cnn/1", "--input", "flat.npy", "--output", "out.csv")
+    table = pd.read_csv(champions / "out.csv", dtype={"label": str, "text": str})
+    assert table["text"].tolist() == table["label"].tolist()
+    assert (table[["x1", "y1", "x2", "y2"]] == [0, 0, 28, 28]).all(axis=None)
+    sure_from = loading.load("models:/bars-cnn/1").sure_from
+    assert 0 < sure_from < 1 and (table["unsure"] == (table["probability"] < sure_from)).mean() > 0.9
+    command(
+        "predict", "--model-uri", "models:/bars-cnn/1", "--input", "flat.npy", "--output", "k.csv", "--as", "kaggle"
+    )
+    kaggle = pd.read_csv(champions / "k.csv", dtype=str)
+    assert kaggle.columns.tolist() == ["ImageId", "Label"]
+    assert kaggle["Label"].tolist() == table["label"].tolist() and kaggle["ImageId"].iloc[0] == "1"
+
+
 def test_an_unreadable_file_among_many_is_reported_and_skipped(champions, command, digits):
     folder = champions / "pictures" / "inner"
     folder.mkdir(parents=True)
