@@ -109,7 +109,7 @@ def write_report(folder: Path, result: Result, training: Training, dataset: Data
     write_predictions(
         folder,
         test_set,
-        result.calibration.apply(task.log_probabilities(result.predictions)),
+        task.log_probabilities(result.predictions),
         outcomes=task.outcomes,
         about=f"{about}: the {len(test_set):,} test images, epoch {best.index}",
     )

@@ -2,20 +2,20 @@
 
 import click
 
-from pipeline.cli.clean import clean
-from pipeline.cli.compare import compare
-from pipeline.cli.evaluate import evaluate
-from pipeline.cli.export import export
-from pipeline.cli.main import main_command
-from pipeline.cli.models import models_command
-from pipeline.cli.playground import playground
-from pipeline.cli.predict import predict
-from pipeline.cli.prepare import prepare
+from pipeline.cli.commands.clean import clean
+from pipeline.cli.commands.compare import compare
+from pipeline.cli.commands.evaluate import evaluate
+from pipeline.cli.commands.export import export
+from pipeline.cli.commands.main import main_command
+from pipeline.cli.commands.models import models_command
+from pipeline.cli.commands.playground import playground
+from pipeline.cli.commands.predict import predict
+from pipeline.cli.commands.prepare import prepare
+from pipeline.cli.commands.promote import promote
+from pipeline.cli.commands.report import report
+from pipeline.cli.commands.sync import sync
+from pipeline.cli.commands.train import train
 from pipeline.cli.process import run
-from pipeline.cli.promote import promote
-from pipeline.cli.report import report
-from pipeline.cli.sync import sync
-from pipeline.cli.train import train
 
 
 @click.group(
