@@ -23,10 +23,9 @@ from tqdm import tqdm
 from benchmarks import photographs, runs
 from pipeline.cli.process import run
 from pipeline.comparison.stats import wilson
-from pipeline.data import sources
+from pipeline.data import grey, sources
 from pipeline.errors import InputError
 from pipeline.files import default_root
-from pipeline.inference import grey
 from pipeline.inference.predict import Item, answers
 from pipeline.inference.reading import are_characters, as_it_is, read_picture
 from pipeline.registry import loading

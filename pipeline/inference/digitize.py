@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from pipeline.inference.grey import read
+from pipeline.data.grey import read
 from pipeline.inference.ink import Ink, ends, is_light, resized, segment_ink
 
 # A picture is read, its ink is told from its paper, and is then set into a frame.

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.data import idx
+from pipeline.data import grey, idx
+from pipeline.data.pixels import as_pixels
 from pipeline.errors import InputError, first_line
-from pipeline.inference import grey, pixel_tables
+from pipeline.inference import pixel_tables
 
 PICTURES = grey.ENDINGS
 SYSTEM_FOLDERS = ("__MACOSX",)
@@ -145,7 +146,7 @@ def _of_array(file: Path, shape: tuple[int | None, int | None]) -> Iterator[Bloc
     array = as_images(array, shape, file)
     block = block_size(*array.shape[1:])
     for first in range(0, len(array), block):
-        yield Block(file, first, checked(np.array(array[first : first + block]), file))
+        yield Block(file, first, as_pixels(np.array(array[first : first + block]), str(file)))
 
 
 def as_images(array: np.ndarray, shape: tuple[int | None, int | None], file: Path) -> np.ndarray:
@@ -171,27 +172,10 @@ def as_images(array: np.ndarray, shape: tuple[int | None, int | None], file: Pat
 def _of_table(file: Path, shape: tuple[int | None, int | None]) -> Iterator[Block]:
     first = 0
     for pixels, size in pixel_tables.read_rows(file, shape, rows=BLOCK):
-        yield Block(file, first, checked(pixels.reshape(-1, *size), file))
+        yield Block(file, first, as_pixels(pixels.reshape(-1, *size), str(file)))
         first += len(pixels)
 
 
 def block_size(height: int, width: int) -> int:
     """How many images of this size are read at once."""
     return max(1, min(BLOCK, BLOCK_BYTES // (height * width)))
-
-
-def checked(images: np.ndarray, file: Path) -> np.ndarray:
-    """Whole numbers from 0 to 255 as uint8; of yes and no, yes is 255.
-
-    Raises:
-        InputError: other values.
-    """
-    if images.dtype == bool:
-        return images * np.uint8(255)
-    if not (np.issubdtype(images.dtype, np.integer) or np.issubdtype(images.dtype, np.floating)):
-        raise InputError(f"{file} holds {images.dtype}: pixels are whole, 0 to 255.")
-    if images.min() < 0 or images.max() > 255 or not (images == np.rint(images)).all():
-        found = f"values from {images.min():g} to {images.max():g}"
-        hint = ": multiply them by 255 and round" if images.max() <= 1 else ""
-        raise InputError(f"{file} holds {found}, but pixels are whole, 0 to 255{hint}.")
-    return images.astype(np.uint8)

@@ -9,13 +9,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from pipeline.data.forms.columns import INDEX, LABELS
 from pipeline.errors import InputError, first_line
 
 ENDINGS = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 SEPARATORS = ",;\t"
-# Columns that hold no pixel, by name; a column without a name is an index.
-LABELS = frozenset({"label", "labels", "class", "target", "y", "digit"})
-INDEXES = frozenset({"", "id", "index", "imageid", "image_id"})
 # A row of 4096 x 4096 px would not fit: nothing that is read is longer.
 MAX_LINE = 10_000_000
 
@@ -81,7 +79,7 @@ def pixel_columns(
     if np.isnan(values[:, -1]).all() and not (names and names[-1]):
         columns = columns[:-1]
     if names:
-        columns = np.array([at for at in columns if names[at].lower() not in LABELS | INDEXES], int)
+        columns = np.array([at for at in columns if names[at].lower() not in (*LABELS, *INDEX)], int)
         if image_size(len(columns), shape):
             return columns
     elif image_size(len(columns), shape):
@@ -99,7 +97,7 @@ def pixel_columns(
         )
     raise InputError(
         f"{file} has rows of {len(columns)} values: a square image, or a label and one, is due; columns besides "
-        f"need names that say so ({', '.join(sorted(LABELS))}, {', '.join(sorted(INDEXES - {''}))})."
+        f"need names that say so ({', '.join(LABELS)}, {', '.join(filter(None, INDEX))})."
     )
 
 

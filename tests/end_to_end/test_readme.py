@@ -19,8 +19,7 @@ from support import PROJECT, ask, pipeline, serving
 import models
 from pipeline.cli import commands
 from pipeline.cli import dataset as cli_dataset
-from pipeline.data import sources
-from pipeline.data.forms import fitting
+from pipeline.data import grey, sources
 from pipeline.registry.register import SERVED_PACKAGES
 
 PAGES = {path: path.read_text() for path in (PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md")))}
@@ -98,7 +97,7 @@ def test_a_folder_of_pictures_becomes_a_served_champion(environment, command):
             assert "20 of its 120 images" in out and "dark on light" not in out
     uri, _ = re.search(r"-m (\S+) .* --port (\d+)", serve).groups()
     assert len(OWN) == 4
-    shown = cli_dataset.frame_digit(fitting.read_grey(file, name="photo"), 28, "photo")
+    shown = cli_dataset.frame_digit(grey.read(file, name="photo"), 28, "photo")
     with serving(uri) as port:
         (shares,) = ask(port, [shown.tolist()])["predictions"]
     answers = pd.read_csv(environment / "predictions.csv")

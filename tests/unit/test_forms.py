@@ -17,8 +17,7 @@ from pyarrow import parquet
 from sklearn import model_selection  # noqa: F401, as what a test is the first to import would count as its memory
 from support import idx_bytes
 
-from pipeline.data import folders, sources
-from pipeline.data.forms import fitting
+from pipeline.data import folders, grey, sources
 from pipeline.data.forms.fitting import Fitting
 from pipeline.data.forms.parts import Part
 from pipeline.data.images import Dataset
@@ -333,7 +332,7 @@ def test_pictures_of_every_kind_and_mode_are_grey(tmp_path, ending, mode):
         picture = picture.convert("RGB")
     path = tmp_path / f"picture.{ending}"
     picture.save(path, quality=100) if ending in ("jpg", "webp") else picture.save(path)
-    read = fitting.read_grey(path, name="picture")
+    read = grey.read(path, name="picture")
     assert read.dtype == np.uint8 and np.abs(read.astype(int) - drawn).mean() < 3
 
 

@@ -13,10 +13,10 @@ from scipy.special import log_softmax
 from support import PROJECT
 
 from benchmarks import photographs
-from pipeline.data import sources
+from pipeline.data import grey, sources
 from pipeline.data.images import ImageSet
 from pipeline.errors import InputError
-from pipeline.inference import digitize, grey, image_files, pixel_tables, segments
+from pipeline.inference import digitize, image_files, pixel_tables, segments
 from pipeline.inference.reading import as_it_is, read_picture
 from pipeline.inference.signs import are_signs
 from pipeline.metrics import classification

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.data.forms.fitting import ENDINGS, Fitting, Picture, gather
+from pipeline.data import grey
+from pipeline.data.forms.fitting import Fitting, Picture, gather
 from pipeline.data.forms.parts import SPLITS, Part, Parts, Split, entries, files_below, some
 from pipeline.errors import InputError
 from pipeline.names import natural
@@ -89,7 +90,7 @@ def read(path: Path, found: dict[Split, Classes], fitting: Fitting) -> Parts:
 
 def is_picture(file: Path) -> bool:
     """Whether its ending is a picture's."""
-    return file.suffix.lower() in ENDINGS
+    return file.suffix.lower() in grey.ENDINGS
 
 
 def folders_in(path: Path) -> list[Path]:

@@ -1,6 +1,5 @@
 """Pictures of any kind and size as grey images of one size."""
 
-import io
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,14 +9,10 @@ import numpy as np
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
+from pipeline.data import grey
 from pipeline.data.forms.parts import Gathered, some
-from pipeline.data.idx import mistaken_for
-from pipeline.errors import InputError, first_line
+from pipeline.errors import InputError
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
-# Only the readers of these formats: the fewer, the less can be tried on them.
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
-MAX_PIXELS = 50_000_000
 # The side that pictures are fitted to where none is asked for, and up to which those of one size are taken as they are.
 SIDE = 28
 MAX_KEPT = 128
@@ -109,7 +104,7 @@ def _gather(
     bar = tqdm(pictures, total=total, desc=source, unit="picture", leave=False, disable=not sys.stderr.isatty())
     for position, (name, content) in enumerate(bar):
         try:
-            image = read_grey(content, name=name)
+            image = grey.read(content, name=name)
             if side:
                 image = fitting.fit(image, side, name)
         except InputError as error:
@@ -120,57 +115,6 @@ def _gather(
         gathered.add(image[None])
         read.append(position)
     return gathered.images(), np.array(read, int), failures
-
-
-def read_grey(source: Path | bytes, *, name: str) -> np.ndarray:
-    """A picture as grey values, uint8 (H, W), upright; what is transparent gets the ground that its ink stands out on.
-
-    Raises:
-        InputError: it cannot be read or is too large; the text begins with its name.
-    """
-    try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as picture:
-            if picture.width * picture.height > MAX_PIXELS:
-                raise InputError(f"{name} has {picture.width} x {picture.height} px: at most {MAX_PIXELS:,} are read.")
-            # A JPEG then gives its brightness alone, in a third of the memory.
-            picture.draft("L", picture.size)
-            ImageOps.exif_transpose(picture, in_place=True)
-            return _grey(picture)
-    except InputError:
-        raise
-    except Exception as error:
-        # Arbitrary bytes make the readers fail in arbitrary ways.
-        raise InputError(f"{name} {_why(source, error)}.") from error
-
-
-def _grey(picture: Image.Image) -> np.ndarray:
-    if picture.mode.startswith(("I", "F")):
-        values = np.asarray(picture).astype(np.float64)
-        # Of 16 bits many scanners use 12, and some tools 8.
-        largest = next((most for most in (255, 4095, 65535) if values.max() <= most), float(values.max()))
-        return np.rint(values.clip(0) * (255 / largest)).astype(np.uint8)
-    if not picture.has_transparency_data:
-        return np.array(picture.convert("L"))
-    coloured = picture.convert("RGBA")
-    grey, alpha = np.asarray(coloured.convert("L")), np.asarray(coloured.getchannel("A"))
-    ink = grey[alpha > 127]
-    ground = 0 if ink.size and np.median(ink) > 127 and ink.size < alpha.size else 255
-    return np.asarray(
-        Image.composite(coloured.convert("L"), Image.new("L", coloured.size, ground), coloured.getchannel("A"))
-    )
-
-
-def _why(source: Path | bytes, error: Exception) -> str:
-    beginning = b""
-    if isinstance(source, bytes):
-        beginning = source[:64]
-    elif isinstance(error, Image.UnidentifiedImageError) and source.is_file():
-        with source.open("rb") as file:
-            beginning = file.read(64)
-    if isinstance(error, PermissionError):
-        return "may not be read by this user"
-    known = "is no picture that can be read" if isinstance(error, Image.UnidentifiedImageError) else None
-    return mistaken_for(beginning) or known or f"cannot be read ({first_line(error)})"
 
 
 def are_light(images: np.ndarray) -> bool:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
-from scipy import ndimage
 
+from pipeline.data.idx import mistaken_for
 from pipeline.errors import InputError
 
 FORMATS: tuple[str, ...] = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
@@ -55,9 +55,20 @@ def read(source: Path | bytes, *, name: str) -> np.ndarray:
         raise
     except Exception as error:
         # Arbitrary bytes make the readers fail in arbitrary ways.
-        if name.lower().endswith(HEIF_ENDINGS) and "HEIF" not in FORMATS:
-            raise InputError(f"{name} needs a package to be read: pip install -r {HEIF_REQUIREMENTS}.") from error
-        raise InputError(f"{name} is no PNG, JPEG, WebP, BMP or TIFF picture that can be read.") from error
+        raise InputError(f"{name} {why_unreadable(source, name, error)}.") from error
+
+
+def why_unreadable(source: Path | bytes, name: str, error: Exception) -> str:
+    """What to say of a file that is no picture."""
+    if isinstance(error, PermissionError):
+        return "may not be read by this user"
+    if name.lower().endswith(HEIF_ENDINGS) and "HEIF" not in FORMATS:
+        return f"needs a package to be read: pip install -r {HEIF_REQUIREMENTS}"
+    beginning = source[:64] if isinstance(source, bytes) else b""
+    if isinstance(source, Path) and source.is_file():
+        with source.open("rb") as file:
+            beginning = file.read(64)
+    return mistaken_for(beginning) or "is no PNG, JPEG, WebP, BMP or TIFF picture that can be read"
 
 
 def of_depth(values: np.ndarray) -> np.ndarray:
@@ -93,6 +104,9 @@ def plainest(colours: np.ndarray) -> np.ndarray:
 
 def _clarity(grey: np.ndarray) -> float:
     """How far the strokes of a picture stand out from its grain."""
+    # Here: importing it takes longer than most commands that read no picture.
+    from scipy import ndimage
+
     side = max(3, max(grey.shape) // 8)
     raised = grey - ndimage.uniform_filter(grey.astype(np.float32), side)
     grain = np.median(np.abs(raised))
