@@ -15,8 +15,9 @@ def short_hash(values: Mapping[str, Any]) -> str:
 
 def did_you_mean(name: str, known: Iterable[str], *, otherwise: str) -> str:
     """The nearest of the known names as a question, or what to say where none is near."""
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"did you mean '{near[0]}'?" if near else otherwise
+    spelled = {one.casefold(): one for one in known}
+    near = difflib.get_close_matches(name.casefold(), spelled, n=1, cutoff=0.5)
+    return f"did you mean '{spelled[near[0]]}'?" if near else otherwise
 
 
 def natural(text: str) -> list[tuple[int, str]]:

@@ -50,7 +50,8 @@ def find_launcher() -> "Process | None":
     try:
         # A shell stands between.
         nearest = next((above for above in psutil.Process().parents() if above.name() not in SHELLS), None)
-        return nearest if nearest and nearest.name().lower().startswith(("mlflow", "python")) else None
+        # Not by its name: a script is called as its file is, whatever runs it.
+        return nearest if nearest and Path(nearest.exe()).name.lower().startswith(("mlflow", "python")) else None
     except psutil.Error:
         return None
 

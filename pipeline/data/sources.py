@@ -67,10 +67,8 @@ def load(dataset: str, root: Path, fitting: Fitting = AS_THEY_ARE, *, name: str 
     Raises:
         InputError: unknown name, no network, or broken files; or a name that the model registry would not take.
     """
-    check_name(dataset)
+    check_name(dataset, name)
     path = Path(dataset).expanduser()
-    if name and name != registered_name(Path(name)):
-        raise InputError(f"'{name}' cannot name a data set: use small letters, digits, _ and -.")
     if dataset in SOURCES:
         found = SOURCES[dataset](root)
         train, test = (replace(part, images=fitting.arrays(part.images, dataset)) for part in (found.train, found.test))
@@ -83,12 +81,17 @@ def load(dataset: str, root: Path, fitting: Fitting = AS_THEY_ARE, *, name: str 
     return found
 
 
-def check_name(dataset: str) -> None:
+def check_name(dataset: str, name: str = "") -> None:
     """Refuse what is neither a data set's name nor a folder or file, before anything is read.
 
+    Args:
+        name: what it is to be called, by default as it is.
+
     Raises:
-        InputError: which there are.
+        InputError: which there are; or what name the model registry would not take.
     """
+    if name and name != registered_name(Path(name)):
+        raise InputError(f"'{name}' cannot name a data set: use small letters, digits, _ and -.")
     if dataset in SOURCES or Path(dataset).expanduser().exists():
         return
     hint = did_you_mean(dataset, SOURCES, otherwise=f"choose one of {', '.join(SOURCES)}, or a folder or file.")

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 # In a list of trusted registries: the one that the environment names.
 CONFIGURED = "configured"
+# With at least two letters: one is a drive.
+SCHEME = re.compile(r"[A-Za-z][\w+.-]+:")
 BATCH = 256
 
 
@@ -97,8 +99,7 @@ def normal(place: str) -> str:
     """A registry's or folder's address, written in one way."""
     if place.startswith("file:"):
         place = url2pathname(urlsplit(place).path)
-    # A scheme has at least two letters: one is a drive.
-    return place if re.match(r"[A-Za-z][\w+.-]+:", place) else str(Path(place).expanduser().resolve())
+    return place if re.match(SCHEME, place) else str(Path(place).expanduser().resolve())
 
 
 def download(uri: str, folder: Path) -> Path:
@@ -135,8 +136,10 @@ def load(uri: str, *, trusted: Sequence[str] = (CONFIGURED,)) -> RegisteredModel
         Refusal: it comes from elsewhere.
         InputError: there is no such model, or another program made it.
     """
+    # Before trust is asked for in what is only a slip of the pen.
+    named = uri.startswith("models:") or not (re.match(SCHEME, uri) or Path(uri).expanduser().exists())
+    version = find(uri) if named else None
     check_trust(uri, trusted)
-    version = find(uri) if uri.startswith("models:/") else None
     uri = version.uri if version else uri
     with tempfile.TemporaryDirectory() as folder:
         path = download(uri, Path(folder))

@@ -20,9 +20,14 @@ from pipeline.errors import InputError
 from pipeline.registry import versions
 from pipeline.registry.versions import Version
 from pipeline.tracking import lease, queries, schema
+from pipeline.tracking.client import owner
 from pipeline.tracking.journal import Journal, journals
 from pipeline.tracking.training_run import is_finished
 from pipeline.training.continuation import Place, is_gone
+
+
+# Kinds of run that can go one by one; other projects may call theirs otherwise, or nothing.
+KINDS = (schema.TRAINING, schema.EVALUATION, schema.PREPARATION, schema.LAUNCH)
 
 
 @dataclass(frozen=True)
@@ -43,19 +48,20 @@ class Leftover:
 
 
 def find_runs(client: mlflow.MlflowClient, experiment: str, root: Path) -> Iterator[Leftover]:
-    """Trials, and runs that failed or were interrupted and cannot go on from here.
+    """Trials, and runs that failed or were interrupted and cannot go on.
 
     What has a version in the registry is no trial any more, and a study goes only as a whole, when it is asked for.
+    What another user or machine has begun may go on there, from a checkpoint that nobody sees from here.
     """
     continued = {about.get("run_id") for _, about in journals(root)}
     for run in queries.find_runs(experiment, "", client=client):
-        kind, status = run.data.tags.get(schema.KIND), run.info.status
-        if kind in (None, schema.STUDY) or run.info.run_id in continued or lease.read(run):
+        status, here = run.info.status, run.data.tags.get(schema.OWNER, owner()) == owner()
+        if not is_ours(run) or run.info.run_id in continued or lease.read(run):
             continue
-        why = {"FAILED": "it failed", "KILLED": "it was interrupted"}.get(status, "")
+        why = {"FAILED": "it failed", "KILLED": "it was interrupted"}.get(status, "") if here else ""
         if schema.TRIAL in run.data.tags and is_finished(run):
             why = "a trial"
-        elif status == "RUNNING" and schema.LEASE in run.data.tags:
+        elif status == "RUNNING" and schema.LEASE in run.data.tags and here:
             why = "nobody trains it any more"
         if why and not registered(client, run):
             yield leftover(client, run, why)
@@ -91,6 +97,12 @@ def find_study(client: mlflow.MlflowClient, study_id: str, root: Path) -> Iterat
             yield Leftover(
                 f"journal {folder.name} of {about['name']}{size(folder)}", why, partial(remove_journal, folder)
             )
+
+
+def is_ours(run: Run) -> bool:
+    """Whether this project made a run that can go by itself; others may share the experiment, and a tag of that name."""
+    tags = run.data.tags
+    return tags.get(schema.KIND) in KINDS and (schema.OWNER in tags or tags[schema.KIND] == schema.LAUNCH)
 
 
 def leftover(client: mlflow.MlflowClient, run: Run, why: str) -> Leftover:

@@ -1,7 +1,11 @@
 """What is left over is shown first, and removed when that is asked for; what is in use stays."""
 
+import json
+
 import mlflow
 from support import left_in, only_run, pipeline_process, wait_for_line, write_idx_folder
+
+from pipeline.tracking.client import owner
 
 SMALL = ("--epochs", "1", "--val-size", "20")
 
@@ -66,9 +70,33 @@ def test_folders_of_one_name_do_not_share_registered_names_by_accident(environme
     assert "bars-mlp stands for another data set called bars" in says and str(bars) in says
     assert "bars-mlp stands for another" in mistake("main", "--models", "mlp", "--dataset", other, code=2)
     assert "cannot name a data set" in mistake(*train, other, "--name", "a/b", code=2)
+    # At once: no folder is read, nothing is downloaded.
+    assert "cannot name a data set" in mistake("main", "--dataset", "mnist", "--name", "My set", code=2)
     command(*train, other, "--name", "noisy-bars")
     command(*train, other, "--name", "bars")
     versions = mlflow.MlflowClient().search_model_versions()
     assert sorted(version.name for version in versions) == ["bars-mlp", "bars-mlp", "noisy-bars-mlp"]
     # The same images elsewhere, and others in the same place, are the same data set.
     command(*train, other)
+
+
+def test_what_others_made_stays(environment, command):
+    client = mlflow.MlflowClient()
+
+    def run(status: str, **tags: str) -> str:
+        made = client.create_run("0", tags=tags)
+        if status != "RUNNING":
+            client.set_terminated(made.info.run_id, status)
+        return made.info.run_id
+
+    foreign = [run("FAILED", kind=kind) for kind in ("job", "training", "study")]
+    # On a server that several share, what was cut on one machine is continued there.
+    expired = json.dumps({"holder": "a", "who": "b", "until": 0})
+    elsewhere = [
+        run(status, kind="training", owner="ann@far-away", lease=expired) for status in ("FAILED", "KILLED", "RUNNING")
+    ]
+    here = [run("KILLED", kind="training", owner=owner()), run("FAILED", kind="launch")]
+    out, _ = command("clean", "--delete")
+    assert out.count("Removed run ") == 2
+    left = {left.info.run_id for left in client.search_runs(["0"])}
+    assert left == {*foreign, *elsewhere} and not left & set(here)

@@ -54,7 +54,7 @@ def main_command(
     architectures = models.names() if names == "all" else split_names(names)
     for architecture in architectures:
         config.check_name(architecture)
-    sources.check_name(dataset)
+    sources.check_name(dataset, name)
     config.check_source(weights)
     from pipeline.comparison import summary
     from pipeline.comparison.compare import compare

@@ -59,7 +59,7 @@ def train(
 
     # Names before heavy modules, arguments before downloads: a slip of the pen is answered at once.
     config.check_name(model)
-    sources.check_name(dataset)
+    sources.check_name(dataset, name)
     config.check_source(weights)
     arguments = config.parse_arguments(model_args, option="model_args")
     task_arguments = config.parse_arguments(task_args, option="task_args")
