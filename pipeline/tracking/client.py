@@ -24,7 +24,7 @@ from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
 from pipeline.errors import InputError, PipelineError, causes, first_line, reason
 from pipeline.names import short_hash
-from pipeline.tracking.database import check_database, sqlite_file
+from pipeline.tracking.database import check_database, is_half_made, make_database, sqlite_file
 
 T = TypeVar("T")
 
@@ -120,6 +120,7 @@ def open_client(uri: str, *, upgrade: bool = True) -> mlflow.MlflowClient:
     try:
         with alone(uri):
             check_database(uri, upgrade=upgrade)
+            make_database(uri)
             connection = mlflow.MlflowClient(uri)
             connection.search_experiments(max_results=1)
     except (MlflowException, SQLAlchemyError, sqlite3.Error, ImportError, ValueError, OSError) as error:
@@ -150,6 +151,11 @@ def unusable(uri: str, error: BaseException) -> PipelineError:
         )
     if sentence := reason(error, database=str(sqlite_file(uri) or place)):
         return PipelineError(sentence)
+    if (file := sqlite_file(uri)) and file.exists() and is_half_made(file):
+        return PipelineError(
+            f"The database {file} is half made, since what began it was cut off: nothing is in it, move it away or "
+            "delete it, and a whole one is made."
+        )
     if any(isinstance(link, requests.exceptions.SSLError) for link in causes(error)):
         return PipelineError(
             f"{place} shows a certificate that this machine does not trust: name the file of who signed it with "

@@ -1,18 +1,24 @@
 """A tracking store in a database: whether MLflow can use it, before MLflow tries for minutes or changes it."""
 
 import os
+import shutil
 import sqlite3
-from contextlib import closing
+import tempfile
+from contextlib import closing, suppress
 from pathlib import Path
 
 import mlflow
+import mlflow.db
 from alembic.script import ScriptDirectory
 from sqlalchemy import NullPool, create_engine, make_url
 from sqlalchemy.exc import ArgumentError
 
 from pipeline.errors import PipelineError
+from pipeline.files import atomic_write
 
 MIGRATIONS = Path(mlflow.__file__).parent / "store" / "db_migrations"
+# Tables that every version has.
+OLDEST = ("experiments", "runs")
 # Seconds that a database server has to answer.
 ANSWER_S = 10
 
@@ -45,6 +51,32 @@ def check_database(uri: str, *, upgrade: bool) -> None:
     found = revision(file)
     if found and not upgrade:
         refuse_other_versions(uri, found)
+
+
+def make_database(uri: str) -> None:
+    """Make an SQLite database where there is none yet, whole or not at all.
+
+    MLflow makes its tables in the file itself, in many steps, and cannot go on where a kill or Ctrl-C cut it.
+    """
+    file = sqlite_file(uri)
+    if not file or file.exists():
+        return
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        made = Path(folder, "mlflow.db")
+        mlflow.db.commands.main(["upgrade", f"sqlite:///{made}"], standalone_mode=False)
+        # Unless another program, as `mlflow ui`, has begun it meanwhile.
+        if not file.exists():
+            with atomic_write(file) as temporary:
+                shutil.copyfile(made, temporary)
+
+
+def is_half_made(file: Path) -> bool:
+    """Whether MLflow was cut while it made the tables in a database, in which nothing is yet."""
+    with suppress(sqlite3.Error), closing(sqlite3.connect(file)) as connection:
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+        empty = all(not connection.execute(f"SELECT 1 FROM {name}").fetchone() for name in OLDEST if name in tables)
+        return set(OLDEST) <= tables and empty
+    return False
 
 
 def knock(uri: str) -> None:

@@ -25,7 +25,6 @@ from pipeline.tracking.journal import Journal, journals
 from pipeline.tracking.training_run import is_finished
 from pipeline.training.continuation import Place, is_gone
 
-
 # Kinds of run that can go one by one; other projects may call theirs otherwise, or nothing.
 KINDS = (schema.TRAINING, schema.EVALUATION, schema.PREPARATION, schema.LAUNCH)
 
@@ -100,7 +99,7 @@ def find_study(client: mlflow.MlflowClient, study_id: str, root: Path) -> Iterat
 
 
 def is_ours(run: Run) -> bool:
-    """Whether this project made a run that can go by itself; others may share the experiment, and a tag of that name."""
+    """Whether this project made a run that can go by itself; others may share the experiment and the tag."""
     tags = run.data.tags
     return tags.get(schema.KIND) in KINDS and (schema.OWNER in tags or tags[schema.KIND] == schema.LAUNCH)
 

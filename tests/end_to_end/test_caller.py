@@ -70,3 +70,18 @@ def test_a_database_that_the_launcher_would_not_share_is_refused(environment, mo
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{environment}/mlflow.db")
     go_to_the_caller(None)
     assert Path.cwd() == environment
+
+
+def test_the_launcher_may_be_a_program_of_any_name(environment):
+    # As pip installs one: its process is called as its file is.
+    tool = environment / "nightly report"
+    ask = "from pipeline.cli.launcher import find_launcher; print(find_launcher().pid)"
+    in_a_shell = ["sh", "-c", f'"{sys.executable}" -c "{ask}"; true']
+    tool.write_text(
+        f"#!{sys.executable}\nimport os, subprocess\n"
+        f"print(os.getpid(), flush=True)\nsubprocess.run({in_a_shell!r}, check=True)\n"
+    )
+    tool.chmod(0o755)
+    said = subprocess.run([tool], env=os.environ | {"MLFLOW_RUN_ID": "x"}, capture_output=True, text=True, check=True)
+    own, found = said.stdout.split()
+    assert own == found

@@ -314,3 +314,24 @@ def test_the_files_of_an_earlier_version_are_left_alone_and_the_way_out_is_said(
     (environment / "mlruns" / "0" / "meta.yaml").write_text("experiment_id: '0'\nname: Default\n")
     assert "mlflow migrate-filestore --source mlruns --target sqlite:///mlflow.db" in mistake("compare", code=1)
     assert not (environment / "mlflow.db").exists()
+
+
+def test_a_database_whose_making_was_cut_is_named_and_ours_are_whole_or_not_there(environment, mistake, monkeypatch):
+    path = environment / "mlflow.db"
+
+    def cut(words: list[str], **_: object) -> None:
+        with closing(sqlite3.connect(words[-1].removeprefix("sqlite:///"))) as connection:
+            connection.execute("CREATE TABLE experiments (experiment_id INTEGER)")
+            connection.execute("CREATE TABLE runs (run_uuid TEXT)")
+            connection.commit()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(mlflow.db.commands, "main", cut)
+        open_client(f"sqlite:///{path}")
+    assert list(environment.iterdir()) == []
+    with pytest.raises(KeyboardInterrupt):
+        cut([f"sqlite:///{path}"])
+    told = mistake("compare", code=1)
+    assert f"The database {path} is half made" in told
+    assert open_client(f"sqlite:///{environment}/other.db").search_experiments()[0].name == "Default"
