@@ -50,7 +50,7 @@ def read_folder(
             return assemble(parts, name=name, source=str(folder))
     raise InputError(
         f"{folder} holds no images with labels in a form that is known: pictures in class folders, as train/7/1.png or "
-        "7/1.png, IDX files, .csv or .parquet tables, .npz or .npy arrays."
+        "7/1.png, IDX files, .csv or .parquet tables, .npz or .npy arrays; unpack archives."
     )
 
 
@@ -64,6 +64,8 @@ def assemble(parts: Parts, *, name: str, source: str) -> Dataset:
         if part and not len(part.images):
             raise InputError(f"{part.source} has no images.")
     numbers = number_labels(parts.train, parts.names)
+    if unclear := [name for name in numbers.values() if not (name.strip() and name.isprintable())]:
+        raise InputError(f"{parts.train.source} has a class named {unclear[0]!a}: use letters that can be printed.")
     train = image_set(parts.train, numbers)
     if len(np.unique(train.targets)) < 2:
         raise InputError(f"{parts.train.source} has a single class: there is nothing to tell apart.")
@@ -93,18 +95,24 @@ def number_labels(train: Part, names: Mapping[int, str] | None) -> dict[int | st
     if names or len(numbers) == len(labels):
         lowest, highest = min(numbers), max(numbers)
         without_gaps = len(numbers) == highest - lowest + 1
-        known: Sequence[int | str] = range(lowest if names or without_gaps else min(lowest, 0), highest + 1)
+        lowest = lowest if names or without_gaps else min(lowest, 0)
+        count = highest - lowest + 1
     else:
-        known = sorted(map(str, labels), key=lambda label: (natural(str(label)), label))
-    if len(known) > MAX_CLASSES:
-        raise InputError(
-            f"{train.source} has labels of {len(known):,} classes: at most {MAX_CLASSES:,} are told apart."
-        )
+        count = len(labels)
+    if count > MAX_CLASSES:
+        raise InputError(f"{train.source} has labels of {count:,} classes: at most {MAX_CLASSES:,} are told apart.")
+    known: Sequence[int | str] = (
+        range(lowest, highest + 1)
+        if names or len(numbers) == len(labels)
+        else sorted(map(str, labels), key=lambda label: (natural(str(label)), label))
+    )
     return {label: names.get(label, str(label)) if names and isinstance(label, int) else str(label) for label in known}
 
 
 def as_number(label: int | str) -> int | str:
     """A label as a whole number where it is one."""
+    if isinstance(label, int):
+        return label
     try:
         return int(float(label)) if float(label).is_integer() else label
     except (ValueError, OverflowError):
@@ -119,7 +127,10 @@ def image_set(part: Part, numbers: Mapping[int | str, str]) -> ImageSet:
     """
     known, order = np.unique(part.labels, return_inverse=True)
     positions = {label: position for position, label in enumerate(numbers)}
-    labels = [label if label in positions else as_number(label) for label in known.tolist()]
+    labels = [
+        next((one for one in (label, as_number(label), str(as_number(label))) if one in positions), as_number(label))
+        for label in known.tolist()
+    ]
     if unknown := [label for label in labels if label not in positions]:
         first, *_, last = numbers
         raise InputError(

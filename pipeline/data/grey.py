@@ -4,7 +4,7 @@ import io
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, ImageSequence, TiffImagePlugin
 
 from pipeline.data.idx import mistaken_for
 from pipeline.errors import InputError
@@ -26,6 +26,10 @@ MAX_PIXELS = 50_000_000
 SAMPLED_SIDE = 400
 # Brightness is what a colour has to beat: a single one is noisier.
 MARKEDLY = 1.4
+# Formats in which there may be several pictures, each as good as the first.
+PAGED = ("TIFF", "WEBP", "PNG")
+# TIFF's tag NewSubfileType, and its bit for a smaller version of another page.
+SUBFILE, REDUCED = 254, 1
 # What sensors give in files of 16 bits.
 DEPTHS = (8, 10, 12, 14, 16)
 
@@ -43,6 +47,8 @@ def read(source: Path | bytes, *, name: str) -> np.ndarray:
                 raise InputError(
                     f"{name} has {picture.width} x {picture.height} px: at most {MAX_PIXELS:,} are read; shrink it."
                 )
+            if (pages := count_pages(picture)) > 1:
+                raise InputError(f"{name} has {pages} pages or frames: save each as a picture of its own.")
             upright = ImageOps.exif_transpose(picture)
             if upright.mode[0] in "IF":
                 return of_depth(np.asarray(upright))
@@ -53,9 +59,22 @@ def read(source: Path | bytes, *, name: str) -> np.ndarray:
             return plainest(np.asarray(upright.convert("RGB")))
     except InputError:
         raise
+    except Image.DecompressionBombError as error:
+        raise InputError(f"{name} is too large: at most {MAX_PIXELS:,} px are read; shrink it.") from error
     except Exception as error:
         # Arbitrary bytes make the readers fail in arbitrary ways.
         raise InputError(f"{name} {why_unreadable(source, name, error)}.") from error
+
+
+def count_pages(picture: Image.Image) -> int:
+    """How many pictures a file holds; a preview of the first, as scanners and telephones add, is none."""
+    if picture.format not in PAGED or getattr(picture, "n_frames", 1) == 1:
+        return 1
+    pages = 0
+    for page in ImageSequence.Iterator(picture):
+        pages += not (isinstance(page, TiffImagePlugin.TiffImageFile) and page.tag_v2.get(SUBFILE, 0) & REDUCED)
+    picture.seek(0)
+    return pages
 
 
 def why_unreadable(source: Path | bytes, name: str, error: Exception) -> str:

@@ -26,6 +26,8 @@ MISTAKEN = {
     b"<": "is a web page, not data: the download went wrong; fetch it again",
     b"version https://git-lfs": "is a Git LFS pointer, not the data it stands for: run `git lfs pull`",
     GZIP: "is compressed twice: unpack it once, as with gunzip",
+    b"\xff\xfe": "is text in UTF-16: save it as UTF-8",
+    b"\xfe\xff": "is text in UTF-16: save it as UTF-8",
 }
 
 

@@ -1,5 +1,6 @@
 """Images from files of several kinds, a block at a time: a million need no more memory than a thousand."""
 
+import math
 import zlib
 from collections import Counter
 from collections.abc import Iterator
@@ -8,8 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.data import grey, idx
-from pipeline.data.pixels import as_pixels
+from pipeline.data import grey, idx, pixels
 from pipeline.errors import InputError, first_line
 from pipeline.inference import pixel_tables
 
@@ -18,6 +18,7 @@ SYSTEM_FOLDERS = ("__MACOSX",)
 SYSTEM_FILES = ("Thumbs.db", "desktop.ini")
 # Rows of pixels are images of this side where the model takes any.
 FLAT_SIDE = 28
+COLOURS = 3
 # Of large images fewer make a block.
 BLOCK = 1024
 BLOCK_BYTES = 32_000_000
@@ -119,7 +120,7 @@ def count(file: Path, shape: tuple[int | None, int | None]) -> int | None:
         if ending == ".npy":
             return len(as_images(np.load(file, mmap_mode="r", allow_pickle=False), shape, file))
         return None if file.name.lower().endswith(pixel_tables.ENDINGS) else idx.count_images(file)
-    except (OSError, ValueError, EOFError, AttributeError, zlib.error, InputError):
+    except (OSError, ValueError, EOFError, AttributeError, OverflowError, zlib.error, InputError):
         # Reading it will say what is wrong.
         return None
 
@@ -141,16 +142,16 @@ def _of_array(file: Path, shape: tuple[int | None, int | None]) -> Iterator[Bloc
     try:
         # Mapped, not read; objects, which would have to be unpickled, are refused.
         array = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
+    except (ValueError, EOFError, OverflowError) as error:
         raise InputError(f"{file} is no .npy array of numbers.") from error
     array = as_images(array, shape, file)
-    block = block_size(*array.shape[1:])
+    block = block_size(*array.shape[1:3])
     for first in range(0, len(array), block):
-        yield Block(file, first, as_pixels(np.array(array[first : first + block]), str(file)))
+        yield Block(file, first, pixels.as_images(np.array(array[first : first + block]), str(file)))
 
 
 def as_images(array: np.ndarray, shape: tuple[int | None, int | None], file: Path) -> np.ndarray:
-    """An array of one or more images, flat or not, with a last or second axis of 1 or without, as (N, H, W).
+    """An array of one or more images, flat or not, with an axis of 1 or without, as (N, H, W), of colour (N, H, W, 3).
 
     Raises:
         InputError: it is none.
@@ -159,8 +160,19 @@ def as_images(array: np.ndarray, shape: tuple[int | None, int | None], file: Pat
         height, width = (shape[0] or FLAT_SIDE), (shape[1] or FLAT_SIDE)
         if array.ndim in (1, 2) and array.shape[-1] == height * width:
             return array.reshape(-1, height, width)
-        if array.ndim == 2:
+        if (
+            array.ndim == 2
+            and array.shape[0] != array.shape[1]
+            and (side := math.isqrt(array.shape[1])) ** 2 == array.shape[1]
+        ):
+            raise InputError(
+                f"{file} has the shape {array.shape}: {array.shape[0]} images of {side} x {side} px or one picture? "
+                "Give it as (N, height, width)."
+            )
+        if array.ndim == 2 or (array.ndim == 3 and array.shape[2] == COLOURS):
             return array[None]
+        if array.ndim == 4 and array.shape[3] == COLOURS:
+            return array
         if array.ndim == 4 and 1 in (array.shape[1], array.shape[3]):
             return array[:, 0] if array.shape[1] == 1 else array[..., 0]
         if array.ndim == 3:
@@ -171,9 +183,11 @@ def as_images(array: np.ndarray, shape: tuple[int | None, int | None], file: Pat
 
 def _of_table(file: Path, shape: tuple[int | None, int | None]) -> Iterator[Block]:
     first = 0
-    for pixels, size in pixel_tables.read_rows(file, shape, rows=BLOCK):
-        yield Block(file, first, as_pixels(pixels.reshape(-1, *size), str(file)))
-        first += len(pixels)
+    for values, size in pixel_tables.read_rows(file, shape, rows=BLOCK):
+        yield Block(file, first, pixels.as_pixels(values.reshape(-1, *size), str(file)))
+        first += len(values)
+    if not first:
+        raise InputError(f"{file} has no images.")
 
 
 def block_size(height: int, width: int) -> int:

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipeline.data.forms.columns import INDEX, LABELS
+from pipeline.data.forms.columns import INDEX, LABELS, are_numbered, by_names, is_number
+from pipeline.data.idx import mistaken_for
 from pipeline.errors import InputError, first_line
 
 ENDINGS = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
@@ -38,26 +39,33 @@ def read_rows(
             else file.open(encoding="utf-8-sig", errors="replace") as opened
         ):
             first = opened.readline(MAX_LINE).strip("\r\n")
+        with file.open("rb") as beginning:
+            mistaken = None if compressed else mistaken_for(beginning.read(64))
+        if mistaken:
+            raise InputError(f"{file} {mistaken}.")
         separator = max(SEPARATORS, key=first.count)
         names = [name.strip().strip('"') for name in first.split(separator)]
-        heading = not all(is_number(name) for name in names if name)
-        table = pd.read_csv(
+        heading = are_numbered(names) or not all(is_number(name) for name in names)
+        known = by_names(names) if heading else None
+        # In the order of the image; whatever else the table has may be text.
+        order = np.array(known.pixels) if known and image_size(len(known.pixels), shape) else None
+        with pd.read_csv(
             file,
             sep=separator,
             header=0 if heading else None,
             index_col=False,
+            usecols=None if order is None else sorted(order.tolist()),
             dtype=np.float64,
             encoding="utf-8-sig",
             chunksize=rows,
             compression="gzip" if compressed else None,
-        )
-        pixels: np.ndarray | None = None
-        for part in table:
-            values = part.to_numpy()
-            if pixels is None:
-                pixels = pixel_columns(names if heading else None, values, shape, file)
-                size = image_size(len(pixels), shape)
-            yield values[:, pixels], size or (0, 0)
+        ) as table:
+            pixels = None if order is None else np.argsort(np.argsort(order))
+            for part in table:
+                values = part.to_numpy()
+                if pixels is None:
+                    pixels = pixel_columns(names if heading and not are_numbered(names) else None, values, shape, file)
+                yield values[:, pixels], image_size(len(pixels), shape) or (0, 0)
     except (ValueError, OverflowError, EOFError, zlib.error, gzip.BadGzipFile, pd.errors.ParserError) as error:
         raise InputError(f"{file} is no table of whole numbers: {first_line(error)}.") from error
 
@@ -107,12 +115,3 @@ def image_size(values: int, shape: tuple[int | None, int | None]) -> tuple[int, 
         return shape[0], shape[1]
     side = math.isqrt(max(0, values))
     return (side, side) if side > 1 and side**2 == values else None
-
-
-def is_number(text: str) -> bool:
-    """Whether a field of a table is a number."""
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import os
 import tracemalloc
 from pathlib import Path
 
@@ -591,3 +592,78 @@ def test_an_absurd_size_is_refused_before_it_is_read(tmp_path):
     (tmp_path / "y_train.npy").write_bytes(npy_header("(1000000000,)", "|u1", b""))
     with pytest.raises(InputError, match=r"1,000,000,000 images of 512 x 512 px, 262,144.0 GB: twice that is needed"):
         load(tmp_path)
+
+
+# --- Inputs that nobody thinks of ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_table_whose_columns_are_numbered_has_no_image_of_its_header(tmp_path, same, first):
+    values = frame(same.train, first=first).to_numpy()
+    pd.DataFrame(values).to_csv(tmp_path / "train.csv", index=False)
+    pd.DataFrame(frame(same.test, first=first).to_numpy()).to_csv(tmp_path / "test.csv", index=False)
+    for loaded, known in zip(parts(load(tmp_path)), parts(same), strict=True):
+        assert loaded[1].sha256 == known[1].sha256
+
+
+def test_blank_lines_above_the_header_and_labels_with_and_without_a_fraction(tmp_path, same):
+    for part, images in parts(same):
+        text = frame(images).astype({"label": float if part == "test" else int}).to_csv(index=False)
+        (tmp_path / f"{part}.csv").write_text("\n\n" + text.replace("\n", "\n\n"))
+    for loaded, known in zip(parts(load(tmp_path)), parts(same), strict=True):
+        assert loaded[1].sha256 == known[1].sha256
+
+
+def table_of(columns: list, names: list[str]) -> bytes:
+    file = io.BytesIO()
+    parquet.write_table(pa.Table.from_arrays([pa.array(column) for column in columns], names), file)
+    return file.getvalue()
+
+
+PICTURES = [png(np.zeros((8, 8), np.uint8))] * 6
+
+
+@pytest.mark.parametrize(
+    ("labels", "says"),
+    [
+        ([[0]] * 6, "cannot be read as a table"),
+        ([{"a": 0}] * 6, "cannot be read as a table"),
+        ([b"\xff"] * 6, "cannot be read as a table"),
+        ([0.0, 1.0, float("nan")] * 2, "images without a label"),
+        (["a", "\n"] * 3, r"a class named '\\n'"),
+        ([2**62, 0] * 3, "at most 1,000"),
+    ],
+)
+def test_labels_of_odd_kinds_are_refused_in_words(tmp_path, labels, says):
+    (tmp_path / "a.parquet").write_bytes(table_of([PICTURES, labels], ["image", "label"]))
+    with pytest.raises(InputError, match=says):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("a.parquet", table_of([PICTURES, [0] * 6, [0] * 6], ["image", "label", "label"]), "several columns of the na"),
+        ("a.parquet", table_of([pa.array([], pa.binary()), []], ["image", "label"]), "has no images"),
+        ("a.csv", "label,pixel0\n".encode("utf-16"), "UTF-16: save it as UTF-8"),
+        ("a.csv.gz", gzip.compress(bytes(range(256)) * 99)[:-60], "cannot be read as a table"),
+    ],
+)
+def test_odd_tables_are_refused_in_words(tmp_path, name, content, says):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=says):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("odd", [np.inf, 1e30])
+def test_labels_that_no_whole_number_holds_are_refused(tmp_path, odd):
+    np.savez(tmp_path / "a.npz", x=np.zeros((6, 8, 8), np.uint8), y=np.array([0, 1, odd] * 2))
+    with pytest.raises(InputError, match="no whole numbers"):
+        load(tmp_path / "a.npz")
+
+
+def test_links_to_folders_above_and_pipes_are_no_input(tmp_path, same):
+    write_class_folders(tmp_path, same)
+    (tmp_path / "train" / same.classes[0] / "loop").symlink_to(tmp_path)
+    os.mkfifo(tmp_path / "train" / same.classes[0] / "pipe.png")
+    assert load(tmp_path).train.sha256 == same.train.sha256

@@ -209,8 +209,8 @@ def test_arrays_are_read_flat_with_a_last_axis_of_one_and_of_yes_and_no(tmp_path
     assert np.array_equal(read_array(tmp_path, images > 100), 255 * (images > 100))
     assert np.array_equal(read_array(tmp_path, images[0]), images[:1])
     assert np.array_equal(read_array(tmp_path, images[0].ravel()), images[:1])
-    with pytest.raises(InputError, match=r"is no .npy array of images .* has the shape \(30, 28, 28, 3\)"):
-        read_array(tmp_path, np.repeat(images[..., None], 3, axis=3))
+    with pytest.raises(InputError, match=r"is no .npy array of images .* has the shape \(30, 28, 28, 4\)"):
+        read_array(tmp_path, np.repeat(images[..., None], 4, axis=3))
 
 
 LABELS = np.arange(30) % 10
@@ -308,3 +308,50 @@ def test_rows_without_an_image_say_so():
     assert pixel_tables.image_size(784, (None, None)) == (28, 28)
     assert pixel_tables.image_size(12, (3, 4)) == (3, 4)
     assert pixel_tables.image_size(12, (28, 28)) is None
+
+
+def test_arrays_of_colour_are_read_and_ambiguous_ones_refused(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (30, 28, 28)).astype(np.uint8)
+    assert np.array_equal(read_array(tmp_path, np.repeat(images[..., None], 3, 3)), images)
+    assert np.array_equal(read_array(tmp_path, np.repeat(images[0, ..., None], 3, 2)), images[:1])
+    with pytest.raises(InputError, match="30 images of 16 x 16 px or one picture"):
+        read_array(tmp_path, np.zeros((30, 256), np.uint8))
+
+
+def test_columns_of_pixels_are_read_by_their_names_whatever_is_beside_them(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (5, 28, 28)).astype(np.uint8)
+    named = pd.DataFrame(images.reshape(5, -1), columns=[f"pixel{at}" for at in range(784)])
+    numbered = pd.DataFrame(images.reshape(5, -1))
+    for table, index in (
+        (named[sorted(named.columns)], False),
+        (named.assign(writer="me", label="one"), False),
+        (numbered, False),
+        (numbered, True),
+    ):
+        table.to_csv(tmp_path / "a.csv", index=index)
+        (block,) = image_files.blocks(tmp_path / "a.csv", (28, 28))
+        assert np.array_equal(block.images, images)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [(b"label,pixel0\n", "has rows of|no images"), (b"<html>", "web page"), ("1,2".encode("utf-16"), "UTF-16")],
+)
+def test_tables_without_images_are_refused_in_words(tmp_path, content, says):
+    (tmp_path / "a.csv").write_bytes(content)
+    with pytest.raises(InputError, match=says):
+        list(image_files.blocks(tmp_path / "a.csv", (28, 28)))
+
+
+@pytest.mark.parametrize("form", ["TIFF", "WEBP", "PNG"])
+def test_of_several_pages_none_is_taken_for_all(form):
+    pages = [Image.new("L", (40, 40), value) for value in (0, 255)]
+    file = io.BytesIO()
+    pages[0].save(file, form, save_all=True, append_images=pages[1:])
+    with pytest.raises(InputError, match="2 pages or frames"):
+        grey.read(file.getvalue(), name="it")
+
+
+def test_a_picture_too_large_to_open_says_so():
+    with pytest.raises(InputError, match="is too large"):
+        grey.read(encoded(Image.new("1", (20_000, 10_000))), name="it")

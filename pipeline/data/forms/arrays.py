@@ -149,7 +149,7 @@ def as_labels(labels: np.ndarray, name: str) -> np.ndarray:
         raise InputError(f"{name} has several or no labels for an image: one is due.")
     if labels.ndim != 1 or labels.dtype.kind not in "biufUS":
         raise InputError(f"{name} has the shape {labels.shape} of {labels.dtype}: a label an image is due.")
-    if labels.dtype.kind == "f" and not (labels == np.rint(labels)).all():
+    if labels.dtype.kind == "f" and not ((labels == np.rint(labels)) & (np.abs(labels) < 2**53)).all():
         raise InputError(f"{name} has labels that are no whole numbers.")
     return labels.astype(str) if labels.dtype.kind in "US" else labels.astype(np.int64)
 

@@ -33,14 +33,37 @@ class Columns:
         return math.isqrt(len(self.pixels))
 
 
-def by_names(names: Sequence[str], table: str) -> Columns | None:
+def is_header(fields: Sequence[str]) -> bool:
+    """Whether the first line of a table names its columns rather than holding an image.
+
+    Names may be numbers: of an array without names pandas writes 0, 1, 2, ..., as no image has its pixels.
+    """
+    if are_numbered(fields):
+        return True
+    names = [field for field in fields if not is_number(field)]
+    return len(names) > len(fields) / 2 or any(name.strip().casefold() in LABELS for name in names)
+
+
+def are_numbered(fields: Sequence[str]) -> bool:
+    """Whether columns are named 0, 1, 2, ..., perhaps after a nameless one with the rows' numbers."""
+    numbers = list(fields[1:] if fields[:1] == [""] else fields)
+    return len(numbers) >= MIN_PIXELS and numbers == list(map(str, range(len(numbers))))
+
+
+def is_number(text: str) -> bool:
+    """Whether a field of a table is a number, or empty."""
+    try:
+        float(text or 0)
+    except ValueError:
+        return False
+    return True
+
+
+def by_names(names: Sequence[str]) -> Columns | None:
     """The columns of a table with a header, whatever their order; None where it is no table of images.
 
     Pixels are what most names have in common but for numbers (`pixel0`, `1x1`), by these numbers. The label is found by
     its name, or is the only other column and the first or the last; numbers of rows and nameless columns are neither.
-
-    Raises:
-        InputError: the pixels make no square.
     """
     plain = [re.sub(r"^unnamed: \d+$", "", name.strip().casefold()) for name in names]
     named = next((plain.index(label) for label in LABELS if label in plain), None)
@@ -54,7 +77,6 @@ def by_names(names: Sequence[str], table: str) -> Columns | None:
     stem, count = Counter(stems.values()).most_common(1)[0]
     if count < MIN_PIXELS:
         return None
-    check_square(count, table)
     pixels = sorted((position for position in stems if stems[position] == stem), key=lambda at: natural(plain[at]))
     others = [position for position in stems if stems[position] != stem]
     if named is None and len(others) == 1 and others[0] in (min(stems), max(stems)):

@@ -103,6 +103,11 @@ def is_leftover(path: Path) -> bool:
     return path.name.startswith(".") or path.name.lower() in LEFTOVERS
 
 
+def is_loop(path: Path) -> bool:
+    """Whether it is a link to a folder that it lies in: what is below would come a second time."""
+    return path.is_symlink() and path.resolve() in (path.parent.resolve() / path.name).parents
+
+
 def entries(folder: Path) -> list[Path]:
     """What lies in a folder, in natural order, without leftovers.
 
@@ -111,7 +116,7 @@ def entries(folder: Path) -> list[Path]:
     """
     try:
         # Whether something is there is silently nothing where it may not be known.
-        found = [path for path in folder.iterdir() if path.exists() and not is_leftover(path)]
+        found = [path for path in folder.iterdir() if path.exists() and not is_leftover(path) and not is_loop(path)]
     except PermissionError as error:
         raise InputError(f"{folder} may not be read by this user: change its permissions.") from error
     return sorted(found, key=lambda path: (natural(path.name), path.name))
@@ -121,7 +126,7 @@ def files_below(path: Path, depth: int = DEPTH) -> Iterator[Path]:
     """The file itself, or the files in a folder and in those within it."""
     if path.is_file():
         yield path
-    elif depth:
+    elif depth and path.is_dir():
         for entry in entries(path):
             yield from files_below(entry, depth - 1)
 

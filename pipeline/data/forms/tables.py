@@ -5,6 +5,7 @@ import io
 import json
 import re
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import pyarrow as pa
 from pyarrow import csv as arrow_csv
 from pyarrow import parquet
 
-from pipeline.data.forms.columns import LABELS, Columns, by_names, by_values
+from pipeline.data.forms.columns import LABELS, Columns, are_numbered, by_names, by_values, check_square, is_header
 from pipeline.data.forms.fitting import Fitting, Picture, gather
 from pipeline.data.forms.parts import SPLITS, Gathered, Part, Parts, Split, files_below, some, split_of
 from pipeline.data.idx import is_compressed, mistaken_for, opened
@@ -27,6 +28,8 @@ SEPARATORS = ",;\t"
 # No line is longer: what is read at once has twice this size.
 MAX_LINE = 1 << 20
 MAX_LABEL = 100
+# What a label that is missing becomes among fractions.
+MISSING = "nan"
 BATCH = 1024
 
 
@@ -103,6 +106,8 @@ def check_one_set(path: Path, tables: list[Table]) -> None:
 def read_part(tables: list[Table], fitting: Fitting) -> tuple[Part, tuple[str, ...]]:
     """Images and labels of the tables of one part, and notes."""
     source = str(tables[0].file) if len(tables) == 1 else str(tables[0].file.parent)
+    if not any(table.count for table in tables):
+        raise InputError(f"{source} has no images.")
     labels: list[np.ndarray] = []
     if tables[0].columns is None:
         images, positions, notes = gather(lambda: pictures(tables), fitting, source, sum(t.count for t in tables))
@@ -142,10 +147,12 @@ def as_labels(column: pa.Array, file: Path) -> np.ndarray:
     Raises:
         InputError: some are missing, or longer than any name.
     """
-    if column.null_count:
-        raise InputError(f"{file} has images without a label.")
     if not pa.types.is_integer(column.type):
-        column = column.cast(pa.string())
+        with reading(file):
+            column = column.cast(pa.string())
+    if column.null_count or MISSING in (column.unique().to_pylist() if pa.types.is_string(column.type) else []):
+        raise InputError(f"{file} has images without a label.")
+    if pa.types.is_string(column.type):
         if any(len(label) > MAX_LABEL for label in column.unique().to_pylist()):
             raise InputError(f"{file} has labels of more than {MAX_LABEL} letters.")
         return column.to_numpy(zero_copy_only=False).astype(str)
@@ -166,22 +173,25 @@ def examine(file: Path) -> Table | None:
 def examine_csv(file: Path) -> Table | None:
     """A table in text: its separator, header and columns, by its first lines."""
     with opened(file) as beginning:
-        text = beginning.read(MAX_LINE).decode("utf-8-sig", errors="replace")
-    if mistaken := mistaken_for(text[:64].encode()):
+        content = beginning.read(MAX_LINE)
+    if mistaken := mistaken_for(content[:64]):
         raise InputError(f"{file} {mistaken}.")
+    text = content.decode("utf-8-sig", errors="replace")
     # The last line may be cut.
     lines = text.splitlines()[: 200 if len(text) < MAX_LINE // 2 else -1][:200]
     if not lines:
         raise InputError(f"{file} is empty, or its first line is longer than any table of images has.")
     separator = max(SEPARATORS, key=lines[0].count)
     rows = [row for row in csv.reader(io.StringIO("\n".join(lines)), delimiter=separator) if row]
-    header = not all(is_number(field) for field in rows[0]) and (
-        any(field.strip().lower() in LABELS for field in rows[0])
-        or sum(not is_number(field) for field in rows[0]) > len(rows[0]) / 2
-    )
-    columns = by_names(rows[0], str(file)) if header else by_values(rows, str(file))
+    header = is_header(rows[0])
+    # Numbers tell no label; the values may.
+    named = header and not (are_numbered(rows[0]) and rows[0][0])
+    columns = by_names(rows[0]) if named else by_values(rows[header:] or rows, str(file))
     if columns is None:
         return None
+    check_square(len(columns.pixels), str(file))
+    # Blank lines above the header count, too.
+    first = next(number for number, line in enumerate(lines, start=1) if line) if header else 0
 
     def batches() -> Iterator[pa.RecordBatch]:
         # By positions: names may occur twice.
@@ -190,7 +200,7 @@ def examine_csv(file: Path) -> Table | None:
         with arrow_csv.open_csv(
             stream,
             arrow_csv.ReadOptions(
-                skip_rows=int(header), column_names=list(map(str, range(len(rows[0])))), block_size=2 * MAX_LINE
+                skip_rows=first, column_names=list(map(str, range(len(rows[0])))), block_size=2 * MAX_LINE
             ),
             arrow_csv.ParseOptions(delimiter=separator),
             arrow_csv.ConvertOptions(
@@ -209,11 +219,14 @@ def examine_parquet(file: Path) -> Table | None:
     """A table in parquet: pixels in columns, or a column of pictures as the bytes of their files."""
     with parquet.ParquetFile(file) as opened_file:
         schema, count = opened_file.schema_arrow, opened_file.metadata.num_rows
+    if twice := [name for name, times in Counter(schema.names).items() if times > 1]:
+        raise InputError(f"{file} has several columns of the name {twice[0]!r}: give each a name of its own.")
     picture = next((name for name, kind in zip(schema.names, schema.types, strict=True) if holds_bytes(kind)), None)
     if picture is None:
-        columns = by_names(schema.names, str(file))
+        columns = by_names(schema.names)
         if columns is None:
             return None
+        check_square(len(columns.pixels), str(file))
         wanted = [schema.names[at] for at in (columns.label, *columns.pixels) if at is not None]
         return Table(file, count, columns.label is not None, columns, lambda: rows(file, wanted))
     label = next((name for known in LABELS for name in schema.names if name.casefold() == known), None)
@@ -248,21 +261,10 @@ def names_of(schema: pa.Schema, label: str | None) -> dict[int, str] | None:
         return None
 
 
-def is_number(text: str) -> bool:
-    """Whether a field of a table is a number, or empty."""
-    try:
-        float(text or 0)
-    except ValueError:
-        return False
-    return True
-
-
 @contextmanager
 def reading(file: Path) -> Iterator[None]:
     """What Arrow says of a broken file as one sentence."""
     try:
         yield
     except (pa.ArrowException, OSError, EOFError, zlib.error, csv.Error, OverflowError) as error:
-        with file.open("rb") as beginning:
-            mistaken = mistaken_for(beginning.read(64))
-        raise InputError(f"{file} {mistaken or f'cannot be read as a table ({first_line(error)})'}.") from error
+        raise InputError(f"{file} cannot be read as a table ({first_line(error)}).") from error
