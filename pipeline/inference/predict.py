@@ -153,7 +153,7 @@ def answers(model: RegisteredModel, batch: Sequence[Item]) -> pd.DataFrame:
     """
     found = model.answer(np.concatenate([[one.image for one in item.reading.framed] for item in batch]))
     table = (_boxes if model.task == "detection" else _classes)(model, batch, found)
-    table["unsure"] = table["probability"] < model.sure_from
+    table["unsure"] = table["probability"] < model.calibration.sure_from
     return table
 
 

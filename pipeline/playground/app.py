@@ -173,7 +173,7 @@ def answer_one(model: RegisteredModel, reading: Reading) -> dict[str, Any]:
         **describe(model),
         "label": text([[mark["label"] for mark in line] for line in lines]) or "nothing",
         "shares": shares[: len(model.classes)].astype(float).tolist(),
-        "unsure": any(mark["score"] < model.sure_from for mark in marks),
+        "unsure": any(mark["score"] < model.calibration.sure_from for mark in marks),
         "milliseconds": milliseconds,
         "seen": pictures.data_uri(np.hstack([reading.framed[at].image for at in seen])),
         **({"boxes": marks} if detects or len(marks) > 1 else {}),

@@ -15,6 +15,7 @@ from pipeline.errors import InputError
 from pipeline.evaluation import figures, task
 from pipeline.evaluation.predictions import write_predictions
 from pipeline.metrics import classification
+from pipeline.metrics.calibration import Calibration
 from pipeline.metrics.catalog import is_of_scenes
 from pipeline.registry import versions
 from pipeline.registry.loading import RegisteredModel
@@ -39,14 +40,18 @@ def evaluate(model: RegisteredModel, dataset: Dataset) -> Evaluation:
     images = fitted(relabelled(dataset.test, model), model.shape)
     of_task = task.create(model.task, classes=model.classes, task_args=model.task_args)
     samples = of_task.samples(images)
+    # The scores of its training are those of the network before its probabilities were calibrated, so these are, too.
+    before = Calibration(1 / model.calibration.temperature)
     predictions = {
-        kind: model.log_probabilities(found) if model.task == "classification" else found
+        kind: before.apply(model.log_probabilities(found)) if model.task == "classification" else found
         for kind, found in ((kind, model.answer(part.images)) for kind, part in samples.items())
     }
     log_probabilities = of_task.log_probabilities(predictions)
+    calibrated = model.calibration.apply(log_probabilities)
     scores = {
         **of_task.score(predictions, samples),
         "calibration_error": classification.calibration_error(log_probabilities, images.targets),
+        "calibrated_error": classification.calibration_error(calibrated, images.targets),
     }
     about = f"{model.label} on {dataset.name}: the {len(images):,} test images"
     tags = {

@@ -4,7 +4,7 @@ import json
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -17,6 +17,7 @@ from mlflow.models import Model
 from scipy.special import log_softmax
 
 from pipeline.errors import InputError, Refusal, first_line
+from pipeline.metrics.calibration import Calibration
 from pipeline.registry.versions import Version, find
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class RegisteredModel:
         shape: height and width of its images; None, None where it takes any.
         network: from images (N, H, W) with values 0 to 255 to logits (N, classes), or to boxes (N, K, 6) as
             `models/faster_rcnn.py` describes them. Its probabilities are calibrated.
-        sure_from: an answer of a smaller probability is unsure; 0: nobody knows.
+        calibration: what makes them so, and from which probability on an answer is sure.
     """
 
     uri: str
@@ -51,7 +52,7 @@ class RegisteredModel:
     classes: tuple[str, ...]
     shape: tuple[int, int] | tuple[None, None]
     network: "nn.Module"
-    sure_from: float = 0.0
+    calibration: Calibration = field(default_factory=Calibration)
 
     @property
     def label(self) -> str:
@@ -163,5 +164,5 @@ def load(uri: str, *, trusted: Sequence[str] = (CONFIGURED,)) -> RegisteredModel
         shape=(about["height"], about["width"]),
         network=network,
         # Models of before it was measured call no answer unsure.
-        sure_from=about.get("calibration", {}).get("sure_from", 0.0),
+        calibration=Calibration(**about.get("calibration", {})),
     )

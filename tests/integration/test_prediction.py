@@ -166,7 +166,7 @@ def test_a_row_says_where_a_digit_is_and_whether_it_is_sure(champions, command, 
     table = pd.read_csv(champions / "out.csv", dtype={"label": str, "text": str})
     assert table["text"].tolist() == table["label"].tolist()
     assert (table[["x1", "y1", "x2", "y2"]] == [0, 0, 28, 28]).all(axis=None)
-    sure_from = loading.load("models:/bars-cnn/1").sure_from
+    sure_from = loading.load("models:/bars-cnn/1").calibration.sure_from
     assert 0 < sure_from < 1 and (table["unsure"] == (table["probability"] < sure_from)).mean() > 0.9
     command(
         "predict", "--model-uri", "models:/bars-cnn/1", "--input", "flat.npy", "--output", "k.csv", "--as", "kaggle"
