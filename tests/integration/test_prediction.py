@@ -206,7 +206,7 @@ def test_a_detector_gives_boxes_also_where_there_are_none_at_first(champions, co
     np.save(champions / "images.npy", images)
     output = f"boxes{ending}"
     command("predict", "--model-uri", "models:/bars-faster_rcnn/1", "--input", "images.npy", "--output", output)
-    columns = ["file", "image", "x1", "y1", "x2", "y2", "label", "probability"]
+    columns = ["file", "image", "x1", "y1", "x2", "y2", "label", "probability", "unsure", "text"]
     table = READERS[ending](champions / output)
     assert ending == ".jsonl" or table.columns.tolist() == columns
     assert ending != ".parquet" or table["label"].dtype == object or str(table["label"].dtype) == "str"
@@ -292,6 +292,7 @@ def test_memory_does_not_grow_with_the_number_of_images(champions):
 
 
 def test_only_trusted_registries_run_their_code(champions, mistake):
+    Image.new("L", (28, 28)).save(champions / "x.png")
     arguments = ["predict", "--input", "x.png", "--output", "o.csv"]
     copy = champions / "copy"
     loading.download("models:/bars-mlp/1", copy)
