@@ -26,7 +26,8 @@ import torch
 from PIL import Image
 
 from benchmarks import runs
-from pipeline.cli.options import DATASETS, split_names
+from pipeline.cli.dataset import DATASETS
+from pipeline.cli.options import split_names
 from pipeline.cli.process import run
 from pipeline.data import sources
 from pipeline.errors import InputError, PipelineError

@@ -9,7 +9,8 @@ import click
 import pandas as pd
 
 from benchmarks import runs
-from pipeline.cli.options import DATASETS, split_names
+from pipeline.cli.dataset import DATASETS
+from pipeline.cli.options import split_names
 from pipeline.cli.process import catch_signals, run
 from pipeline.data import sources
 from pipeline.files import default_root

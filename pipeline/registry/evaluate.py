@@ -70,7 +70,7 @@ def evaluate(model: RegisteredModel, dataset: Dataset) -> Evaluation:
         for kind, part in samples.items():
             if kind != "single":
                 entries[kind] = runs.log_images(run_id, part, f"{dataset.name}-test-{kind}", context=runs.TEST)
-        write_predictions(Path(folder), images, log_probabilities, outcomes=of_task.outcomes, about=about)
+        write_predictions(Path(folder), images, calibrated, outcomes=of_task.outcomes, about=about)
         figures.save(of_task.pictures(predictions, samples, about), Path(folder))
         runs.log_artifacts(run_id, Path(folder))
         model_id = model.version.model_id if model.version else None

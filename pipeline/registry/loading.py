@@ -110,7 +110,7 @@ def download(uri: str, folder: Path) -> Path:
         InputError: there is no such model, or another program made it.
     """
     try:
-        model = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder)))
+        model = Path(mlflow.artifacts.download_artifacts(artifact_uri=of_a_run(uri), dst_path=str(folder)))
     except (MlflowException, OSError) as error:
         raise InputError(
             f"The registered model {uri} cannot be loaded from {mlflow.get_tracking_uri()}: {first_line(error)}."
@@ -119,6 +119,15 @@ def download(uri: str, folder: Path) -> Path:
         if not list(model.glob(f"artifacts/*/{name}")):
             raise InputError(f"The registered model {uri} was not made by this project: it has no {name}.")
     return model
+
+
+def of_a_run(uri: str) -> str:
+    """`runs:/ID/model` as the only model that the run logged, whatever it is called; other addresses as they are."""
+    if match := re.fullmatch(r"runs:/(\w+)/model", uri):
+        outputs = mlflow.MlflowClient().get_run(match[1]).outputs
+        if outputs and outputs.model_outputs:
+            return f"models:/{outputs.model_outputs[0].model_id}"
+    return uri
 
 
 def download_weights(uri: str, folder: Path) -> Path:

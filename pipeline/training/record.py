@@ -109,7 +109,8 @@ def write_report(folder: Path, result: Result, training: Training, dataset: Data
     write_predictions(
         folder,
         test_set,
-        task.log_probabilities(result.predictions),
+        # As the registered model answers; the loss is of before.
+        result.calibration.apply(task.log_probabilities(result.predictions)),
         outcomes=task.outcomes,
         about=f"{about}: the {len(test_set):,} test images, epoch {best.index}",
     )

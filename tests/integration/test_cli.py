@@ -118,8 +118,8 @@ def test_mlproject_matches_the_command_line():
         assert words[:4] == ["python", "-m", "pipeline", entry]
         options = {option.opts[0].replace("-", "_"): option for option in commands.commands.commands[entry].params}
         given = {name.replace("-", "_"): value for name, value in zip(words[4::2], words[5::2], strict=True)}
-        assert given == {f"__{name}": f"{{{name}}}" for name in specification["parameters"]}
-        for name, parameter in specification["parameters"].items():
+        assert given == {f"__{name}": f"{{{name}}}" for name in specification.get("parameters", {})}
+        for name, parameter in specification.get("parameters", {}).items():
             option = options[f"__{name}"]
             assert option.required if parameter == "string" else str(option.default) == str(parameter["default"]), name
 

@@ -244,10 +244,8 @@ def test_mlflow_serves_boxes_as_a_table_for_images_of_any_one_size(champions):
     assert set(table["image"]) <= {0, 1, 2} and (table["score"] > 0).all()
     sure = loaded.predict(images)
     assert len(sure) == (table["score"] >= 0.5).sum(), "without asking, only what is more likely right than wrong"
-    with pytest.raises(
-        mlflow.exceptions.MlflowException, match=r"of shape \(N, height, width\), not of shape \(50, 70\)"
-    ):
-        loaded.predict(images[0])
+    first = loaded.predict(images[0], params=every_box)
+    assert len(first) == (table["image"] == 0).sum(), "one image is a batch of one"
     with serving("models:/bars-faster_rcnn/1") as port:
         answer = ask(port, images.tolist(), params=every_box)
     pd.testing.assert_frame_equal(pd.DataFrame(answer["predictions"]), table, atol=1e-4)

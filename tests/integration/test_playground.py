@@ -151,7 +151,7 @@ def test_drawing_dropping_and_correcting(playground, store, width, scheme):
         drop(page, "seven.png", "image/png", png(255 - drawn("7")))
         assert answers(page, "All 2 take it for 7") == {"cnn": "7", "mlp": "7"}
         drop(page, "notes.txt", "text/plain", b"hello")
-        expect(page.locator("#status")).to_contain_text("no PNG or JPEG picture")
+        expect(page.locator("#status")).to_contain_text("no PNG, JPEG, WebP, BMP or TIFF picture")
         assert answers(page, "Nothing drawn yet") == {}
         drop(page, "broken.png", "image/png", b"\x89PNG nonsense")
         expect(page.locator("#status")).to_contain_text("can be read")
@@ -217,8 +217,8 @@ def test_the_server_refuses_what_it_should(playground, store):
     refused = [
         (request(playground, "GET", "/", Host="evil.example"), 400, "Invalid host"),
         (request(playground, "POST", "/api/answer", picture, Host="evil.example", **kind), 400, "Invalid host"),
-        (request(playground, "POST", "/api/answer", picture, Content_Type="text/plain"), 415, "no PNG or JPEG"),
-        (request(playground, "POST", "/api/answer", picture), 415, "no PNG or JPEG"),
+        (request(playground, "POST", "/api/answer", picture, Content_Type="text/plain"), 415, "no PNG, JPEG"),
+        (request(playground, "POST", "/api/answer", picture), 415, "no PNG, JPEG"),
         (request(playground, "POST", "/api/answer", picture, Origin="https://evil.example", **kind), 403, "own page"),
         (request(playground, "POST", "/api/answer", b"", **kind), 422, "can be read"),
         (request(playground, "POST", "/api/answer", picture[:-40], **kind), 422, "can be read"),

@@ -66,8 +66,6 @@ def test_everything_a_training_promises_over_http(server, bars):
     accuracy = (predictions["target"] == predictions["prediction"].astype(str)).mean()
     assert metrics["test/accuracy"] == pytest.approx(accuracy)
     probability = predictions[[f"probability_{name}" for name in dataset.classes]].to_numpy()
-    loss = -np.log(probability[np.arange(20), dataset.test.targets]).mean()
-    assert metrics["test/loss"] == pytest.approx(loss, abs=1e-4)
 
     (version,) = client.search_model_versions("name = 'bars-cnn'")
     assert version.run_id == run.info.run_id
