@@ -265,7 +265,7 @@ def test_a_deleted_experiment_is_named_with_the_way_back(environment, mistake, b
 def test_a_study_whose_run_is_deleted_meanwhile_stops_soon_and_goes_on_when_it_is_back(environment, bars):
     study = ["main", "--models", "mlp", "--seeds", "3", "--epochs", "60", "--val-size", "20", "--dataset", str(bars)]
     process = pipeline_process(*study)
-    wait_for_line(process, "[1/3]")
+    wait_for_line(process, "epoch  1/60")
     run_id = only_run("study").info.run_id
     mlflow.MlflowClient().delete_run(run_id)
     _, err = process.communicate()
