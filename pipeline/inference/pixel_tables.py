@@ -39,6 +39,8 @@ def read_rows(
             else file.open(encoding="utf-8-sig", errors="replace") as opened
         ):
             first = opened.readline(MAX_LINE).strip("\r\n")
+        if len(first) >= MAX_LINE:
+            raise InputError(f"{file} begins with a line of {MAX_LINE:,} characters or more: an image is a line.")
         with file.open("rb") as beginning:
             mistaken = None if compressed else mistaken_for(beginning.read(64))
         if mistaken:

@@ -232,6 +232,13 @@ TABLES = {
 }
 
 
+def test_a_table_in_one_endless_line_is_refused_at_once(tmp_path):
+    file = tmp_path / "line.csv"
+    file.write_text("0," * (pixel_tables.MAX_LINE // 2 + 1))
+    with pytest.raises(InputError, match=r"line.csv begins with a line of 10,000,000 characters"):
+        next(image_files.blocks(file, (28, 28)))
+
+
 @pytest.mark.parametrize("compressed", [False, True])
 @pytest.mark.parametrize("name", TABLES)
 def test_tables_are_never_shifted(tmp_path, name, compressed):
