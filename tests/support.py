@@ -152,13 +152,19 @@ def wait_for(url: str, process: subprocess.Popen, *, seconds: float = 90) -> Non
 @contextmanager
 def tracking_server(folder: Path, *options: str, **environment: str) -> Iterator[str]:
     """A real MLflow server over HTTP with a database and an artifact store of its own; yields its address."""
-    port = free_port()
-    command = ["-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1", *options]
     stores = ["--backend-store-uri", f"sqlite:///{folder}/server.db", "--artifacts-destination", "artifacts"]
-    quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    command = ["server", "--host", "127.0.0.1", *options, *stores]
+    with mlflow_listening(*command, folder=folder, MLFLOW_DISABLE_TELEMETRY="true", **environment) as uri:
+        yield uri
+
+
+@contextmanager
+def mlflow_listening(*command: str, folder: Path | None = None, **environment: str) -> Iterator[str]:
+    """A command of MLflow that serves on a port of this machine, in a folder; yields its address."""
+    port = free_port()
     process = subprocess.Popen(
-        [sys.executable, *command, *stores],
-        env=os.environ | quiet | environment,
+        [sys.executable, "-m", "mlflow", *command, "--port", str(port), "--workers", "1"],
+        env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"} | environment,
         cwd=folder,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

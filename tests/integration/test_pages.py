@@ -1,17 +1,14 @@
 """MLflow's own pages in a real browser that has never seen them, as somebody sees them who follows our links."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import mlflow
 import pytest
 from playwright.sync_api import Page, expect
-from support import free_port, made_once, needs_browser, only_run, open_browser, pipeline, wait_for
+from support import made_once, mlflow_listening, needs_browser, only_run, open_browser, pipeline
 
 # MLflow shows as many columns as there is room for.
 WINDOW = {"width": 3000, "height": 1400}
@@ -37,20 +34,8 @@ def study(environment, store, monkeypatch) -> None:
 @pytest.fixture(scope="module")
 def server(store) -> Iterator[str]:
     """`mlflow ui` over that store; its address."""
-    port = free_port()
-    command = ["-m", "mlflow", "ui", "--backend-store-uri", store, "--port", str(port), "--workers", "1"]
-    process = subprocess.Popen(
-        [sys.executable, *command],
-        env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        wait_for(f"http://127.0.0.1:{port}/health", process)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
+    with mlflow_listening("ui", "--backend-store-uri", store) as uri:
+        yield uri
 
 
 @pytest.fixture

@@ -78,6 +78,6 @@ def in_words(answers: Path) -> Iterator[str]:
         # Of one digit what else it may be, of several each.
         found = [(digits[0], rank) for rank in ranks] if len(digits) == 1 else [(digit, "") for digit in digits]
         said = ", ".join(f"{of[f'label{rank}']} ({float(of[f'probability{rank}']):.1%})" for of, rank in found)
-        whole = f"{' / '.join(str(digits[0]['text']).splitlines())}: " if len(digits) > 1 else ""
+        whole = f"{digits[0]['text']}: " if len(digits) > 1 else ""
         unsure = "; unsure" if any(str(digit["unsure"]) == "True" for digit in digits) else ""
         yield f"{file}{f', image {image}' * bool(several)}: {whole}{said}{unsure}"
