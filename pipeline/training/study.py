@@ -3,6 +3,7 @@
 import errno
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,22 +82,6 @@ def run(
     Raises:
         InputError: the study is being run elsewhere.
     """
-    with process_lock(place.root / "journals" / f"study-{study_key}.lock", "This study is being run"):
-        return _run(dataset, configs, study_key, name, place, sender, register)
-
-
-def _run(
-    dataset: Dataset,
-    configs: Sequence[TrainConfig],
-    study_key: str,
-    name: str,
-    place: Place,
-    sender: Sender,
-    register: bool,
-) -> Outcome:
-    journal = continuation.find_study(study_key, name, place)
-    if journal.run_id != launcher_run():
-        runs.nest_launcher_run("continued", under=journal.run_id)
     failures: dict[str, str] = {}
     tags = {
         schema.KIND: schema.STUDY,
@@ -104,7 +89,13 @@ def _run(
         schema.DATASET: dataset.name,
         schema.DATASET_SHA256: dataset.sha256,
     }
-    with runs.recording(journal, sender, tags=tags):
+    with ExitStack() as stack:
+        lock = place.root / "journals" / f"study-{study_key}.lock"
+        stack.enter_context(process_lock(lock, "This study is being run"))
+        journal = continuation.find_study(study_key, name, place)
+        if journal.run_id != launcher_run():
+            runs.nest_launcher_run("continued", under=journal.run_id)
+        stack.enter_context(runs.recording(journal, sender, tags=tags))
         runs.say_images(journal, dataset.train, f"{dataset.name}-{runs.TRAINING}", context=runs.TRAINING)
         runs.say_images(journal, dataset.test, f"{dataset.name}-{runs.TEST}", context=runs.TEST)
         study = {"journal": journal.key, "key": study_key, "run_id": journal.run_id or ""}
