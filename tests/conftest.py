@@ -1,6 +1,7 @@
 """What the tests work with: a store and a folder each, a small data set, a study made once for all."""
 
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from support import PROJECT, made_once, pipeline, write_idx_folder
 
 from pipeline.cli import commands
 from pipeline.files import ROOT_VARIABLE
-from pipeline.tracking.client import connect, launcher_run
+from pipeline.tracking.client import connect, launcher_run, open_client
 
 FAST = Path(__file__).parent / "unit"
 
@@ -34,11 +35,20 @@ def bars(tmp_path_factory) -> Path:
     return write_idx_folder(tmp_path_factory.mktemp("data") / "bars")
 
 
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory) -> Path:
+    """A database without a run: making its tables takes MLflow longer than most tests."""
+    made = tmp_path_factory.mktemp("store") / "mlflow.db"
+    open_client(f"sqlite:///{made}")
+    return made
+
+
 @pytest.fixture
-def environment(tmp_path, monkeypatch) -> Path:
-    """An empty folder with a tracking store and a cache of its own, for this process and those it starts."""
+def environment(tmp_path, monkeypatch, empty_store) -> Path:
+    """A folder with an empty tracking store and a cache of its own, for this process and those it starts."""
     mlflow.set_tracking_uri(None)
     monkeypatch.chdir(tmp_path)
+    shutil.copyfile(empty_store, tmp_path / "mlflow.db")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     monkeypatch.setenv(ROOT_VARIABLE, str(tmp_path / "root"))
     monkeypatch.setenv("PYTHONPATH", str(PROJECT))

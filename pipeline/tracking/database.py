@@ -1,7 +1,6 @@
 """A tracking store in a database: whether MLflow can use it, before MLflow tries for minutes or changes it."""
 
 import os
-import shutil
 import sqlite3
 import tempfile
 from contextlib import closing, suppress
@@ -14,7 +13,7 @@ from sqlalchemy import NullPool, create_engine, make_url
 from sqlalchemy.exc import ArgumentError
 
 from pipeline.errors import PipelineError
-from pipeline.files import atomic_write
+from pipeline.files import make_folder
 
 MIGRATIONS = Path(mlflow.__file__).parent / "store" / "db_migrations"
 # Tables that every version has.
@@ -61,13 +60,13 @@ def make_database(uri: str) -> None:
     file = sqlite_file(uri)
     if not file or file.exists():
         return
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        made = Path(folder, "mlflow.db")
+    make_folder(file.parent)
+    with tempfile.TemporaryDirectory(prefix=f".{file.name}.", dir=file.parent) as folder:
+        made = Path(folder, file.name)
         mlflow.db.commands.main(["upgrade", f"sqlite:///{made}"], standalone_mode=False)
         # Unless another program, as `mlflow ui`, has begun it meanwhile.
         if not file.exists():
-            with atomic_write(file) as temporary:
-                shutil.copyfile(made, temporary)
+            made.replace(file)
 
 
 def is_half_made(file: Path) -> bool:

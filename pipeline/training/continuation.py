@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
-from mlflow.entities import Run
+from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
 
 from pipeline.config import TrainConfig
@@ -147,8 +147,12 @@ def find_on_server(config: TrainConfig, place: Place, study: Mapping[str, str] |
 
 def is_gone(journal: Journal, place: Place) -> bool:
     """Whether the server has the run of a journal no more."""
-    if place.client is None or journal.run_id is None:
+    if place.client is None:
         return False
+    if journal.run_id is None:
+        # Its process may have been killed before it knew of the run that it had made.
+        made = [place.experiment_id] if place.experiment_id else []
+        return bool(place.client.search_runs(made, f"tags.{schema.JOURNAL} = '{journal.key}'", ViewType.DELETED_ONLY))
     try:
         return place.client.get_run(journal.run_id).info.lifecycle_stage != "active"
     except MlflowException as error:

@@ -32,6 +32,8 @@ def options(bars: Path) -> list[str]:
 
 def started(*command: str | Path, **environment: str) -> subprocess.Popen:
     """Start a command that says what it does into the file `log`."""
+    # MLflow's launcher and this process, which asks for what is logged, must not make the tables at the same time.
+    mlflow.MlflowClient().search_runs(["0"])
     with Path("log").open("w") as log:
         return subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | environment)
 
