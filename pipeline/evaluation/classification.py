@@ -20,6 +20,7 @@ class Classification:
     """
 
     cacheable = True
+    fixed_work = True
 
     def __init__(self, *, classes: tuple[str, ...], label_smoothing: float = 0.0) -> None:
         if not 0 <= label_smoothing < 1:

@@ -33,6 +33,7 @@ class Detection:
     """
 
     cacheable = False
+    fixed_work = False
 
     def __init__(
         self,

@@ -30,10 +30,12 @@ class Task(Protocol):
         examined_on: what decides which samples it is examined on beside the images; the same for all that are compared
             by its own scores.
         cacheable: whether every epoch sees the same samples as long as nothing is augmented.
+        fixed_work: whether the loss of every batch of a size is the same work, whatever the images show.
     """
 
     outcomes: tuple[str, ...]
     cacheable: bool
+    fixed_work: bool
     examined_on: Mapping[str, Any]
 
     def samples(self, part: ImageSet) -> Samples:

@@ -18,6 +18,7 @@ import mlflow
 import requests
 from filelock import FileLock
 from mlflow.entities import Experiment
+from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_TIMEOUT
 from mlflow.exceptions import MlflowException, RestException
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
@@ -119,6 +120,7 @@ def open_client(uri: str, *, upgrade: bool = True) -> mlflow.MlflowClient:
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     try:
         with alone(uri):
+            greet(uri)
             check_database(uri, upgrade=upgrade)
             make_database(uri)
             connection = mlflow.MlflowClient(uri)
@@ -126,6 +128,21 @@ def open_client(uri: str, *, upgrade: bool = True) -> mlflow.MlflowClient:
     except (MlflowException, SQLAlchemyError, sqlite3.Error, ImportError, ValueError, OSError) as error:
         raise unusable(uri, error) from error
     return connection
+
+
+def greet(uri: str) -> None:
+    """Ask a server over HTTP once, with the patience of one request: MLflow asks a silent one eight times.
+
+    Raises:
+        requests.Timeout: it takes the connection and says nothing. Whatever else is wrong MLflow finds out, too.
+    """
+    if uri.startswith(("http://", "https://")):
+        try:
+            requests.get(f"{uri}/health", timeout=MLFLOW_HTTP_REQUEST_TIMEOUT.get())
+        except requests.Timeout:
+            raise
+        except requests.RequestException:
+            pass
 
 
 def alone(uri: str) -> AbstractContextManager[object]:

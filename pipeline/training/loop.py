@@ -13,6 +13,7 @@ from pipeline.config import TrainConfig
 from pipeline.errors import PipelineError
 from pipeline.metrics.epoch import Epoch
 from pipeline.training.batches import CachedFeatures, DeviceBatches, autocast, channels_last, create_batches
+from pipeline.training.gradients import gradients
 from pipeline.training.state import Training, get_rng, set_rng, train_mode
 
 REPORT_EVERY = 10
@@ -35,6 +36,7 @@ def fit(
     torch.set_float32_matmul_precision("high")
     started = time.perf_counter()
     feed = create_batches(training)
+    compute = gradients(training, feed.forward)
     parameters = [parameter for parameter in training.model.parameters() if parameter.requires_grad]
 
     for index in range(len(training.history) + 1, config.epochs + 1):
@@ -47,9 +49,7 @@ def fit(
         # Batches that differ by one image at most: no tiny last one, on which batch normalisation would fail.
         for step, batch in enumerate(order.tensor_split(training.steps), start=1):
             inputs, targets = feed.train(batch)
-            with autocast(config):
-                losses = training.task.loss(feed.forward, inputs, targets)
-            scaler.scale(losses["loss"]).backward()
+            losses = compute(inputs, targets)
             if config.clip_norm:
                 scaler.unscale_(optimizer)
                 nn.utils.clip_grad_norm_(parameters, config.clip_norm)
@@ -58,7 +58,7 @@ def fit(
             optimizer.zero_grad()
             training.schedule.step()
             for name, loss in losses.items():
-                totals[name] += loss.detach() * len(batch)
+                totals[name] += loss * len(batch)
             seen += len(batch)
             if step % REPORT_EVERY == 0 or step == training.steps:
                 mean = totals["loss"].item() / seen

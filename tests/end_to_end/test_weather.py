@@ -15,6 +15,7 @@ from support import PROJECT, left_in, pipeline, pipeline_process, tracking_serve
 from benchmarks.proxy import Weather, proxy
 from benchmarks.weather import recorded
 from pipeline.files import ROOT_VARIABLE
+from pipeline.tracking.client import ServerAway, open_client
 
 OPTIONS = ["train", "--model", "cnn", "--epochs", "15", "--batch-size", "8", "--val-size", "20"]
 
@@ -98,6 +99,14 @@ def test_a_study_without_a_server_is_trained_and_sent_later(environment, weather
     (parent,) = client.search_runs(["0"], "tags.kind = 'study'")
     children = client.search_runs(["0"], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
     assert [run.info.status for run in [parent, *children]] == ["FINISHED"] * 3 and left_in(environment) == []
+
+
+def test_a_silent_server_is_asked_once(environment, weather, monkeypatch):
+    weather.delay = 3600
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    with pytest.raises(ServerAway, match=f"The tracking server at {weather.uri} does not answer: .*timed out"):
+        open_client(weather.uri)
+    assert weather.requests == 1
 
 
 @pytest.mark.timeout(600)

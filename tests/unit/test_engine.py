@@ -13,7 +13,7 @@ from pipeline.data import sources
 from pipeline.data.images import Dataset, ImageSet
 from pipeline.data.splits import split
 from pipeline.errors import InputError, PipelineError
-from pipeline.training import batches, loop, optim
+from pipeline.training import batches, gradients, loop, optim
 from pipeline.training.loop import fit, predict_images
 from pipeline.training.state import Training, check_build
 
@@ -28,7 +28,8 @@ def dataset(bars, tmp_path_factory):
 
 def start(dataset, name="cnn", *, state=None, weights="none", **options) -> Training:
     overrides = {"epochs": 3, "batch_size": 32} | options.pop("overrides", {})
-    resolved = config.resolve(name, dataset, weights=weights, overrides=overrides, val_size=20, device="cpu", **options)
+    options = {"device": "cpu"} | options
+    resolved = config.resolve(name, dataset, weights=weights, overrides=overrides, val_size=20, **options)
     return Training(resolved, split(dataset, val_size=20, limit=resolved.limit), state)
 
 
@@ -243,3 +244,18 @@ def test_config_is_what_is_trained(dataset):
     assert isinstance(training.optimizer, torch.optim.SGD)
     assert {group["weight_decay"] for group in training.optimizer.param_groups} == {0.123, 0.0}
     assert replace(training.config, lr=1.0).key != training.config.key
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no GPU for CUDA")
+@pytest.mark.parametrize("name", ["mlp", "cnn", "vit", "alexnet"])
+def test_recorded_steps_are_those_done_one_by_one(dataset, name, monkeypatch):
+    def trained() -> Training:
+        training = start(dataset, name, device="cuda")
+        list(fit(training))
+        return training
+
+    recorded = trained()
+    monkeypatch.setattr(gradients, "WARM_UP", 10**9)
+    one_by_one = trained()
+    losses = [[epoch.metrics["train/loss"] for epoch in training.history] for training in (recorded, one_by_one)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
