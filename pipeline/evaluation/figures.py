@@ -31,18 +31,12 @@ def save(pictures: Mapping[str, Figure], folder: Path) -> None:
 def samples(dataset: Dataset) -> Figure:
     """The first training images of every class, one row a class."""
     train = dataset.train
-    figure = Figure(figsize=(SAMPLES_PER_CLASS * 0.7, len(train.classes) * 0.7 + 0.6), layout="constrained")
-    figure.suptitle(f"{dataset.name}: the first training images of each class")
-    axes = figure.subplots(len(train.classes), SAMPLES_PER_CLASS, squeeze=False)
-    for label, row in enumerate(axes):
-        chosen = np.flatnonzero(train.targets == label)[:SAMPLES_PER_CLASS]
-        for column, axis in enumerate(row):
-            axis.set(xticks=[], yticks=[])
-            axis.spines[:].set_visible(False)
-            if column < len(chosen):
-                _show(axis, train.images[chosen[column]])
-        row[0].set_ylabel(train.classes[label], rotation=0, ha="right", va="center")
-    return figure
+    shown: list[np.ndarray | None] = []
+    for label in range(len(train.classes)):
+        chosen = train.images[np.flatnonzero(train.targets == label)[:SAMPLES_PER_CLASS]]
+        shown += [*chosen, *[None] * (SAMPLES_PER_CLASS - len(chosen))]
+    title = f"{dataset.name}: the first training images of each class"
+    return _mosaic(shown, title, columns=SAMPLES_PER_CLASS, rows_named=train.classes)
 
 
 def confusion(counts: np.ndarray, outcomes: Sequence[str], title: str) -> Figure:
@@ -89,13 +83,12 @@ def errors(images: ImageSet, log_probabilities: np.ndarray, outcomes: Sequence[s
     shown = wrong[np.argsort(-confidence[wrong], kind="stable")][:ERRORS]
     which = f", the most confident {len(shown)} shown" if len(shown) < len(wrong) else ""
     title = f"{title}\n{len(wrong):,} of {len(images):,} wrong{which}"
-    figure, axes = _grid(len(shown), 1.5, 1.75, title)
-    for axis, position in zip(axes, shown, strict=True):
-        _show(axis, images.images[position])
-        axis.set_axis_off()
-        said, true = outcomes[predicted[position]], outcomes[images.targets[position]]
-        axis.set_title(f"said {said} ({confidence[position]:.0%})\nis {true}, no. {position}", fontsize=8)
-    return figure
+    captions = [
+        f"said {outcomes[predicted[position]]} ({confidence[position]:.0%})\n"
+        f"is {outcomes[images.targets[position]]}, no. {position}"
+        for position in shown
+    ]
+    return _mosaic(list(images.images[shown]), title, columns=COLUMNS, captions=captions, side=1.3)
 
 
 def suspects(images: ImageSet, positions: np.ndarray, log_probabilities: np.ndarray, title: str) -> Figure:
@@ -104,20 +97,13 @@ def suspects(images: ImageSet, positions: np.ndarray, log_probabilities: np.ndar
     Args:
         log_probabilities: (N, classes) of all images.
     """
-    shown, columns = positions[:SUSPECTS], 10
-    rows = max(1, -(-len(shown) // columns))
-    figure = Figure(figsize=(columns * 1.2, rows * 1.5 + 0.8), layout="constrained")
-    figure.suptitle(f"{title}\nthe first {len(shown)} of {len(positions):,}", fontsize=10)
-    for axis, position in zip(
-        figure.subplots(rows, columns, squeeze=False).flat, [*shown, *[None] * SUSPECTS], strict=False
-    ):
-        axis.set_axis_off()
-        if position is not None:
-            _show(axis, images.images[position])
-            said = images.classes[log_probabilities[position].argmax()]
-            label = images.classes[images.targets[position]]
-            axis.set_title(f"{label}, or {said}?\nno. {position}", fontsize=7)
-    return figure
+    shown, classes = positions[:SUSPECTS], images.classes
+    captions = [
+        f"{classes[images.targets[position]]}, or {classes[log_probabilities[position].argmax()]}?\nno. {position}"
+        for position in shown
+    ]
+    title = f"{title}\nthe first {len(shown)} of {len(positions):,}"
+    return _mosaic(list(images.images[shown]), title, columns=2 * COLUMNS, captions=captions, side=1.0)
 
 
 def detections(scenes: ImageSet, found: np.ndarray, right: np.ndarray, chosen: Sequence[int], title: str) -> Figure:
@@ -189,5 +175,45 @@ def precision_recall(curves: Mapping[int, np.ndarray], classes: Sequence[str], t
     return figure
 
 
-def _show(axis: Axes, image: np.ndarray) -> None:
-    axis.imshow(image, cmap="gray_r", vmin=0, vmax=255)
+def _mosaic(
+    images: Sequence[np.ndarray | None],
+    title: str,
+    *,
+    columns: int,
+    captions: Sequence[str] = (),
+    rows_named: Sequence[str] = (),
+    side: float = 0.65,
+) -> Figure:
+    """Images side by side on one axis: with one for each of them it would take seconds to draw.
+
+    Args:
+        images: (H, W) each; a place stays empty for None.
+        captions: of two lines, above each.
+        rows_named: what stands before each row.
+        side: of an image, in inches, as all lengths here.
+    """
+    columns, rows = min(columns, max(1, len(images))), -(-len(images) // columns)
+    gap, above, heading = 0.1, 0.38 if captions else 0.0, 0.25 + 0.17 * len(title.splitlines())
+    before = 2 * gap + 0.08 * max(map(len, rows_named), default=0)
+    # As wide as the title needs at least.
+    needed = before + columns * (side + gap) + gap
+    width = max(needed, 0.085 * max(map(len, title.splitlines())))
+    before += (width - needed) / 2
+    height = heading + rows * (above + side + gap)
+    figure = Figure(figsize=(width, height))
+    figure.suptitle(title, fontsize=10, y=1 - 0.12 / height, va="top")
+    axis = figure.add_axes((0, 0, 1, 1))
+    for place, image in enumerate(images):
+        row, column = divmod(place, columns)
+        left, top = before + column * (side + gap), heading + row * (above + side + gap) + above
+        if captions:
+            axis.text(left + side / 2, top - 0.04, captions[place], ha="center", va="bottom", fontsize=8)
+        if rows_named and not column:
+            axis.text(left - gap, top + side / 2, rows_named[row], ha="right", va="center", fontsize=10)
+        if image is not None:
+            high, wide = (side * length / max(image.shape) for length in image.shape)
+            extent = (left, left + wide, top + high, top)
+            axis.imshow(image, cmap="gray_r", vmin=0, vmax=255, extent=extent)
+    axis.set(xlim=(0, width), ylim=(height, 0))
+    axis.set_axis_off()
+    return figure
