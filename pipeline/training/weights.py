@@ -75,13 +75,6 @@ def load(source: str, model: str, model_args: Mapping[str, Any], *, classes: tup
     return InitialWeights(features, saved.stored, lineage and f"{lineage}, with a fresh head for other classes")
 
 
-def in_words(source: str | None) -> str:
-    """How a training starts that has its weights from there."""
-    if source in ("none", None):
-        return "from scratch" if source else "from published weights where there are any"
-    return f"from {'published weights' if source == PUBLISHED else source}"
-
-
 def stored(source: str, model: str, *, classes: tuple[str, ...]) -> Mapping[str, Any]:
     """Config values that come with weights, known before anything is downloaded: published ones bring none."""
     return {} if source == PUBLISHED else load(source, model, {}, classes=classes).stored
