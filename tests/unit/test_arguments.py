@@ -1,8 +1,5 @@
 """Arguments as people type them: read without running code, checked without importing what takes them."""
 
-import subprocess
-import sys
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -72,24 +69,3 @@ def test_a_function_of_any_arguments_is_read(tmp_path):
     (tmp_path / "odd.py").write_text("def build(num_classes, hidden=-1, *, width=make(), depth=(1, 2)): ...")
     found = arguments.defined(tmp_path / "odd.py")
     assert arguments.read_signature(found, "build") == {"hidden": -1, "width": None, "depth": (1, 2)}
-
-
-@pytest.mark.slow
-def test_nothing_heavy_is_imported_before_names_are_checked():
-    slips = [
-        "--model cn",
-        "--model-args kernelsize=3",
-        "--task-args smoothing=1",
-        "--dataset digit",
-        "--weights imagenet",
-    ]
-    script = """
-import sys
-from click.testing import CliRunner
-from pipeline.cli.commands import commands
-for slip in sys.argv[1:]:
-    error = CliRunner().invoke(commands, ["train", *slip.split()]).exception
-    assert type(error).__name__ == "InputError", (slip, error)
-assert not {"torch", "mlflow", "sklearn", "scipy", "matplotlib"} & set(sys.modules)
-"""
-    subprocess.run([sys.executable, "-c", script, *slips], check=True)

@@ -69,7 +69,7 @@ def train(
     from pipeline.registry import versions
     from pipeline.registry.register import DELIVERIES
     from pipeline.tracking import runs
-    from pipeline.tracking.client import run_url
+    from pipeline.tracking.pages import run_url
     from pipeline.tracking.sender import Sender
     from pipeline.training import continuation, run
     from pipeline.training import weights as initial_weights
