@@ -103,6 +103,10 @@ def train(
             if standing.finished:
                 recorded = f"run {standing.run_id}" if standing.run_id else "not yet recorded"
                 click.echo(f"This training is finished: {recorded}.")
+                if register and standing.trial:
+                    click.echo(
+                        "It was a trial (register=false), so no version is made of it: leave --resume out for one."
+                    )
                 runs.nest_launcher_run("finished before", under=standing.run_id)
                 return send_all(sender, wait)
             if not journal and (cut := continuation.cut_by_another_version(resolved, place)):
