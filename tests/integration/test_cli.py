@@ -79,7 +79,11 @@ def without_network(environment, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "size", "instead"),
     [
-        ("train --model alexnet --val-size 5000", "(233 MB)", "train --model alexnet --dataset digits --weights none"),
+        (
+            "train --model alexnet --freeze features --val-size 5000",
+            "(233 MB)",
+            "train --model alexnet --dataset digits --weights none",
+        ),
         ("train --dataset=kmnist --model mlp --lr 0.01", "(21 MB)", "train --model mlp --lr 0.01 --dataset digits"),
         ("train --dataset digits --model alexnet", "(233 MB)", "train --dataset digits --model alexnet --weights none"),
         ("main --dataset mnist --models mlp", "(12 MB)", "main --models mlp --dataset digits"),
