@@ -3,7 +3,9 @@
 import os
 import shutil
 import signal
+import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
 
 # Two tests at a time share the cores; more threads than cores would only wait for each other. Read by torch on import.
@@ -49,6 +51,9 @@ def environment(tmp_path, monkeypatch, empty_store) -> Path:
     mlflow.set_tracking_uri(None)
     monkeypatch.chdir(tmp_path)
     shutil.copyfile(empty_store, tmp_path / "mlflow.db")
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as store, store:
+        # Where it was made, files would go to that folder.
+        store.execute("UPDATE experiments SET artifact_location = ? || experiment_id", [f"{tmp_path}/mlruns/"])
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     monkeypatch.setenv(ROOT_VARIABLE, str(tmp_path / "root"))
     monkeypatch.setenv("PYTHONPATH", str(PROJECT))
