@@ -1,5 +1,6 @@
 """A command as a process: signals, exit codes, every expected failure as one sentence."""
 
+import atexit
 import gc
 import getpass
 import logging
@@ -15,8 +16,7 @@ import click
 from pipeline.cli.launcher import follow_launcher, program
 from pipeline.errors import InputError, Interrupted, PipelineError, first_line, reason
 
-# So many new objects before garbage is looked for: importing makes 700,000 that all stay, and to look through them
-# again and again takes a fifth of its time.
+# So many new objects before garbage is looked for: importing makes 700,000 that all stay.
 OBJECTS = 200_000
 # Windows knows no terminal that hangs up.
 STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
@@ -46,7 +46,7 @@ class Echo(logging.Handler):
 
 def run(command: click.Command, module: str) -> None:
     """Run a command and turn every expected failure into one sentence and an exit code."""
-    gc.set_threshold(OBJECTS)
+    spare_the_imported()
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     name_the_user()
@@ -71,6 +71,12 @@ def run(command: click.Command, module: str) -> None:
         if sentence is None:
             raise
         fail(sentence, PipelineError.exit_code)
+
+
+def spare_the_imported() -> None:
+    """Look for garbage seldom, and not at all on leaving: through what libraries made it takes a third of a command."""
+    gc.set_threshold(OBJECTS)
+    atexit.register(gc.freeze)
 
 
 def explain(error: Exception) -> str | None:
