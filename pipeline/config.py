@@ -1,6 +1,5 @@
 """What one training does: the architecture's recipe, the user's overrides and the seed, resolved into plain values."""
 
-import ast
 import json
 import math
 from collections.abc import Mapping
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import models
+from pipeline import arguments
 from pipeline.data.images import Dataset
 from pipeline.data.splits import default_val_size
 from pipeline.errors import InputError
@@ -107,12 +107,21 @@ def check_name(name: str) -> None:
         raise InputError(f"There is no architecture '{name}': {hint}")
 
 
-def check_source(source: str | None) -> None:
-    """Refuse a file of weights that is not there; other sources are looked for where they are used.
+def check_source(source: str | None, *names: str) -> None:
+    """Refuse a file of weights that is not there, or published weights of an architecture that has none.
+
+    Other sources are looked for where they are used.
+
+    Args:
+        names: the architectures, of which none is imported.
 
     Raises:
         InputError: what else there is.
     """
+    if source == PUBLISHED:
+        for name in names:
+            if not arguments.has_published_weights(name):
+                raise without_published_weights(name)
     elsewhere = source in (None, "none", PUBLISHED) or str(source).startswith("models:/")
     if not elsewhere and not Path(str(source)).expanduser().is_file():
         raise InputError(
@@ -128,11 +137,22 @@ def resolve_weights(name: str, source: str | None, model_args: Mapping[str, Any]
     """
     published = architecture(name).published(model_args)
     if source == PUBLISHED and not published:
-        raise InputError(
-            f"There are no published weights for {name} {'with these model_args' if model_args else ''}: "
-            "use weights=none, a file or models:/NAME@ALIAS."
-        )
+        raise without_published_weights(f"{name} with these model_args" if model_args else name)
     return source or (PUBLISHED if published else "none")
+
+
+def without_published_weights(what: str) -> InputError:
+    """What to say where published weights are asked for and there are none."""
+    return InputError(f"There are no published weights for {what}: use weights=none, a file or models:/NAME@ALIAS.")
+
+
+def start_in_words(source: str | None, *names: str) -> str:
+    """How trainings start whose weights come from there, before any of the architectures is imported."""
+    if source is None and any(map(arguments.has_published_weights, names)):
+        return "from published weights" if len(names) == 1 else "from published weights where there are any"
+    if source in ("none", None):
+        return "from scratch"
+    return f"from {'published weights' if source == PUBLISHED else source}"
 
 
 def resolve(
@@ -167,8 +187,11 @@ def resolve(
     pretrained = weights != "none"
     recipe = {**asdict(chosen.recipe_for(pretrained=pretrained)), **(stored or {})}
     min_steps, precisions = recipe.pop("min_steps"), recipe.pop("precision")
-    recipe["model_args"] = {**recipe["model_args"], **_checked(name, chosen.arguments, model_args or {})}
-    recipe["task_args"] = {**recipe["task_args"], **_checked(chosen.task, task.arguments(chosen.task), task_args or {})}
+    model_args, task_args = model_args or {}, task_args or {}
+    arguments.check(name, chosen.arguments, model_args)
+    arguments.check(chosen.task, task.arguments(chosen.task), task_args)
+    recipe["model_args"] = {**recipe["model_args"], **model_args}
+    recipe["task_args"] = {**recipe["task_args"], **task_args}
     if not recipe["image_size"] and "image_size" in overrides:
         raise InputError(f"{name} takes images as they are: leave image_size out.")
     if not pretrained:
@@ -232,41 +255,3 @@ def has_bf16(device: str) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities = torch.cpu.get_capabilities() if device == "cpu" else {}
     return any(capabilities.get(name, False) for name in ("amx_bf16", "avx512_bf16", "bf16"))
-
-
-def parse_arguments(text: str, *, option: str) -> dict[str, Any]:
-    """Read `kernel_size=5,channels=(16,32)`: names with Python literals; a bare word is text.
-
-    Raises:
-        InputError: the text has another form.
-    """
-    try:
-        call = ast.parse(f"dict({text})", mode="eval").body
-        if not isinstance(call, ast.Call) or call.args or not isinstance(call.func, ast.Name):
-            raise ValueError("it is no list of names with values")
-        if None in [keyword.arg for keyword in call.keywords]:
-            raise ValueError("a name is missing")
-        return {
-            str(keyword.arg): keyword.value.id
-            if isinstance(keyword.value, ast.Name)
-            else ast.literal_eval(keyword.value)
-            for keyword in call.keywords
-        }
-    except (SyntaxError, ValueError) as error:
-        raise InputError(f"{option} '{text}' cannot be read: write it as kernel_size=5,dropout=0.3.") from error
-
-
-def _checked(owner: str, known: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    for name, value in given.items():
-        if name in models.SUPPLIED:
-            raise InputError(f"{name} is no model argument: the data or an option of its own sets it.")
-        if name not in known:
-            hint = did_you_mean(name, known, otherwise=f"there are {', '.join(known)}.")
-            raise InputError(f"{owner} has no argument '{name}': {hint}")
-        default = known[name]
-        fits = isinstance(value, (int, float)) if isinstance(default, float) else isinstance(value, type(default))
-        if default is not None and (not fits or isinstance(value, bool) is not isinstance(default, bool)):
-            raise InputError(
-                f"{owner}'s argument {name} is of type {type(default).__name__} (default {default!r}), not {value!r}."
-            )
-    return dict(given)

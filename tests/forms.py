@@ -71,6 +71,7 @@ AS_JSON: dict[str, tuple[Any, str]] = {
     "too large": ((IMAGES.astype(int) + 256).tolist(), "the numbers go from 256 to 511"),
     "negative": ((IMAGES.astype(int) - 1).tolist(), "the numbers go from -1 to 254"),
     "images that differ": (RAGGED, "the images differ in size"),
+    "an infinite value": ([[[1e999] * SIDE] * SIDE], "values missing or infinite"),
     "values missing": ([[[None] * SIDE] * SIDE], "something that is no number"),
     "truth values": ((IMAGES > 9).tolist(), "truth values (bool)"),
     "three colours": (np.zeros((1, SIDE, SIDE, 3), int).tolist(), "have three colours: make them grey"),

@@ -206,11 +206,11 @@ def serving(uri: str, *, env_manager: str = "local", folder: Path | None = None,
         process.wait(timeout=30)
 
 
-def ask(port: int, images: list, **options: object) -> dict:
+def ask(port: int, images: list, *, key: str = "inputs", **options: object) -> dict:
     """Send images to a served model as JSON."""
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}/invocations",
-        json.dumps({"inputs": images, **options}).encode(),
+        json.dumps({key: images, **options}).encode(),
         {"Content-Type": "application/json"},
     )
     with urllib.request.urlopen(request, timeout=60) as answer:

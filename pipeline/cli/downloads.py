@@ -10,6 +10,11 @@ from pipeline.errors import InputError, Unreachable
 from pipeline.network import Download
 
 
+def to_download(dataset: str, downloads: Sequence[Download]) -> str:
+    """A data set's name, with what it takes to have it."""
+    return " ".join([dataset, *(f"({download.megabytes:.0f} MB to download)" for download in downloads)])
+
+
 @contextmanager
 def announced(downloads: Sequence[Download]) -> Iterator[None]:
     """Say what the block downloads first.

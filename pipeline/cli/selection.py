@@ -105,8 +105,8 @@ def show_comparison(study_id: str, comparison: Any, *, log: bool = True) -> None
     """Print a study's comparison, log it to the study's run, and say where to look."""
     from pipeline.comparison import summary, tables
     from pipeline.tracking import runs
-    from pipeline.tracking.client import experiment_of, run_url
-    from pipeline.tracking.pages import trainings_url
+    from pipeline.tracking.client import experiment_of
+    from pipeline.tracking.pages import run_url, trainings_url
 
     tables.show(comparison)
     if log:

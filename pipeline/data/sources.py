@@ -61,9 +61,6 @@ def load(dataset: str, root: Path, fitting: Fitting = AS_THEY_ARE, *, name: str 
         fitting: what becomes of the images.
         name: what it is to be called, by default as it is.
 
-    Args:
-        name: what it is to be called, by default as it is.
-
     Raises:
         InputError: unknown name, no network, or broken files; or a name that the model registry would not take.
     """

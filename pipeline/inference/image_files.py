@@ -48,10 +48,12 @@ class Found:
     Attributes:
         files: those that are read, by name.
         others: files of other kinds beside them.
+        in_folder: whether the input is a folder, and the files are all pictures.
     """
 
     files: list[Path]
     others: list[Path]
+    in_folder: bool
 
     def others_in_words(self) -> str:
         """How many files of which kinds are passed over."""
@@ -71,6 +73,7 @@ def find(path: Path) -> Found:
         found = Found(
             files=[file for file in inside if file.suffix.lower() in PICTURES],
             others=[file for file in inside if file.suffix.lower() not in PICTURES],
+            in_folder=True,
         )
         if not found.files:
             beside = f" It has {found.others_in_words()}." if found.others else ""
@@ -80,7 +83,7 @@ def find(path: Path) -> Found:
         return found
     if not path.is_file():
         raise InputError(f"There is no file or folder '{path}'.")
-    return Found([path], [])
+    return Found([path], [], in_folder=False)
 
 
 def is_hidden(path: Path) -> bool:

@@ -38,8 +38,10 @@ class Item:
     reading: Reading
 
 
-def predict(model: RegisteredModel, path: Path, output: Path, *, raw: bool, form: Form = "rows") -> tuple[int, int]:
-    """Answer for every image in a file or a folder, and write the answers.
+def predict(
+    model: RegisteredModel, found: image_files.Found, output: Path, *, raw: bool, form: Form = "rows"
+) -> tuple[int, int]:
+    """Answer for every image in files, and write the answers.
 
     A file among several that cannot be read is reported and skipped, as is an image among several that shows nothing.
 
@@ -55,12 +57,11 @@ def predict(model: RegisteredModel, path: Path, output: Path, *, raw: bool, form
         InputError: the only file cannot be read.
     """
     check_ending(output, ANSWERS)
-    found = image_files.find(path)
     files = found.files
     if output.resolve() in [file.resolve() for file in files]:
         raise InputError(f"{output} is the input: write the answers to another file.")
     bar = tqdm(
-        total=len(files) if path.is_dir() else image_files.count(path, model.shape),
+        total=len(files) if found.in_folder else image_files.count(files[0], model.shape),
         unit="image",
         unit_scale=True,
         leave=False,
@@ -91,8 +92,8 @@ def predict(model: RegisteredModel, path: Path, output: Path, *, raw: bool, form
         for batch in batches(items()):
             table = answers(model, batch)
             if form == "kaggle":
-                places = {(str(file), 0): number for number, file in enumerate(files, start=1)} if path.is_dir() else {}
-                table = submission(table, batch, places)
+                numbered = enumerate(files, start=1) if found.in_folder else ()
+                table = submission(table, batch, {(str(file), 0): number for number, file in numbered})
             write(table[columns.names])
             answered += len(batch)
             bar.update(len(batch))

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
 # So many images of the kind that a model was trained for have a surer answer than what is called unsure.
@@ -41,6 +40,8 @@ def calibrate(log_probabilities: np.ndarray, targets: np.ndarray) -> Calibration
         log_probabilities: (N, classes), of validation images.
         targets: (N,).
     """
+    # Here: whoever asks a registered model only applies what was found, and importing this takes longer.
+    from scipy.optimize import minimize_scalar
 
     def loss(logarithm: float) -> float:
         scaled = Calibration(float(np.exp(logarithm))).apply(log_probabilities)

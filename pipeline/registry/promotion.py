@@ -102,7 +102,10 @@ def check_protocols(candidate: TrainingRun, champion: TrainingRun) -> None:
     """
     fields = [json.loads(training.tags.get(schema.PROTOCOL_FIELDS, "{}")) for training in (candidate, champion)]
     if not all(fields) or fields[0] != fields[1]:
-        raise Refusal(f"Not promoted: its protocol is not the champion's, {protocol.difference(*fields)}.")
+        raise Refusal(
+            f"Not promoted: its protocol is not the champion's, {protocol.difference(*fields)}. Train both alike, or "
+            "take the alias from the champion in MLflow's pages first."
+        )
 
 
 # --- In the registry -----------------------------------------------------------------------------------------------

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import urlencode
 
 import mlflow
 import requests
@@ -298,17 +297,3 @@ def _active(experiment: Experiment) -> str:
 def experiment_of(run_id: str) -> str:
     """Id of the experiment a run belongs to."""
     return connect().get_run(run_id).info.experiment_id
-
-
-def run_url(run_id: str) -> str:
-    """How to see a run in the browser."""
-    uri = tracking_uri()
-    page = page_url(f"experiments/{experiment_of(run_id)}/runs/{run_id}")
-    return page if page.startswith(uri) else f"mlflow ui --backend-store-uri {uri}, then {page}"
-
-
-def page_url(path: str, **parameters: str) -> str:
-    """The address of one of MLflow's pages, in the form for trained models: a fresh browser shows another."""
-    uri = mlflow.get_tracking_uri()
-    server = uri if uri.startswith(("http://", "https://")) else "http://127.0.0.1:5000"
-    return f"{server}/#/{path}?{urlencode({'workflowType': 'machine_learning', **parameters})}"

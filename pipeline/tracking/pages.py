@@ -1,12 +1,13 @@
-"""What MLflow's pages show first of an experiment: those for trained models, and a view with its trainings."""
+"""MLflow's pages: their addresses, and what they show first, those for trained models and a view with all trainings."""
 
 import json
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlencode
 
 import mlflow
 
-from pipeline.tracking.client import page_url
+from pipeline.tracking.client import experiment_of, tracking_uri
 from pipeline.tracking.schema import KIND, TRAINING
 
 KIND_OF_EXPERIMENT = "mlflow.experimentKind"
@@ -48,6 +49,20 @@ def choose_pages(client: mlflow.MlflowClient, experiment: str) -> None:
     for name, value in ours.items():
         if name not in found.tags:
             client.set_experiment_tag(experiment, name, value)
+
+
+def run_url(run_id: str) -> str:
+    """How to see a run in the browser."""
+    uri = tracking_uri()
+    page = page_url(f"experiments/{experiment_of(run_id)}/runs/{run_id}")
+    return page if page.startswith(uri) else f"mlflow ui --backend-store-uri {uri}, then {page}"
+
+
+def page_url(path: str, **parameters: str) -> str:
+    """The address of one of MLflow's pages, in the form for trained models: a fresh browser shows another."""
+    uri = mlflow.get_tracking_uri()
+    server = uri if uri.startswith(("http://", "https://")) else "http://127.0.0.1:5000"
+    return f"{server}/#/{path}?{urlencode({'workflowType': 'machine_learning', **parameters})}"
 
 
 def trainings_url(experiment: str) -> str:

@@ -25,8 +25,8 @@ from pipeline.tracking.journal import Journal, journals
 from pipeline.tracking.training_run import is_finished
 from pipeline.training.continuation import Place, is_gone
 
-# Kinds of run that can go one by one; other projects may call theirs otherwise, or nothing.
-KINDS = (schema.TRAINING, schema.EVALUATION, schema.PREPARATION, schema.LAUNCH)
+# Other projects may call theirs otherwise, or nothing.
+KINDS = (schema.STUDY, schema.TRAINING, schema.EVALUATION, schema.PREPARATION, schema.LAUNCH)
 
 
 @dataclass(frozen=True)
@@ -47,23 +47,39 @@ class Leftover:
 
 
 def find_runs(client: mlflow.MlflowClient, experiment: str, root: Path) -> Iterator[Leftover]:
-    """Trials, and runs that failed or were interrupted and cannot go on.
+    """Trials, runs that failed or were interrupted and cannot go on, and studies of which nothing else stays.
 
-    What has a version in the registry is no trial any more, and a study goes only as a whole, when it is asked for.
-    What another user or machine has begun may go on there, from a checkpoint that nobody sees from here.
+    What has a version in the registry is no trial any more. What another user or machine has begun may go on there,
+    from a checkpoint that nobody sees from here.
     """
     continued = {about.get("run_id") for _, about in journals(root)}
-    for run in queries.find_runs(experiment, "", client=client):
-        status, here = run.info.status, run.data.tags.get(schema.OWNER, owner()) == owner()
-        if not is_ours(run) or run.info.run_id in continued or lease.read(run):
-            continue
-        why = {"FAILED": "it failed", "KILLED": "it was interrupted"}.get(status, "") if here else ""
-        if schema.TRIAL in run.data.tags and is_finished(run):
-            why = "a trial"
-        elif status == "RUNNING" and schema.LEASE in run.data.tags and here:
-            why = "nobody trains it any more"
-        if why and not registered(client, run):
-            yield leftover(client, run, why)
+    found = queries.find_runs(experiment, "", client=client)
+    runs = [run for run in found if is_ours(run) and run.info.run_id not in continued and not lease.read(run)]
+    going = {run.info.run_id: why for run in runs if (why := why_left(client, run))}
+    for study in runs:
+        if study.data.tags[schema.KIND] == schema.STUDY:
+            within = [run for run in found if run.data.tags.get(schema.PARENT) == study.info.run_id]
+            trainings = [run.info.run_id for run in within if run.data.tags.get(schema.KIND) == schema.TRAINING]
+            if going.keys() >= set(trainings) and (trainings or is_here(study)):
+                why = "nothing else of it stays"
+                going |= {study.info.run_id: why, **{run.info.run_id: why for run in within}} | going
+    for run in found:
+        if run.info.run_id in going:
+            yield leftover(client, run, going[run.info.run_id])
+
+
+def why_left(client: mlflow.MlflowClient, run: Run) -> str:
+    """Why a run that nobody uses any more can go, empty where it can not, and of a study, which goes as a whole."""
+    status, why = run.info.status, ""
+    if run.data.tags[schema.KIND] == schema.STUDY:
+        return ""
+    if schema.TRIAL in run.data.tags and is_finished(run):
+        why = "a trial"
+    elif is_here(run) and status == "RUNNING" and schema.LEASE in run.data.tags:
+        why = "nobody trains it any more"
+    elif is_here(run):
+        why = {"FAILED": "it failed", "KILLED": "it was interrupted"}.get(status, "")
+    return "" if why and registered(client, run) else why
 
 
 def find_study(client: mlflow.MlflowClient, study_id: str, root: Path) -> Iterator[Leftover]:
@@ -99,9 +115,14 @@ def find_study(client: mlflow.MlflowClient, study_id: str, root: Path) -> Iterat
 
 
 def is_ours(run: Run) -> bool:
-    """Whether this project made a run that can go by itself; others may share the experiment and the tag."""
+    """Whether this project made a run; others may share the experiment and the tag."""
     tags = run.data.tags
     return tags.get(schema.KIND) in KINDS and (schema.OWNER in tags or tags[schema.KIND] == schema.LAUNCH)
+
+
+def is_here(run: Run) -> bool:
+    """Whether this user made a run on this machine, as far as it tells."""
+    return run.data.tags.get(schema.OWNER, owner()) == owner()
 
 
 def leftover(client: mlflow.MlflowClient, run: Run, why: str) -> Leftover:

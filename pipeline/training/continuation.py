@@ -72,11 +72,13 @@ class Standing:
         journal: to go on with.
         finished: whether it has its results.
         run_id: of the run that has them, None where it is not recorded yet.
+        trial: whether it was to have no version in the registry.
     """
 
     journal: Journal | None = None
     finished: bool = False
     run_id: str | None = None
+    trial: bool = False
 
 
 def begin_training(config: TrainConfig, root: Path, *, study: Mapping[str, str] | None, name: str) -> Journal:
@@ -114,7 +116,9 @@ def find_training(config: TrainConfig, place: Place, sender: Sender, *, study: M
         if journal.ended == "FINISHED":
             sender.add(journal)
             sender.leave(journal)
-            return Standing(finished=True, run_id=journal.run_id)
+            return Standing(
+                finished=True, run_id=journal.run_id, trial=schema.TRIAL in journal.said("open")[-1].content["tags"]
+            )
         outdated = finished is not None and finished.info.start_time / 1000 > about["began"]
         if outdated or is_gone(journal, place):
             close(journal.run_id, place)
@@ -130,7 +134,7 @@ def find_training(config: TrainConfig, place: Place, sender: Sender, *, study: M
                 raise InputError(f"{run.info.run_name} is being trained by {holder}: wait for it to end.")
             close(run.info.run_id, place)
     if found is None and finished is not None:
-        return Standing(finished=True, run_id=finished.info.run_id)
+        return Standing(finished=True, run_id=finished.info.run_id, trial=schema.TRIAL in finished.data.tags)
     return Standing(journal=found)
 
 

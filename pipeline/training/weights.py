@@ -1,5 +1,6 @@
 """Where a model starts from: nowhere, torchvision's published weights, a file, or a registered model."""
 
+import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -75,13 +76,6 @@ def load(source: str, model: str, model_args: Mapping[str, Any], *, classes: tup
     return InitialWeights(features, saved.stored, lineage and f"{lineage}, with a fresh head for other classes")
 
 
-def in_words(source: str | None) -> str:
-    """How a training starts that has its weights from there."""
-    if source in ("none", None):
-        return "from scratch" if source else "from published weights where there are any"
-    return f"from {'published weights' if source == PUBLISHED else source}"
-
-
 def stored(source: str, model: str, *, classes: tuple[str, ...]) -> Mapping[str, Any]:
     """Config values that come with weights, known before anything is downloaded: published ones bring none."""
     return {} if source == PUBLISHED else load(source, model, {}, classes=classes).stored
@@ -92,7 +86,8 @@ def download_of(source: str, model: str, model_args: Mapping[str, Any]) -> list[
     published: Any = models.get(model).published(model_args) if source == PUBLISHED else None
     if published is None or Path(torch.hub.get_dir(), "checkpoints", Path(urlsplit(published.url).path).name).is_file():
         return []
-    return [Download(_published_name(model), published.meta["_file_size"], {"weights": "none"})]
+    # Of fresh weights nothing is worth keeping as it is.
+    return [Download(_published_name(model), published.meta["_file_size"], {"weights": "none", "freeze": None})]
 
 
 def _published_name(model: str) -> str:
@@ -103,7 +98,7 @@ def _published(model: str, model_args: Mapping[str, Any]) -> Mapping[str, Tensor
     try:
         with impatient_sockets():
             published: Any = models.get(model).published(model_args)
-            return published.get_state_dict(progress=False, check_hash=True, weights_only=True)
+            return published.get_state_dict(progress=sys.stderr.isatty(), check_hash=True, weights_only=True)
     except Exception as error:
         # No network, a wrong checksum, or a broken file in the cache, which fails in arbitrary ways.
         raise Unreachable(_published_name(model), first_line(error)) from error

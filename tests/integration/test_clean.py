@@ -20,6 +20,9 @@ def test_trials_failures_and_orphans_go_and_the_rest_stays(environment, command,
     command(*train)
     command(*train, "--seed", "1", "--register", "false")
     assert len(client.search_model_versions()) == 1 and len(client.search_logged_models(["0"])) == 2
+    out, _ = command(*train, "--seed", "1", "--resume")
+    assert "is finished: run " in out and "It was a trial (register=false), so no version" in out
+    assert "a trial" not in command(*train, "--resume")[0]
     mistake(*train, "--optimizer", "sgd", "--lr", "99", "--model-args", "hidden=500", "--epochs", "50", code=1)
     assert len(names()) == 3
     out, _ = command("clean")
@@ -60,6 +63,22 @@ def test_a_study_goes_with_all_that_hangs_on_it(environment, command, mistake, b
     ]
     assert [model.name for model in client.search_registered_models()] == ["bars-mlp"]
     assert [model.source_run_id for model in client.search_logged_models(["0"])] == [kept.info.run_id]
+
+
+def test_a_study_goes_with_the_last_of_its_trainings(environment, command, bars):
+    study = ["main", "--dataset", str(bars), *SMALL]
+    command(*study, "--models", "mlp", "--register", "false")
+    command(*study, "--models", "mlp")
+    out, _ = command("clean")
+    assert out.count("Would remove") == 2 and "run mlp seed 0 (" in out and "): a trial." in out
+    assert "run bars study epochs=1 val_size=20 (" in out and "): nothing else of it stays." in out
+    command("clean", "--delete")
+    assert names() == ["bars study epochs=1 val_size=20", "mlp seed 0"]
+    client = mlflow.MlflowClient()
+    assert len(client.search_model_versions()) == 1 and command("clean")[0] == "There is nothing to remove.\n"
+    # As an earlier cleaning left it.
+    client.delete_run(only_run("training").info.run_id)
+    assert "nothing else of it stays" in command("clean")[0]
 
 
 def test_folders_of_one_name_do_not_share_registered_names_by_accident(environment, command, mistake, bars):

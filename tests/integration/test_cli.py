@@ -20,10 +20,10 @@ from pipeline.cli import commands
 HEAVY = {"mlflow", "torch", "torchvision", "pandas", "numpy", "scipy", "sklearn", "matplotlib", "rich", "fastapi"}
 
 
-def imported_by(*arguments: str) -> set[str]:
-    """The modules that a command has imported when it ends."""
+def imported_by(*arguments: str, first: str = "") -> set[str]:
+    """The modules that a command has imported when it ends, and before which something else is run."""
     script = (
-        "import sys\n"
+        f"import sys; {first}\n"
         "from pipeline.cli.commands import main\n"
         f"sys.argv = ['pipeline', *{arguments}]\n"
         "try:\n    main()\nfinally:\n    print('IMPORTED', *sys.modules)"
@@ -44,6 +44,9 @@ def test_help_imports_nothing_heavy(arguments):
         ["train", "--dataset", "mnits"],
         ["train", "--weights", "nowhere.safetensors"],
         ["train", "--model-args", "kernel"],
+        ["train", "--model-args", "kernelsize=3"],
+        ["train", "--task-args", "smoothing=0.1"],
+        ["train", "--weights", "imagenet"],
         ["main", "--models", "cnn,resnet"],
         ["main", "--dataset", "mnits"],
         ["models", "--model", "resnet"],
@@ -56,6 +59,11 @@ def test_help_imports_nothing_heavy(arguments):
 )
 def test_a_wrong_name_is_answered_before_anything_heavy_is_imported(arguments):
     assert not (HEAVY - {"numpy"}) & imported_by(*arguments)
+
+
+@pytest.mark.parametrize("arguments", [["train", "--model", "alexnet"], ["main"], ["main", "--dataset", "mnist"]])
+def test_what_will_be_trained_is_said_before_anything_heavy_is_imported(arguments):
+    assert not (HEAVY - {"numpy"}) & imported_by(*arguments, first="import click; click.echo = sys.exit")
 
 
 @pytest.fixture
@@ -71,7 +79,11 @@ def without_network(environment, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "size", "instead"),
     [
-        ("train --model alexnet --val-size 5000", "(233 MB)", "train --model alexnet --dataset digits --weights none"),
+        (
+            "train --model alexnet --freeze features --val-size 5000",
+            "(233 MB)",
+            "train --model alexnet --dataset digits --weights none",
+        ),
         ("train --dataset=kmnist --model mlp --lr 0.01", "(21 MB)", "train --model mlp --lr 0.01 --dataset digits"),
         ("train --dataset digits --model alexnet", "(233 MB)", "train --dataset digits --model alexnet --weights none"),
         ("main --dataset mnist --models mlp", "(12 MB)", "main --models mlp --dataset digits"),

@@ -56,6 +56,7 @@ def test_prepare_writes_idx_and_finds_what_is_wrong(environment, command, mistak
             (folder / part / name).mkdir(parents=True, exist_ok=True)
             (folder / part / name / f"{number}.png").write_bytes(png(np.asarray(picture)))
     out, _ = command("prepare", "--dataset", str(folder), "--output", "as-idx")
+    assert f"Written:  {environment / 'as-idx'}\n" in out
     assert f"images without ink: no. {blank}" in out and "training labels look wrong" in out
     manifest = json.loads((environment / "as-idx" / "manifest.json").read_text())
     assert {"test": nearly, "train": nearly} in manifest["nearest"]

@@ -143,6 +143,10 @@ def test_mlflow_serves_it_and_answers_every_form_or_refuses_it_by_name(model):
                 ask(port, sent)
             assert refused.value.code == 400, name
             assert refusal in json.loads(refused.value.read())["message"], name
+        for key in ("instances", "dataframe_split"):
+            with pytest.raises(urllib.error.HTTPError) as refused:
+                ask(port, [ONE], key=key)
+            assert refused.value.code == 400 and "with 'inputs' key" in json.loads(refused.value.read())["message"]
 
 
 def test_mlflow_predicts_from_files_and_writes_a_dockerfile(model, environment):

@@ -1,8 +1,6 @@
 """A recipe and what the user asks for become one plain config, or one sentence."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 import models
 from pipeline import config
@@ -81,32 +79,6 @@ def test_device_that_is_not_there():
         pytest.skip("this machine has the device")
     with pytest.raises(InputError, match="There is no device 'mps' here"):
         config.resolve_device("mps")
-
-
-def test_model_args_are_python_literals():
-    text = "kernel_size=5,channels=(16, 32),dropout=0.3,padding=None,backbone=small"
-    assert config.parse_arguments(text, option="model_args") == {
-        "kernel_size": 5,
-        "channels": (16, 32),
-        "dropout": 0.3,
-        "padding": None,
-        "backbone": "small",
-    }
-    assert config.parse_arguments("", option="model_args") == {}
-
-
-@given(st.text(max_size=30))
-def test_model_args_never_run_code(text):
-    try:
-        config.parse_arguments(text, option="model_args")
-    except InputError as error:
-        assert "cannot be read" in str(error)
-
-
-@pytest.mark.parametrize("text", ["5", "a=b()", "__import__('os')", "**{}", "a=1)(", "a=[x for x in (1,)]", "a==1"])
-def test_model_args_of_another_form(text):
-    with pytest.raises(InputError, match="write it as kernel_size=5"):
-        config.parse_arguments(text, option="model_args")
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ def evaluate(model_uri: str, trust: str, dataset: str, side: int | None, frame: 
     sources.check_name(dataset)
     from pipeline.comparison import stats
     from pipeline.registry import evaluate, loading
-    from pipeline.tracking.client import run_url
+    from pipeline.tracking.pages import run_url
 
     catch_signals()
     model = loading.load(model_uri, trusted=split_names(trust))

@@ -8,7 +8,7 @@ import click
 
 import models
 from pipeline.cli.dataset import dataset_options, load_dataset
-from pipeline.cli.downloads import announced
+from pipeline.cli.downloads import announced, to_download
 from pipeline.cli.options import (
     WEIGHTS,
     Auto,
@@ -55,7 +55,14 @@ def main_command(
     for architecture in architectures:
         config.check_name(architecture)
     sources.check_name(dataset, name)
-    config.check_source(weights)
+    config.check_source(weights, *architectures)
+    data = sources.download_of(dataset, root)
+    count = len(architectures) * seeds
+    click.echo(
+        f"Study on {to_download(dataset, data)}: {count:,} training{'s' * (count > 1)}, "
+        f"{config.start_in_words(weights, *architectures)}, of {', '.join(architectures)}"
+        f"{f', each with {seeds:,} seeds' * (seeds > 1)}."
+    )
     from pipeline.comparison import summary
     from pipeline.comparison.compare import compare
     from pipeline.registry import versions
@@ -71,16 +78,10 @@ def main_command(
     if weights and weights.startswith("models:/"):
         # An alias may stand for another version tomorrow, and the study would be another.
         weights = versions.find(weights).uri
-    data = sources.download_of(dataset, root)
     if data:
         study.plan(
             architectures, 1, sources.stand_in(dataset, side), source=weights, options=settings | {"val_size": None}
         )
-    count = len(architectures) * seeds
-    click.echo(
-        f"Study on {dataset}: {count:,} training{'s' * (count > 1)}, {initial_weights.in_words(weights)}, of "
-        f"{', '.join(architectures)}{f', each with {seeds:,} seeds' * (seeds > 1)}."
-    )
     published = [
         download
         for architecture in architectures

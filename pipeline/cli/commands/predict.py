@@ -40,17 +40,16 @@ PRINTED = 20
 def predict(model_uri: str, trust: str, source: str, output: Path, form: Literal["rows", "kaggle"], raw: bool) -> None:
     """Say what a registered model takes images in files for."""
     check_ending(output, ANSWERS)
-    path = Path(source).expanduser()
     from pipeline.inference import image_files
 
-    image_files.find(path)
+    found = image_files.find(Path(source).expanduser())
     from pipeline.inference import predict
     from pipeline.registry import loading
 
     catch_signals()
     model = loading.load(model_uri, trusted=split_names(trust))
     nest_launcher_run("predict", model.version)
-    answered, skipped = predict.predict(model, path, output, raw=raw, form=form)
+    answered, skipped = predict.predict(model, found, output, raw=raw, form=form)
     if answered <= PRINTED and form == "rows":
         click.echo("\n".join(in_words(output)))
     click.echo(f"{model.label} answered {answered:,} image{'s' * (answered != 1)}: written to {output}.")

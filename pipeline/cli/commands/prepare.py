@@ -10,7 +10,7 @@ import click
 
 from pipeline.cli.dataset import dataset_options, load_dataset
 from pipeline.cli.downloads import announced
-from pipeline.cli.options import root_option
+from pipeline.cli.options import LocalPath, root_option
 from pipeline.cli.process import catch_signals
 
 if TYPE_CHECKING:
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 @click.command("prepare")
 @dataset_options(default="mnist")
-@click.option("--output", default="", help="Also write it as IDX files, which every tool reads, into this new folder.")
+@click.option(
+    "--output", type=LocalPath(), help="Also write it as IDX files, which every tool reads, into this new folder."
+)
 @click.option(
     "--examine",
     type=bool,
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     help="Also look for near duplicates and for labels that look wrong: about a minute for MNIST.",
 )
 @root_option
-def prepare(dataset: str, side: int | None, frame: bool, output: str, examine: bool, root: Path) -> None:
+def prepare(dataset: str, side: int | None, frame: bool, output: Path | None, examine: bool, root: Path) -> None:
     """Fetch or read a data set, check it, describe it in a manifest and record it in MLflow."""
     from pipeline.data import sources
 
@@ -40,12 +42,12 @@ def prepare(dataset: str, side: int | None, frame: bool, output: str, examine: b
     from pipeline.evaluation import figures
     from pipeline.files import atomic_write
     from pipeline.tracking import runs, schema
-    from pipeline.tracking.client import launcher_run, run_url
+    from pipeline.tracking.client import launcher_run
+    from pipeline.tracking.pages import run_url
 
     catch_signals()
-    folder = Path(output).expanduser()
     if output:
-        idx_files.check_free(folder)
+        idx_files.check_free(output)
     with announced(sources.download_of(dataset, root)):
         images = load_dataset(dataset, root, side=side, frame=frame)
     found, pictures = manifest.describe(images), {"samples": figures.samples(images)}
@@ -68,8 +70,8 @@ def prepare(dataset: str, side: int | None, frame: bool, output: str, examine: b
             runs.log_images(run_id, part, f"{images.name}-{context}", context=context)
     describe(found)
     if output:
-        idx_files.write(folder, images, description)
-        click.echo(f"Written:  {folder}")
+        idx_files.write(output, images, description)
+        click.echo(f"Written:  {output}")
     click.echo(f"Manifest: {target}\nSamples:  {run_url(run_id)}")
 
 

@@ -21,7 +21,7 @@ def report(output: Path, **selection: Any) -> None:
     check_columns(selection["metric"], selection["sort"])
     check_ending(output, PAGES)
     from pipeline.tracking import runs, schema
-    from pipeline.tracking.client import run_url
+    from pipeline.tracking.pages import run_url
 
     catch_signals()
     study_id, comparison = select(**selection)

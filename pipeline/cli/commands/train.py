@@ -8,7 +8,7 @@ import click
 
 import models
 from pipeline.cli.dataset import dataset_options, load_dataset
-from pipeline.cli.downloads import announced
+from pipeline.cli.downloads import announced, to_download
 from pipeline.cli.options import (
     WEIGHTS,
     Auto,
@@ -54,30 +54,33 @@ def train(
     **choices: Any,
 ) -> None:
     """Train one architecture, test it, register it."""
-    from pipeline import config
+    from pipeline import arguments, config
     from pipeline.data import sources
 
-    # Names before heavy modules, arguments before downloads: a slip of the pen is answered at once.
+    # Before heavy modules are imported: a slip of the pen is answered, and what will be done is said, at once.
     config.check_name(model)
     sources.check_name(dataset, name)
-    config.check_source(weights)
-    arguments = config.parse_arguments(model_args, option="model_args")
-    task_arguments = config.parse_arguments(task_args, option="task_args")
+    config.check_source(weights, model)
+    of_model = arguments.parse(model_args, option="model_args")
+    of_task = arguments.parse(task_args, option="task_args")
+    arguments.check_early(model, of_model, of_task)
+    data = sources.download_of(dataset, root)
+    click.echo(f"{model} on {to_download(dataset, data)}, seed {seed}, {config.start_in_words(weights, model)}.")
     from pipeline.registry import versions
     from pipeline.registry.register import DELIVERIES
     from pipeline.tracking import runs
-    from pipeline.tracking.client import run_url
+    from pipeline.tracking.pages import run_url
     from pipeline.tracking.sender import Sender
     from pipeline.training import continuation, run
     from pipeline.training import weights as initial_weights
     from pipeline.training.state import check_build
 
     catch_signals()
-    source = initial_weights.find(model, weights, arguments)
-    settings = {"model_args": arguments, "task_args": task_arguments, **split_choices(choices)}
-    data = sources.download_of(dataset, root)
-    downloads = [*data, *initial_weights.download_of(source, model, arguments)]
-    click.echo(f"{model} on {dataset}, seed {seed}, {initial_weights.in_words(source)}.")
+    source = initial_weights.find(model, weights, of_model)
+    if source == "none" != weights and arguments.has_published_weights(model):
+        click.echo("With these model_args there are no published weights: from scratch.")
+    settings = {"model_args": of_model, "task_args": of_task, **split_choices(choices)}
+    downloads = [*data, *initial_weights.download_of(source, model, of_model)]
     load = partial(load_dataset, dataset, root, side=side, frame=frame, name=name)
     known = sources.stand_in(dataset, side) if data else load()
     if downloads:
@@ -86,7 +89,7 @@ def train(
         check_build(config.resolve(model, known, weights=source, stored=stored, **settings | held_out), known)
     with announced(downloads):
         images = load() if data else known
-        start = initial_weights.load(source, model, arguments, classes=images.classes)
+        start = initial_weights.load(source, model, of_model, classes=images.classes)
     resolved = config.resolve(model, images, weights=source, seed=seed, stored=start.stored, **settings)
     check_build(resolved, images)
     place = continuation.find_place(root)
@@ -100,6 +103,10 @@ def train(
             if standing.finished:
                 recorded = f"run {standing.run_id}" if standing.run_id else "not yet recorded"
                 click.echo(f"This training is finished: {recorded}.")
+                if register and standing.trial:
+                    click.echo(
+                        "It was a trial (register=false), so no version is made of it: leave --resume out for one."
+                    )
                 runs.nest_launcher_run("finished before", under=standing.run_id)
                 return send_all(sender, wait)
             if not journal and (cut := continuation.cut_by_another_version(resolved, place)):
@@ -116,7 +123,7 @@ def train(
             runs.nest_launcher_run("resumed", under=journal.run_id)
         if start.lineage:
             click.echo(f"Starting from {start.lineage}.")
-        own = {**({"weights": weights} if weights else {}), **arguments, **task_arguments, **chosen(choices)}
+        own = {**({"weights": weights} if weights else {}), **of_model, **of_task, **chosen(choices)}
         result, journal = run.train(
             resolved,
             images,

@@ -115,8 +115,8 @@ def check_numbers(images: np.ndarray) -> None:
         raise NotAnImage(
             f"there are {what} ({images.dtype})" if what[0] != "s" else f"there is {what} ({images.dtype})"
         )
-    if np.isnan(images).any():
-        raise NotAnImage(f"there are values missing ({images.dtype})")
+    if not np.isfinite(images).all():
+        raise NotAnImage(f"there are values missing or infinite ({images.dtype})")
     if images.min() >= 0 and images.max() <= 1:
         raise NotAnImage(
             f"there are fractions ({images.dtype}): pixels in [0, 1] must be multiplied by 255 and rounded"
