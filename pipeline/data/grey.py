@@ -81,6 +81,8 @@ def why_unreadable(source: Path | bytes, name: str, error: Exception) -> str:
     """What to say of a file that is no picture."""
     if isinstance(error, PermissionError):
         return "may not be read by this user"
+    if isinstance(source, Path) and source.is_symlink() and not source.exists():
+        return f"is a link to {source.readlink()}, which is not there"
     if name.lower().endswith(HEIF_ENDINGS) and "HEIF" not in FORMATS:
         return f"needs a package to be read: pip install -r {HEIF_REQUIREMENTS}"
     beginning = source[:64] if isinstance(source, bytes) else b""

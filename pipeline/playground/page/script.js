@@ -18,6 +18,7 @@ let current = null;
 // A picture that was opened: its file, what it looks like, and where it lies on the canvas.
 let picture = null;
 let boxes = [];
+let leftOut = [];
 let keyboardPen = null;
 // The finger, pen or mouse that draws: a second finger or the palm does not.
 let pointer = null;
@@ -57,6 +58,10 @@ function redraw() {
     marks.strokeRect(x1, y1, x2 - x1, y2 - y1);
     marks.fillText(boxes.length > 1 ? label : `${label} ${percent(score)}`, Math.max(2, x1), y1 > 26 ? y1 - 6 : Math.min(y2 + 22, overlay.height - 4));
   }
+  // What was passed over: dashed, so that nobody takes a number without its point for the number.
+  marks.setLineDash([6, 4]);
+  for (const [x1, y1, x2, y2] of leftOut) marks.strokeRect(x1, y1, x2 - x1, y2 - y1);
+  marks.setLineDash([]);
   if (keyboardPen && document.activeElement === canvas) {
     marks.beginPath();
     marks.arc(keyboardPen.x, keyboardPen.y, find("pen").value / 2, 0, 2 * Math.PI);
@@ -211,6 +216,7 @@ async function send(address, body) {
 function changed() {
   version += 1;
   boxes = [];
+  leftOut = [];
   redraw();
   say("");
   find("save").disabled = isEmpty();
@@ -280,7 +286,9 @@ function bars(answer) {
 
 function card(answer) {
   const found = answer.boxes ? `${answer.boxes.length} found` : percent(Math.max(...answer.shares));
-  const sure = answer.unsure ? `${found}, unsure` : found;
+  const passed = answer.left_out.length;
+  const why = passed ? `: passed over ${passed} mark${passed === 1 ? "" : "s"}` : "";
+  const sure = answer.unsure ? `${found}, unsure${why}` : found;
   const line = element("div", { className: "answer" },
     element("span", { className: "said" }, answer.label),
     element("span", { className: "sure" }, sure),
@@ -299,6 +307,7 @@ function show(answer, place) {
   // A detector's own boxes, or those in which the first classifier reads several digits.
   const boxed = detectors.length ? detectors : classifiers.filter((one) => one.boxes).slice(0, 1);
   boxes = boxed.flatMap((one) => one.boxes.map((found) => ({ ...found, box: found.box.map(place) })));
+  leftOut = answers.slice(0, 1).flatMap((one) => one.left_out.map((box) => box.map(place)));
   find("answers-title").textContent = answers.length ? verdict(answers) : "Nothing drawn yet";
   const [first] = classifiers.length ? classifiers : detectors;
   find("seen").hidden = !first;
