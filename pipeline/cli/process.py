@@ -1,6 +1,7 @@
 """A command as a process: signals, exit codes, every expected failure as one sentence."""
 
 import getpass
+import io
 import logging
 import os
 import signal
@@ -45,6 +46,10 @@ def run(command: click.Command, module: str) -> None:
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     name_the_user()
+    for stream in (sys.stdout, sys.stderr):
+        # Names of files may be no text, and saying them must not fail.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     logger = logging.getLogger("pipeline")
     logger.handlers, logger.propagate = [Echo()], False
     logger.setLevel(logging.INFO)

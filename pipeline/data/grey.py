@@ -51,7 +51,7 @@ def read(source: Path | bytes, *, name: str) -> np.ndarray:
                 raise InputError(f"{name} has {pages} pages or frames: save each as a picture of its own.")
             upright = ImageOps.exif_transpose(picture)
             if upright.mode[0] in "IF":
-                return of_depth(np.asarray(upright))
+                return of_depth(np.asarray(upright), name)
             if upright.has_transparency_data:
                 upright = on_paper(upright.convert("RGBA"))
             if upright.mode in ("1", "L"):
@@ -92,9 +92,19 @@ def why_unreadable(source: Path | bytes, name: str, error: Exception) -> str:
     return mistaken_for(beginning) or "is no PNG, JPEG, WebP, BMP or TIFF picture that can be read"
 
 
-def of_depth(values: np.ndarray) -> np.ndarray:
-    """Grey values of more than 8 bits as uint8: the fewest bits that hold them are what the sensor had."""
-    values = np.nan_to_num(values.astype(np.float64))
+def of_depth(values: np.ndarray, name: str) -> np.ndarray:
+    """Grey values of more than 8 bits as uint8: the fewest bits that hold them are what the sensor had.
+
+    Raises:
+        InputError: none of them is a number; the text begins with the picture's name.
+    """
+    values = values.astype(np.float64)
+    known = values[np.isfinite(values)]
+    if not known.size:
+        raise InputError(f"{name} has no pixel whose value is a number.")
+    # What is missing is more often paper than ink; what is beyond all numbers is the brightest or darkest.
+    values = np.nan_to_num(values, nan=np.median(known), posinf=known.max(), neginf=known.min())
+    values -= min(0.0, known.min())
     if values.max(initial=0) <= 1:
         return np.rint(255 * values.clip(0, 1)).astype(np.uint8)
     white = next((2.0**bits - 1 for bits in DEPTHS if values.max() < 2**bits), values.max())

@@ -20,6 +20,7 @@ from pipeline.inference import image_files
 from pipeline.inference.reading import Reading, are_characters, as_it_is, read_picture, text
 from pipeline.inference.segments import reading_order
 from pipeline.metrics.catalog import SCORE_THRESHOLD
+from pipeline.names import printable
 from pipeline.registry.loading import BATCH, RegisteredModel
 
 # Of so many classes the probability is given.
@@ -94,7 +95,11 @@ def predict(model: RegisteredModel, path: Path, output: Path, *, raw: bool, form
                 where = f"{file}, image {image}" if image else file
                 tqdm.write(f"{where}: {in_words(marks.iloc[0])} taken for no digit and left out.", file=sys.stderr)
             if form == "kaggle":
-                places = {(str(file), 0): number for number, file in enumerate(files, start=1)} if path.is_dir() else {}
+                places = (
+                    {(printable(file), 0): number for number, file in enumerate(files, start=1)}
+                    if path.is_dir()
+                    else {}
+                )
                 table = submission(table, batch, places)
             write(table[columns.names])
             answered += len(batch)
@@ -122,12 +127,12 @@ def readings(
         )
     for position, image in enumerate(block.images, start=block.first):
         if raw or (fits and not block.is_picture):
-            yield Item(str(block.file), position, as_it_is(image))
+            yield Item(printable(block.file), position, as_it_is(image))
             continue
         name = str(block.file) if block.is_picture else f"{block.file}, image {position},"
         try:
             reading = read_picture(image, model.shape, name=name, characters=are_characters(model.classes))
-            yield Item(str(block.file), position, reading)
+            yield Item(printable(block.file), position, reading)
         except InputError as error:
             if block.is_picture:
                 raise

@@ -712,11 +712,12 @@ PICTURES = [png(np.zeros((8, 8), np.uint8))] * 6
 @pytest.mark.parametrize(
     ("labels", "says"),
     [
-        ([[0]] * 6, "cannot be read as a table"),
-        ([{"a": 0}] * 6, "cannot be read as a table"),
+        ([[0]] * 6, "has labels of the type list"),
+        ([{"a": 0}] * 6, "has labels of the type struct"),
         ([b"\xff"] * 6, "cannot be read as a table"),
         ([0.0, 1.0, float("nan")] * 2, "images without a label"),
         (["a", "\n"] * 3, r"a class named '\\n'"),
+        (np.array([2**63 + 5, 0] * 3, np.uint64), "labels too large for any class, as 9,223,372,036,854,775,813"),
         ([2**62, 0] * 3, "at most 1,000"),
     ],
 )
@@ -732,6 +733,13 @@ def test_labels_of_odd_kinds_are_refused_in_words(tmp_path, labels, says):
         ("a.parquet", table_of([PICTURES, [0] * 6, [0] * 6], ["image", "label", "label"]), "several columns of the na"),
         ("a.parquet", table_of([pa.array([], pa.binary()), []], ["image", "label"]), "has no images"),
         ("a.csv", "label,pixel0\n".encode("utf-16"), "UTF-16: save it as UTF-8"),
+        (
+            "a.csv",
+            b"PK\x03\x04\x14\0\x06\0[Content_Types].xml",
+            "is a zip archive or a workbook: .* save the sheet as CSV",
+        ),
+        ("a.csv", b"%PDF-1.7", "is a PDF document"),
+        ("a.parquet", table_of([[[0] * 64] * 6, [0, 1] * 3], ["image", "label"]), "lists of pixels are not read"),
         ("a.csv.gz", gzip.compress(bytes(range(256)) * 99)[:-60], "cannot be read as a table"),
     ],
 )
@@ -741,11 +749,26 @@ def test_odd_tables_are_refused_in_words(tmp_path, name, content, says):
         load(tmp_path)
 
 
-@pytest.mark.parametrize("odd", [np.inf, 1e30])
+@pytest.mark.parametrize("odd", [np.inf, 1e30, np.nan, np.uint64(2**63)])
 def test_labels_that_no_whole_number_holds_are_refused(tmp_path, odd):
-    np.savez(tmp_path / "a.npz", x=np.zeros((6, 8, 8), np.uint8), y=np.array([0, 1, odd] * 2))
+    labels = np.array([0, 1, odd] * 2, np.uint64 if isinstance(odd, np.uint64) else float)
+    np.savez(tmp_path / "a.npz", x=np.zeros((6, 8, 8), np.uint8), y=labels)
     with pytest.raises(InputError, match="no whole numbers"):
         load(tmp_path / "a.npz")
+
+
+def test_names_that_are_no_text_are_shown_as_what_they_are(tmp_path, same):
+    write_class_folders(tmp_path / "set", same)
+    stray = tmp_path / "set" / os.fsdecode(b"caf\xe9.png")
+    stray.write_bytes(png(same.train.images[0]))
+    within = tmp_path / "set" / "train" / "3" / os.fsdecode(b"caf\xe9.txt")
+    within.write_text("written on a Monday")
+    found = load(tmp_path / "set")
+    assert found.sha256 == same.sha256
+    assert "caf\\xe9.png" in found.notes[0] and "caf\\xe9.txt" in found.notes[1]
+    stray.with_suffix("").mkdir()
+    with pytest.raises(InputError, match=r"caf\\xe9 has a name that is not UTF-8, which no run can record: rename it"):
+        load(stray.with_suffix(""))
 
 
 def test_links_to_folders_above_and_pipes_are_no_input(tmp_path, same):

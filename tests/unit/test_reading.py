@@ -231,6 +231,44 @@ def test_files_of_sixteen_bits_are_read_whatever_the_sensor_had(white):
     assert picture[0, 0] == 255 and picture[50, 50] == pytest.approx(25, abs=1)
 
 
+@pytest.mark.parametrize("missing", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("white", [1.0, 0.5, 1000.0])
+def test_pictures_of_fractions_are_read_whatever_is_missing(white, missing):
+    pixels = np.full((100, 100), white, np.float32)
+    pixels[20:80, 45:55] = white / 10
+    pixels[0, 0] = missing
+    for shift in (0, white / 2):
+        image = framed(grey.read(encoded(Image.fromarray(pixels - np.float32(shift)), "TIFF"), name="it"))
+        assert image[14, 14] > 200 and image[14, 4] == 0
+    with pytest.raises(InputError, match="it has no pixel whose value is a number"):
+        grey.read(encoded(Image.fromarray(np.full_like(pixels, missing)), "TIFF"), name="it")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("a.idx.gz", gzip.compress(gzip.compress(bytes(60))), "is compressed twice: unpack it once"),
+        ("a.csv.gz", gzip.compress(gzip.compress(b"1,2,3")), "is compressed twice: unpack it once"),
+        ("a.csv", b"PK\x03\x04 and so on", "is a zip archive or a workbook"),
+        ("a.xlsx", b"PK\x03\x04 and so on", "is a zip archive or a workbook"),
+        ("a.npy", b"version https://git-lfs.github.com/spec/v1", "is a Git LFS pointer"),
+        ("a.idx", b"version https://git-lfs.github.com/spec/v1", "is a Git LFS pointer"),
+        ("a.pdf", b"%PDF-1.7", "is a PDF document: save its pages as pictures"),
+        ("a.png", b"%PDF-1.7", "is a PDF document: save its pages as pictures"),
+        ("a.svg", b"<?xml version='1.0'?><svg/>", "is a drawing in SVG: save it as PNG"),
+        ("a.gif", b"GIF89a", "is a GIF: save it as PNG"),
+        ("a.png", b"", "is empty"),
+        ("a.csv", b"", "is empty"),
+        ("a.npy", b"", "is empty"),
+    ],
+)
+def test_files_that_are_something_else_are_named_for_what_they_are(tmp_path, name, content, says):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=says) as error:
+        list(image_files.blocks(tmp_path / name, (28, 28)))
+    assert str(error.value).startswith(str(tmp_path / name))
+
+
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "BMP", "TIFF"])
 def test_pictures_are_read_in_every_usual_form(form):
     pixels = np.full((100, 100, 3), 240, np.uint8)

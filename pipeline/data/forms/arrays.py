@@ -153,8 +153,11 @@ def as_labels(labels: np.ndarray, name: str) -> np.ndarray:
         raise InputError(f"{name} has several or no labels for an image: one is due.")
     if labels.ndim != 1 or labels.dtype.kind not in "biufUS":
         raise InputError(f"{name} has the shape {labels.shape} of {labels.dtype}: a label an image is due.")
-    if labels.dtype.kind == "f" and not ((labels == np.rint(labels)) & (np.abs(labels) < 2**53)).all():
-        raise InputError(f"{name} has labels that are no whole numbers.")
+    if labels.dtype.kind in "fu":
+        # Wide enough for the limit, of which a small type knows nothing; beyond it not every number is exact.
+        wide = labels.astype(np.float64)
+        if not ((wide == np.rint(wide)) & (np.abs(wide) < 2**53)).all():
+            raise InputError(f"{name} has labels that are no whole numbers, or too large ones.")
     return labels.astype(str) if labels.dtype.kind in "US" else labels.astype(np.int64)
 
 
@@ -169,7 +172,8 @@ def reading(name: str) -> Iterator[None]:
 
 def _why(name: str, error: BaseException) -> str:
     file = Path(name)
-    if file.is_file():
+    # An archive is what an .npz is.
+    if file.is_file() and file.suffix.lower() != ".npz":
         with file.open("rb") as opened:
             if mistaken := mistaken_for(opened.read(64)):
                 return mistaken
