@@ -12,6 +12,8 @@ from pipeline.errors import InputError
 FORMATS: tuple[str, ...] = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 ENDINGS: tuple[str, ...] = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 HEIF_ENDINGS = (".heic", ".heif")
+# What such a file has from its fifth byte on.
+HEIF_BRANDS = tuple(b"ftyp" + brand for brand in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1"))
 HEIF_REQUIREMENTS = "requirements-heic.txt"
 try:
     import pillow_heif
@@ -83,12 +85,12 @@ def why_unreadable(source: Path | bytes, name: str, error: Exception) -> str:
         return "may not be read by this user"
     if isinstance(source, Path) and source.is_symlink() and not source.exists():
         return f"is a link to {source.readlink()}, which is not there"
-    if name.lower().endswith(HEIF_ENDINGS) and "HEIF" not in FORMATS:
-        return f"needs a package to be read: pip install -r {HEIF_REQUIREMENTS}"
     beginning = source[:64] if isinstance(source, bytes) else b""
     if isinstance(source, Path) and source.is_file():
         with source.open("rb") as file:
             beginning = file.read(64)
+    if "HEIF" not in FORMATS and (name.lower().endswith(HEIF_ENDINGS) or beginning[4:].startswith(HEIF_BRANDS)):
+        return f"needs a package to be read: pip install -r {HEIF_REQUIREMENTS}"
     return mistaken_for(beginning) or "is no PNG, JPEG, WebP, BMP or TIFF picture that can be read"
 
 

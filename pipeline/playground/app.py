@@ -34,7 +34,8 @@ logger = logging.getLogger(__name__)
 Read = tuple[list[list[dict]], list[int], np.ndarray]
 
 PAGE = Path(__file__).with_name("page")
-TYPES = ("image/png", "image/jpeg", "image/webp", "image/bmp", "image/tiff", "image/heic")
+# None of these can a page from elsewhere send without asking first.
+TYPES = ("image/png", "image/jpeg", "image/webp", "image/bmp", "image/tiff", "image/heic", "application/octet-stream")
 MAX_BYTES = 20_000_000
 MAX_CONNECTIONS = 32
 ANYWHERE = ("0.0.0.0", "::")

@@ -284,6 +284,8 @@ def test_a_picture_of_a_telephone_is_read_or_says_what_it_needs():
     else:
         with pytest.raises(InputError, match=r"it.heic needs a package to be read: pip install -r requirements-heic"):
             grey.read(b"ftypheic", name="it.heic")
+        with pytest.raises(InputError, match="needs a package to be read"):
+            grey.read(b"\0\0\0\x18ftypmif1", name="it")
 
 
 def test_hidden_files_are_no_input_and_others_are_counted_and_named(tmp_path):

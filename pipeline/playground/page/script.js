@@ -203,7 +203,8 @@ async function content() {
 
 async function send(address, body) {
   try {
-    const response = await fetch(address, { method: "POST", body, headers: { "Content-Type": body.type || "application/octet-stream" } });
+    // What kind of file it is the server sees by its content, and can say better.
+    const response = await fetch(address, { method: "POST", body, headers: { "Content-Type": "application/octet-stream" } });
     const answer = await response.json().catch(() => ({}));
     if (response.ok) return answer;
     say(answer.error ?? `The playground could not answer (${response.status}): its terminal says why.`, true);
@@ -232,6 +233,7 @@ async function ask() {
   const answer = await send("/api/answer", body);
   if (isEmpty()) show(null);
   else if (answer) show(answer, (value, axis) => value * scale + (axis % 2 ? top : left));
+  else show(null, null, "No answer");
   if (asked !== version) askAgain = !isEmpty();
   await new Promise((done) => setTimeout(done, current ? PAUSE : 0));
   asking = false;
@@ -299,7 +301,7 @@ function card(answer) {
   return made;
 }
 
-function show(answer, place) {
+function show(answer, place, title = "Nothing drawn yet") {
   const answers = answer?.answers ?? [];
   find("answers").replaceChildren(...answers.map(card));
   const detectors = answers.filter((one) => one.task === "detection");
@@ -308,7 +310,7 @@ function show(answer, place) {
   const boxed = detectors.length ? detectors : classifiers.filter((one) => one.boxes).slice(0, 1);
   boxes = boxed.flatMap((one) => one.boxes.map((found) => ({ ...found, box: found.box.map(place) })));
   leftOut = answers.slice(0, 1).flatMap((one) => one.left_out.map((box) => box.map(place)));
-  find("answers-title").textContent = answers.length ? verdict(answers) : "Nothing drawn yet";
+  find("answers-title").textContent = answers.length ? verdict(answers) : title;
   const [first] = classifiers.length ? classifiers : detectors;
   find("seen").hidden = !first;
   if (first) find("seen").src = first.seen;
