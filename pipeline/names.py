@@ -3,6 +3,7 @@
 import difflib
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -18,6 +19,11 @@ def did_you_mean(name: str, known: Iterable[str], *, otherwise: str) -> str:
     spelled = {one.casefold(): one for one in known}
     near = difflib.get_close_matches(name.casefold(), spelled, n=1, cutoff=0.5)
     return f"did you mean '{spelled[near[0]]}'?" if near else otherwise
+
+
+def printable(name: str | os.PathLike[str]) -> str:
+    r"""A file's name as text that can be written anywhere: bytes that are no UTF-8 become \xe9 and the like."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def natural(text: str) -> list[tuple[int, str]]:

@@ -3,6 +3,7 @@
 import atexit
 import gc
 import getpass
+import io
 import logging
 import os
 import signal
@@ -50,6 +51,10 @@ def run(command: click.Command, module: str) -> None:
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     name_the_user()
+    for stream in (sys.stdout, sys.stderr):
+        # Names of files may be no text, and saying them must not fail.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     logger = logging.getLogger("pipeline")
     logger.handlers, logger.propagate = [Echo()], False
     logger.setLevel(logging.INFO)

@@ -12,6 +12,8 @@ from pipeline.errors import InputError
 FORMATS: tuple[str, ...] = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 ENDINGS: tuple[str, ...] = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 HEIF_ENDINGS = (".heic", ".heif")
+# What such a file has from its fifth byte on.
+HEIF_BRANDS = tuple(b"ftyp" + brand for brand in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1"))
 HEIF_REQUIREMENTS = "requirements-heic.txt"
 try:
     import pillow_heif
@@ -51,7 +53,7 @@ def read(source: Path | bytes, *, name: str) -> np.ndarray:
                 raise InputError(f"{name} has {pages} pages or frames: save each as a picture of its own.")
             upright = ImageOps.exif_transpose(picture)
             if upright.mode[0] in "IF":
-                return of_depth(np.asarray(upright))
+                return of_depth(np.asarray(upright), name)
             if upright.has_transparency_data:
                 upright = on_paper(upright.convert("RGBA"))
             if upright.mode in ("1", "L"):
@@ -81,18 +83,30 @@ def why_unreadable(source: Path | bytes, name: str, error: Exception) -> str:
     """What to say of a file that is no picture."""
     if isinstance(error, PermissionError):
         return "may not be read by this user"
-    if name.lower().endswith(HEIF_ENDINGS) and "HEIF" not in FORMATS:
-        return f"needs a package to be read: pip install -r {HEIF_REQUIREMENTS}"
+    if isinstance(source, Path) and source.is_symlink() and not source.exists():
+        return f"is a link to {source.readlink()}, which is not there"
     beginning = source[:64] if isinstance(source, bytes) else b""
     if isinstance(source, Path) and source.is_file():
         with source.open("rb") as file:
             beginning = file.read(64)
+    if "HEIF" not in FORMATS and (name.lower().endswith(HEIF_ENDINGS) or beginning[4:].startswith(HEIF_BRANDS)):
+        return f"needs a package to be read: pip install -r {HEIF_REQUIREMENTS}"
     return mistaken_for(beginning) or "is no PNG, JPEG, WebP, BMP or TIFF picture that can be read"
 
 
-def of_depth(values: np.ndarray) -> np.ndarray:
-    """Grey values of more than 8 bits as uint8: the fewest bits that hold them are what the sensor had."""
-    values = np.nan_to_num(values.astype(np.float64))
+def of_depth(values: np.ndarray, name: str) -> np.ndarray:
+    """Grey values of more than 8 bits as uint8: the fewest bits that hold them are what the sensor had.
+
+    Raises:
+        InputError: none of them is a number; the text begins with the picture's name.
+    """
+    values = values.astype(np.float64)
+    known = values[np.isfinite(values)]
+    if not known.size:
+        raise InputError(f"{name} has no pixel whose value is a number.")
+    # What is missing is more often paper than ink; what is beyond all numbers is the brightest or darkest.
+    values = np.nan_to_num(values, nan=np.median(known), posinf=known.max(), neginf=known.min())
+    values -= min(0.0, known.min())
     if values.max(initial=0) <= 1:
         return np.rint(255 * values.clip(0, 1)).astype(np.uint8)
     white = next((2.0**bits - 1 for bits in DEPTHS if values.max() < 2**bits), values.max())

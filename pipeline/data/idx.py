@@ -22,10 +22,17 @@ CHUNK = 1 << 20
 GZIP_LARGEST_RATIO = 1032
 GZIP = b"\x1f\x8b"
 # What a file that was to be data begins with, and what it is then.
+SVG = "is a drawing in SVG: save it as PNG"
 MISTAKEN = {
+    b"<svg": SVG,
+    b"<?xml": SVG,
     b"<": "is a web page, not data: the download went wrong; fetch it again",
     b"version https://git-lfs": "is a Git LFS pointer, not the data it stands for: run `git lfs pull`",
     GZIP: "is compressed twice: unpack it once, as with gunzip",
+    b"PK\x03\x04": "is a zip archive or a workbook: unpack it, or save the sheet as CSV",
+    b"\xd0\xcf\x11\xe0": "is a workbook: save the sheet as CSV",
+    b"%PDF": "is a PDF document: save its pages as pictures",
+    b"GIF8": "is a GIF: save it as PNG",
     b"\xff\xfe": "is text in UTF-16: save it as UTF-8",
     b"\xfe\xff": "is text in UTF-16: save it as UTF-8",
 }
@@ -97,8 +104,6 @@ def read_header(file: BinaryIO | gzip.GzipFile, dimensions: int, path: Path) -> 
         InputError: it is no header of an IDX file of images or labels, or an absurd one.
     """
     magic = file.read(4)
-    if not magic:
-        raise InputError(f"{path} is empty; fetch it again.")
     if mistaken := mistaken_for((magic + file.read(60)) if magic[:2] != b"\0\0" else magic):
         raise InputError(f"{path} {mistaken}.")
     # More axes than these are either of size one or not needed.
@@ -121,6 +126,8 @@ def read_header(file: BinaryIO | gzip.GzipFile, dimensions: int, path: Path) -> 
 
 def mistaken_for(beginning: bytes) -> str | None:
     """What a file is that was to be data, by how it begins."""
+    if not beginning:
+        return "is empty; fetch it again"
     beginning = beginning.lstrip(b"\xef\xbb\xbf \t\r\n")
     return next((what for mark, what in MISTAKEN.items() if beginning.startswith(mark)), None)
 
@@ -134,12 +141,6 @@ def is_compressed(path: Path) -> bool:
 def opened(path: Path) -> BinaryIO | gzip.GzipFile:
     """A file for reading, unpacked on the way where it is gzip's."""
     return gzip.open(path, "rb") if is_compressed(path) else path.open("rb")
-
-
-def is_idx(path: Path) -> bool:
-    """Whether a file begins as all IDX files do."""
-    with opened(path) as file:
-        return file.read(2) == b"\0\0"
 
 
 def count_images(path: Path) -> int:

@@ -20,7 +20,7 @@ from pipeline.data.pixels import as_images
 from pipeline.data.splits import SPLIT_SEED, stratified_split
 from pipeline.errors import InputError, PipelineError, Unreachable, first_line, reason
 from pipeline.files import make_folder
-from pipeline.names import did_you_mean
+from pipeline.names import did_you_mean, printable
 from pipeline.network import Download, impatient_sockets
 
 logger = logging.getLogger(__name__)
@@ -73,6 +73,7 @@ def load(dataset: str, root: Path, fitting: Fitting = AS_THEY_ARE, *, name: str 
     else:
         found = read_folder(path, name=name or registered_name(path), fitting=fitting)
         found = replace(found, source=str(path.resolve()))
+    found = replace(found, notes=tuple(map(printable, found.notes)))
     for note in found.notes:
         logger.info(note)
     return found
@@ -89,7 +90,12 @@ def check_name(dataset: str, name: str = "") -> None:
     """
     if name and name != registered_name(Path(name)):
         raise InputError(f"'{name}' cannot name a data set: use small letters, digits, _ and -.")
-    if dataset in SOURCES or Path(dataset).expanduser().exists():
+    if dataset in SOURCES:
+        return
+    if Path(dataset).expanduser().exists():
+        whole = str(Path(dataset).expanduser().resolve())
+        if printable(whole) != whole:
+            raise InputError(f"{printable(whole)} has a name that is not UTF-8, which no run can record: rename it.")
         return
     hint = did_you_mean(dataset, SOURCES, otherwise=f"choose one of {', '.join(SOURCES)}, or a folder or file.")
     raise InputError(f"There is no data set and no folder '{dataset}': {hint}")

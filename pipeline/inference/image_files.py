@@ -130,10 +130,13 @@ def count(file: Path, shape: tuple[int | None, int | None]) -> int | None:
 
 def _of_idx(file: Path) -> Iterator[Block]:
     try:
-        known = idx.is_idx(file)
+        with idx.opened(file) as opened:
+            beginning = opened.read(64)
     except (EOFError, zlib.error) as error:
         raise InputError(f"{file} cannot be read ({first_line(error)}); fetch it again.") from error
-    if not known:
+    if mistaken := idx.mistaken_for(beginning):
+        raise InputError(f"{file} {mistaken}.")
+    if not beginning.startswith(b"\0\0"):
         raise InputError(f"{file} is no picture ({', '.join(PICTURES)}), .npy, .csv, .tsv or IDX file.")
     first = 0
     for images in idx.read_blocks(file, block_size):
@@ -146,7 +149,9 @@ def _of_array(file: Path, shape: tuple[int | None, int | None]) -> Iterator[Bloc
         # Mapped, not read; objects, which would have to be unpickled, are refused.
         array = np.load(file, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError, OverflowError) as error:
-        raise InputError(f"{file} is no .npy array of numbers.") from error
+        with file.open("rb") as opened:
+            mistaken = idx.mistaken_for(opened.read(64))
+        raise InputError(f"{file} {mistaken or 'is no .npy array of numbers'}.") from error
     array = as_images(array, shape, file)
     block = block_size(*array.shape[1:3])
     for first in range(0, len(array), block):

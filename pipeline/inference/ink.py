@@ -1,6 +1,6 @@
 """The ink on a picture: where it is and how much, whatever the paper, the light and the table beside it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from PIL import Image
@@ -30,6 +30,17 @@ SMALL = 60
 THICKER = 3
 # What touches the border is the table beside the paper, if something inside is at least this share as large.
 INSIDE = 0.1
+# Of what is taken for dirt a dot may be written, if so thick, and a digit that the border cuts, if so thick and large,
+# the strokes being 1.
+DOT = 0.5
+CUT_THICK, CUT_LARGE = (0.5, 1.6), (0.5, 2.0)
+# Fewer pixels show no digit; a strip that is shrunk to fewer than these across, none that can be read.
+MIN_PIXELS = 64
+MIN_ACROSS = 16
+# Within an eightieth of a picture the edges of strokes rise by so much of their contrast, shades do not; in
+# a picture of fewer pixels all is soft.
+MIN_EDGE = 0.06
+SOFT_SIDE = 64
 
 
 @dataclass(frozen=True)
@@ -41,6 +52,8 @@ class Ink:
         mask: where its strokes are, bool (H, W).
         shrink: the size of these to that of the picture.
         left, top: where these begin in the shrunk picture.
+        left_out: boxes (N, 4), x1, y1, x2, y2 in pixels of the picture, of marks that may be written, but are taken for
+            dirt.
     """
 
     amount: np.ndarray
@@ -48,12 +61,17 @@ class Ink:
     shrink: float
     left: int = 0
     top: int = 0
+    left_out: np.ndarray = field(default_factory=lambda: np.zeros((0, 4)))
 
     @property
     def box(self) -> np.ndarray:
         """x1, y1, x2, y2 of its strokes in pixels of the picture."""
         (top, bottom), (left, right) = (ends(np.any(self.mask, axis=axis)) for axis in (1, 0))
-        return (np.array([left, top, right, bottom]) + [self.left, self.top] * 2) / self.shrink
+        return self.in_picture(np.array([left, top, right, bottom]))
+
+    def in_picture(self, boxes: np.ndarray) -> np.ndarray:
+        """Boxes (..., 4) of places in its arrays, x1, y1, x2, y2, in pixels of the picture."""
+        return (boxes + [self.left, self.top] * 2) / self.shrink
 
     def part(self, mask: np.ndarray, rows: slice, columns: slice) -> "Ink":
         """Only some of the strokes, given where they are in a rectangle."""
@@ -70,8 +88,13 @@ def segment_ink(picture: np.ndarray, *, name: str) -> Ink:
         picture: uint8 (H, W), dark on light or light on dark.
 
     Raises:
-        InputError: there is no ink on it; the text begins with its name.
+        InputError: it shows no ink, or is too small, too narrow or too soft to show any; the text begins with its name.
     """
+    height, width = picture.shape
+    if picture.size < MIN_PIXELS:
+        raise InputError(f"{name} has {width} x {height} px: too few to show a digit.")
+    if max(picture.shape) > max(WORKING_SIDE, WORKING_SIDE / MIN_ACROSS * min(picture.shape)):
+        raise InputError(f"{name} is a strip of {width} x {height} px: crop it to its digits.")
     shrink = min(1.0, WORKING_SIDE / max(picture.shape)) * max(1.0, SMALLEST_SIDE / max(picture.shape))
     grey = resized(picture / np.float32(255), shrink)
     sheet = find_sheet(grey)
@@ -79,6 +102,8 @@ def segment_ink(picture: np.ndarray, *, name: str) -> Ink:
     ink = ink or _within(grey, np.ones(grey.shape, bool), shrink)
     if ink is None:
         raise InputError(f"{name} shows no ink: dark strokes on light paper, or the reverse, are looked for.")
+    if max(picture.shape) > SOFT_SIDE and not _has_edges(grey, ink):
+        raise InputError(f"{name} shows soft shades, but no strokes with edges: take a sharper picture.")
     return ink
 
 
@@ -111,12 +136,27 @@ def _within(grey: np.ndarray, region: np.ndarray, shrink: float) -> Ink | None:
         return None
     # Where there is little ink in all, its surroundings tell best how dark the paper is.
     near = ndimage.binary_dilation(seeds, iterations=max(2, max(grey.shape) // 200))
-    strokes = without_dirt(without_lines(raised > otsu(raised[near & (seeds | ~lines)]), lines))
+    marks = without_lines(raised > otsu(raised[near & (seeds | ~lines)]), lines)
+    strokes = without_dirt(marks)
     if strokes.all() or _extent(strokes) < MIN_STROKE:
         return None
     near = ndimage.binary_dilation(strokes, iterations=2) & (strokes | ~lines)
     amount = np.where(near, np.clip(raised / np.median(raised[strokes]), 0, 1), 0)
-    return Ink(amount.astype(np.float32), strokes, shrink, columns.start, rows.start)
+    ink = Ink(amount.astype(np.float32), strokes, shrink, columns.start, rows.start)
+    return replace(ink, left_out=ink.in_picture(_doubtful(marks, strokes)))
+
+
+def _has_edges(grey: np.ndarray, ink: Ink) -> bool:
+    """Whether something near the ink is as sharp as strokes are; a gradient or a spot of light is not."""
+    side = max(grey.shape)
+    place = tuple(slice(start, start + size) for start, size in zip((ink.top, ink.left), ink.mask.shape, strict=True))
+    fine, coarse = (ndimage.gaussian_filter(grey, side / share)[place] for share in (320, 80))
+    rise = np.abs(fine - coarse)
+    near = ndimage.binary_dilation(ink.mask, iterations=3)
+    # Grain rises as fast, but everywhere: of a normal distribution nine in ten are below so many medians.
+    grain = 2.44 * np.median(rise[~near]) if not near.all() else 0
+    low, high = np.percentile(fine[near], (5, 95))
+    return bool(np.percentile(rise[near], 90) - grain > MIN_EDGE * (high - low))
 
 
 def _table(mask: np.ndarray) -> np.ndarray:
@@ -165,6 +205,27 @@ def without_dirt(mask: np.ndarray) -> np.ndarray:
     if inside.max() > INSIDE * areas.max():
         areas = inside
     return (areas > DIRT * areas.max())[labels]
+
+
+def _doubtful(marks: np.ndarray, strokes: np.ndarray) -> np.ndarray:
+    """Boxes (N, 4), x1, y1, x2, y2, of marks taken for dirt that are as thick as a dot or a digit cut by the border."""
+    labels, count = ndimage.label(marks, structure=np.ones((3, 3)))
+    depth = ndimage.distance_transform_edt(np.pad(marks, 1))[1:-1, 1:-1]
+    thickness = np.zeros(count + 1)
+    np.maximum.at(thickness, labels, depth)
+    areas = np.bincount(labels.ravel(), minlength=count + 1)
+    places = ndimage.find_objects(labels)
+    boxes = np.array([(0, 0, 0, 0)] + [(c.start, r.start, c.stop, r.stop) for r, c in places])
+    sizes = (boxes[:, 2:] - boxes[:, :2]).max(1)
+    dirt = np.ones(count + 1, bool)
+    dirt[np.unique(labels[strokes])] = dirt[0] = False
+    main = np.where(dirt, 0, areas)[1:].argmax() + 1
+    border = np.any(boxes == [0, 0, *marks.shape[::-1]], axis=1)
+    # In a band the mean distance to its edge is half of the greatest, however thick it is where strokes cross.
+    thick, large = thickness / (2 * depth[labels == main].mean()), sizes / sizes[main]
+    dots = ~border & (thick > DOT)
+    between = [(low < share) & (share < high) for share, (low, high) in ((thick, CUT_THICK), (large, CUT_LARGE))]
+    return boxes[dirt & (dots | (border & np.all(between, axis=0) & (areas > INSIDE * areas[main])))]
 
 
 def ends(line: np.ndarray) -> tuple[int, int]:

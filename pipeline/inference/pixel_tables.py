@@ -41,8 +41,8 @@ def read_rows(
             first = opened.readline(MAX_LINE).strip("\r\n")
         if len(first) >= MAX_LINE:
             raise InputError(f"{file} begins with a line of {MAX_LINE:,} characters or more: an image is a line.")
-        with file.open("rb") as beginning:
-            mistaken = None if compressed else mistaken_for(beginning.read(64))
+        with gzip.open(file) if compressed else file.open("rb") as beginning:
+            mistaken = mistaken_for(beginning.read(64))
         if mistaken:
             raise InputError(f"{file} {mistaken}.")
         separator = max(SEPARATORS, key=first.count)

@@ -20,6 +20,7 @@ from pipeline.inference import image_files
 from pipeline.inference.reading import Reading, are_characters, as_it_is, read_picture, text
 from pipeline.inference.segments import reading_order
 from pipeline.metrics.catalog import SCORE_THRESHOLD
+from pipeline.names import printable
 from pipeline.registry.loading import BATCH, RegisteredModel
 
 # Of so many classes the probability is given.
@@ -91,9 +92,12 @@ def predict(
     with bar, _written(output, columns) as write:
         for batch in batches(items()):
             table = answers(model, batch)
+            for (file, image), marks in table[table["left_out"] > 0].groupby(["file", "image"], sort=False)["left_out"]:
+                where = f"{file}, image {image}" if image else file
+                tqdm.write(f"{where}: {in_words(marks.iloc[0])} taken for no digit and left out.", file=sys.stderr)
             if form == "kaggle":
                 numbered = enumerate(files, start=1) if found.in_folder else ()
-                table = submission(table, batch, {(str(file), 0): number for number, file in numbered})
+                table = submission(table, batch, {(printable(file), 0): number for number, file in numbered})
             write(table[columns.names])
             answered += len(batch)
             bar.update(len(batch))
@@ -120,12 +124,12 @@ def readings(
         )
     for position, image in enumerate(block.images, start=block.first):
         if raw or (fits and not block.is_picture):
-            yield Item(str(block.file), position, as_it_is(image))
+            yield Item(printable(block.file), position, as_it_is(image))
             continue
         name = str(block.file) if block.is_picture else f"{block.file}, image {position},"
         try:
             reading = read_picture(image, model.shape, name=name, characters=are_characters(model.classes))
-            yield Item(str(block.file), position, reading)
+            yield Item(printable(block.file), position, reading)
         except InputError as error:
             if block.is_picture:
                 raise
@@ -150,12 +154,18 @@ def batches(items: Iterable[Item]) -> Iterator[list[Item]]:
 def answers(model: RegisteredModel, batch: Sequence[Item]) -> pd.DataFrame:
     """A row a digit in reading order, in pixels of the file's picture; of a classifier with the most probable classes.
 
-    Where there is one digit on each picture it is a row a picture.
+    Where there is one digit on each picture it is a row a picture. Where marks were passed over, of which `left_out` is
+    the number, nothing is sure.
     """
     found = model.answer(np.concatenate([[one.image for one in item.reading.framed] for item in batch]))
     table = (_boxes if model.task == "detection" else _classes)(model, batch, found)
-    table["unsure"] = table["probability"] < model.calibration.sure_from
+    table["unsure"] = (table["probability"] < model.calibration.sure_from) | (table["left_out"] > 0)
     return table
+
+
+def in_words(marks: int) -> str:
+    """How many marks are something."""
+    return "1 mark is" if marks == 1 else f"{marks:,} marks are"
 
 
 def _classes(model: RegisteredModel, batch: Sequence[Item], found: np.ndarray) -> pd.DataFrame:
@@ -163,12 +173,14 @@ def _classes(model: RegisteredModel, batch: Sequence[Item], found: np.ndarray) -
     rows, first = [], 0
     for item in batch:
         last = first + len(item.reading.framed)
-        lines = item.reading.choose(log_probabilities[first:last].max(1))
+        lines, passed_over = item.reading.choose(log_probabilities[first:last].max(1))
         labels = [[model.classes[log_probabilities[first + at].argmax()] for at in line] for line in lines]
-        said = text(labels)
-        rows += [(item.file, item.position, first + at, *item.reading.boxes[at], said) for line in lines for at in line]
+        about = text(labels), len(passed_over)
+        boxes = item.reading.boxes
+        rows += [(item.file, item.position, first + at, *boxes[at], *about) for line in lines for at in line]
         first = last
-    table = pd.DataFrame(rows, columns=["file", "image", "asked", *SIDES, "text"]).round(dict.fromkeys(SIDES, 2))
+    names = ["file", "image", "asked", *SIDES, "text", "left_out"]
+    table = pd.DataFrame(rows, columns=names).round(dict.fromkeys(SIDES, 2))
     shares = np.exp(log_probabilities[table.pop("asked").astype(int)]).astype(float)
     classes = np.array(model.classes, object)
     best = np.argsort(-shares, axis=1, kind="stable")[:, :BEST]
@@ -192,7 +204,8 @@ def _boxes(model: RegisteredModel, batch: Sequence[Item], found: np.ndarray) -> 
         lines = reading_order(part[SIDES].to_numpy())
         said = text([part["label"].iloc[line].tolist() for line in lines])
         in_order = part.iloc[[position for line in lines for position in line]]
-        parts.append(in_order.assign(file=item.file, image=item.position, text=said))
+        left_out = len(item.reading.small)
+        parts.append(in_order.assign(file=item.file, image=item.position, text=said, left_out=left_out))
     return pd.concat(parts)
 
 

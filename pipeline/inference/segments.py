@@ -18,6 +18,9 @@ from pipeline.inference.ink import Ink
 MAX_MARKS = 150
 # A mark so much lower than the others is a dot, a dash or dirt, or a part of the digit that it is next to.
 LOW = 0.45
+# A dot is no larger than this, in heights of a digit, and fills so much of its box; a point stands in the lowest third.
+DOT = 0.25
+ROUND = 0.6
 # Strokes that nearly touch are digits of their own if each is so high, the height of both together being 1.
 TALL = 0.7
 # Pieces belong together if so little paper is between them, in heights of a digit.
@@ -53,8 +56,10 @@ class Candidate:
     cost: float
 
 
-def find_lines_of_writing(ink: Ink, *, name: str) -> list[list[Candidate]]:
-    """The candidates of each line, the lines from top to bottom.
+def find_lines_of_writing(ink: Ink, *, name: str) -> tuple[list[list[Candidate]], np.ndarray]:
+    """The candidates of each line, the lines from top to bottom, and the boxes (N, 4) of marks too low to be digits.
+
+    The boxes are x1, y1, x2, y2 in pixels of the picture.
 
     Raises:
         InputError: there are far more marks than digits make; the text begins with the picture's name.
@@ -66,9 +71,10 @@ def find_lines_of_writing(ink: Ink, *, name: str) -> list[list[Candidate]]:
         )
     areas = np.bincount(labels.ravel(), minlength=len(boxes) + 1)[1:]
     height = float(np.average(boxes[:, 2] - boxes[:, 0], weights=areas))
-    boxes = _stacked(labels, _joined(labels, boxes, height), height)
-    lines = _lines(boxes, height)
-    return [_candidates(ink, labels, _cut(labels, boxes, line, height), height) for line in lines]
+    boxes, low = _joined(labels, boxes, height)
+    boxes = _stacked(labels, boxes, height)
+    lines = [_candidates(ink, labels, _cut(labels, boxes, line, height), height) for line in _lines(boxes, height)]
+    return lines, ink.in_picture(low[:, [1, 0, 3, 2]])
 
 
 def choose(line: Sequence[Candidate], log_probabilities: np.ndarray) -> list[int]:
@@ -124,8 +130,14 @@ def _boxes(labels: np.ndarray) -> np.ndarray:
     return np.array([(rows.start, columns.start, rows.stop, columns.stop) for rows, columns in found])
 
 
-def _joined(labels: np.ndarray, boxes: np.ndarray, height: float) -> np.ndarray:
-    """Give low marks to the digit that they belong to, and take away the others; the boxes, empty where joined."""
+def _joined(labels: np.ndarray, boxes: np.ndarray, height: float) -> tuple[np.ndarray, np.ndarray]:
+    """Give low marks to the digit that they belong to, and take away the others.
+
+    Returns:
+        the boxes, empty where joined or taken away, and those of what was taken away.
+    """
+    alone = np.zeros(len(boxes), bool)
+    before = boxes.copy()
     low = boxes[:, 2] - boxes[:, 0] < LOW * height
     for mark in np.flatnonzero(low):
         top, left, bottom, right = boxes[mark]
@@ -135,14 +147,18 @@ def _joined(labels: np.ndarray, boxes: np.ndarray, height: float) -> np.ndarray:
             (np.maximum(across, down) < NEAR * height) | ((-across > (right - left) / 2) & (down < NEAR * 2 * height))
         )
         where = labels[top:bottom, left:right]
-        if near.any():
-            host = int(np.flatnonzero(near)[np.maximum(across, down)[near].argmin()])
+        host = int(np.flatnonzero(near)[np.maximum(across, down)[near].argmin()]) if near.any() else None
+        round_ = max(bottom - top, right - left) < DOT * height and (where == mark + 1).mean() > ROUND
+        # Beside the foot of a digit it is a decimal point, and no part of it.
+        point = host is not None and round_ and across[host] >= 0 and top > boxes[host, [0, 2]] @ (1 / 3, 2 / 3)
+        if host is not None and not point:
             where[where == mark + 1] = host + 1
             boxes[host] = [*np.minimum(boxes[host, :2], (top, left)), *np.maximum(boxes[host, 2:], (bottom, right))]
         else:
             where[where == mark + 1] = 0
+            alone[mark] = True
         boxes[mark] = 0
-    return boxes
+    return boxes, before[alone]
 
 
 def _stacked(labels: np.ndarray, boxes: np.ndarray, height: float) -> np.ndarray:

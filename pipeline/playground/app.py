@@ -30,8 +30,12 @@ from pipeline.registry.loading import RegisteredModel
 
 logger = logging.getLogger(__name__)
 
+# Boxes line by line in reading order, the images that a model saw of them, and the boxes of marks that it passed over.
+Read = tuple[list[list[dict]], list[int], np.ndarray]
+
 PAGE = Path(__file__).with_name("page")
-TYPES = ("image/png", "image/jpeg", "image/webp", "image/bmp", "image/tiff", "image/heic")
+# None of these can a page from elsewhere send without asking first.
+TYPES = ("image/png", "image/jpeg", "image/webp", "image/bmp", "image/tiff", "image/heic", "application/octet-stream")
 MAX_BYTES = 20_000_000
 MAX_CONNECTIONS = 32
 ANYWHERE = ("0.0.0.0", "::")
@@ -159,29 +163,30 @@ def answer_one(model: RegisteredModel, reading: Reading) -> dict[str, Any]:
     """What one model says of a picture.
 
     Returns:
-        label, share of each class, time in ms, what it saw, whether it is unsure, and the boxes of several digits or of
-        a detector in reading order.
+        label, share of each class, time in ms, what it saw, whether it is unsure, the boxes of several digits or of a
+        detector in reading order, and those of marks that were passed over.
     """
     started = time.perf_counter()
     found = model.answer(np.stack([one.image for one in reading.framed]))
     milliseconds = 1000 * (time.perf_counter() - started)
     detects = model.task == "detection"
-    lines, seen = (detections if detects else digits)(model, reading, found)
+    lines, seen, left_out = (detections if detects else digits)(model, reading, found)
     marks = [mark for line in lines for mark in line]
     shares = np.exp(model.log_probabilities(found if detects else found[seen[:1]]))[0]
     return {
         **describe(model),
         "label": text([[mark["label"] for mark in line] for line in lines]) or "nothing",
         "shares": shares[: len(model.classes)].astype(float).tolist(),
-        "unsure": any(mark["score"] < model.calibration.sure_from for mark in marks),
+        "unsure": bool(len(left_out)) or any(mark["score"] < model.calibration.sure_from for mark in marks),
+        "left_out": left_out.tolist(),
         "milliseconds": milliseconds,
         "seen": pictures.data_uri(np.hstack([reading.framed[at].image for at in seen])),
         **({"boxes": marks} if detects or len(marks) > 1 else {}),
     }
 
 
-def detections(model: RegisteredModel, reading: Reading, found: np.ndarray) -> tuple[list[list[dict]], list[int]]:
-    """The boxes of a detector, line by line in reading order, and the images it saw."""
+def detections(model: RegisteredModel, reading: Reading, found: np.ndarray) -> Read:
+    """The boxes of a detector."""
     rows = found[0]
     rows = rows[(rows[:, 5] >= 0) & (rows[:, 4] >= SCORE_THRESHOLD)].astype(float)
     boxes = reading.framed[0].to_picture(rows[:, :4])
@@ -189,20 +194,20 @@ def detections(model: RegisteredModel, reading: Reading, found: np.ndarray) -> t
         {"box": box, "label": model.classes[int(label)], "score": score}
         for box, score, label in zip(boxes.tolist(), *rows[:, 4:].T.tolist(), strict=True)
     ]
-    return [[marks[at] for at in line] for line in reading_order(boxes)], [0]
+    return [[marks[at] for at in line] for line in reading_order(boxes)], [0], reading.small
 
 
-def digits(model: RegisteredModel, reading: Reading, found: np.ndarray) -> tuple[list[list[dict]], list[int]]:
-    """The digits that a classifier reads, line by line in reading order, and the images it saw of them."""
+def digits(model: RegisteredModel, reading: Reading, found: np.ndarray) -> Read:
+    """The digits that a classifier reads."""
     log_probabilities = model.log_probabilities(found)
     best, scores = log_probabilities.argmax(1), np.exp(log_probabilities.max(1))
-    lines = reading.choose(log_probabilities.max(1))
+    lines, passed_over = reading.choose(log_probabilities.max(1))
     boxes = reading.boxes.tolist()
     marks = [
         [{"box": boxes[at], "label": model.classes[best[at]], "score": float(scores[at])} for at in line]
         for line in lines
     ]
-    return marks, [at for line in lines for at in line]
+    return marks, [at for line in lines for at in line], passed_over
 
 
 def warm_up(models: Sequence[RegisteredModel]) -> None:

@@ -153,6 +153,22 @@ def test_drawing_dropping_and_correcting(playground, store, width, scheme):
         drop(page, "notes.txt", "text/plain", b"hello")
         expect(page.locator("#status")).to_contain_text("no PNG, JPEG, WebP, BMP or TIFF picture")
         assert answers(page, "Nothing drawn yet") == {}
+        for name, content, says in (
+            ("a.svg", b"<?xml version='1.0'?><svg/>", "is a drawing in SVG: save it as PNG"),
+            ("a.pdf", b"%PDF-1.7", "is a PDF document: save its pages as pictures"),
+            ("a.png", b"", "is empty"),
+        ):
+            drop(page, name, "", content)
+            expect(page.locator("#status")).to_contain_text(says)
+        # A number whose point is left out: said, and shown where it is.
+        pointed = Image.fromarray(drawn("1"))
+        ImageDraw.Draw(pointed).ellipse((300, 320, 335, 355), fill=0)
+        drop(page, "point.png", "image/png", png(np.asarray(pointed)))
+        assert answers(page, "All 2 take it for 1") == {"cnn": "1", "mlp": "1"}
+        expect(page.locator("#answers .sure").first).to_contain_text("unsure: passed over 1 mark")
+        drop(page, "gradient.png", "image/png", png(np.tile(np.linspace(0, 255, 400), (300, 1)).astype(np.uint8)))
+        expect(page.locator("#status")).to_contain_text("shows soft shades, but no strokes")
+        assert answers(page, "No answer") == {}
         drop(page, "broken.png", "image/png", b"\x89PNG nonsense")
         expect(page.locator("#status")).to_contain_text("can be read")
 
@@ -220,7 +236,7 @@ def test_the_server_refuses_what_it_should(playground, store):
         (request(playground, "POST", "/api/answer", picture, Content_Type="text/plain"), 415, "no PNG, JPEG"),
         (request(playground, "POST", "/api/answer", picture), 415, "no PNG, JPEG"),
         (request(playground, "POST", "/api/answer", picture, Origin="https://evil.example", **kind), 403, "own page"),
-        (request(playground, "POST", "/api/answer", b"", **kind), 422, "can be read"),
+        (request(playground, "POST", "/api/answer", b"", **kind), 422, "is empty"),
         (request(playground, "POST", "/api/answer", picture[:-40], **kind), 422, "can be read"),
         (request(playground, "POST", "/api/answer", png(np.zeros((9000, 9000), np.uint8)), **kind), 422, "at most"),
         (request(playground, "POST", "/api/answer", png(np.full((99, 99), 255, np.uint8)), **kind), 422, "no ink"),

@@ -3,6 +3,7 @@
 import csv
 import gzip
 import io
+import os
 import re
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 from scipy import ndimage
 from support import MNIST, PROJECT, idx_bytes, needs_mnist
 
@@ -104,6 +105,24 @@ def test_a_large_jpeg_is_read_in_its_own_pixels(digits):
         )
         boxes.append(framed.to_picture(np.array([[0, 0, *framed.image.shape[::-1]]], float))[0])
     assert np.allclose(*boxes, atol=20) and boxes[0][3] - boxes[0][1] > 1000
+
+
+def test_a_number_with_a_point_is_unsure_and_says_what_it_leaves_out_whatever_the_files_name(champions, command):
+    paper = Image.new("L", (300, 200), 255)
+    draw = ImageDraw.Draw(paper)
+    for left in (40, 180):
+        draw.line([(left, 50), (left + 60, 50), (left + 20, 150)], fill=0, width=9, joint="curve")
+    paper.save(os.fsdecode(b"seven\xe9.png"))
+    draw.ellipse((130, 140, 144, 154), fill=0)
+    paper.save(os.fsdecode(b"point\xe9.png"))
+    model = ("--model-uri", "models:/bars-cnn@champion")
+    for output in ("a.csv", "a.jsonl", "a.parquet"):
+        _, err = command("predict", *model, "--input", ".", "--output", output)
+        assert err.count("left out") == 1
+        assert "point\\xe9.png: 1 mark is taken for no digit and left out." in err
+        found = READERS[f".{output.split('.')[1]}"](output)
+        assert found["file"].str.fullmatch(r"(point|seven)\\xe9\.png").all()
+        assert found["unsure"][found["file"].str.startswith("point")].all()
 
 
 def test_a_dim_picture_of_the_right_size_is_inverted():

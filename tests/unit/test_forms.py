@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import os
+import shutil
 import tracemalloc
 from pathlib import Path
 
@@ -291,6 +292,90 @@ def test_class_folders_alone_in_natural_order_with_what_systems_leave_there(tmp_
     assert "notes.txt" in found.notes[0] and "no test file" in found.notes[1]
 
 
+def test_pictures_outside_of_class_folders_are_counted_and_named(tmp_path, same):
+    write_class_folders(tmp_path, same)
+    picture = png(same.train.images[0])
+    for stray in ("a.png", "train/b.png", "unsorted/3/c.png"):
+        (tmp_path / stray).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / stray).write_bytes(picture)
+    found = load(tmp_path)
+    assert found.sha256 == same.sha256
+    assert "3 pictures outside of the folders of classes are left out" in found.notes[0]
+    assert all(name in found.notes[0] for name in ("a.png", "b.png", "c.png"))
+
+
+def moved(folder: Path, place) -> None:
+    """Put every picture train/CLASS/NAME elsewhere."""
+    for file in list(folder.rglob("*.png")):
+        part, name = file.relative_to(folder).parts[:2]
+        target = folder / place(part, name, int(file.stem.split("_")[1])) / file.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        file.rename(target)
+    for part in ("train", "test"):
+        for empty in (folder / part).glob("[0-9]"):
+            if not list(empty.iterdir()):
+                empty.rmdir()
+        if not list((folder / part).iterdir()):
+            (folder / part).rmdir()
+
+
+LAYOUTS = {
+    "capitals": lambda part, name, number: f"{part.upper()}/{name}",
+    "one folder around": lambda part, name, number: f"archive/digits/{part}/{name}",
+    "parts within the classes": lambda part, name, number: f"{name}/{part.title()}",
+    "writers within the classes": lambda part, name, number: f"{part}/{name}/{('anna', 'ben')[number % 2]}",
+    "writers around the classes": lambda part, name, number: f"{part}/{('anna', 'ben')[number % 2]}/{name}",
+    "writers within one class": lambda part, name, number: (
+        f"{part}/{name}{('/anna', '/ben')[number % 2] * (name == '7')}"
+    ),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_class_folders_in_every_place_are_the_same_classes(tmp_path, same, layout):
+    write_class_folders(tmp_path, same)
+    moved(tmp_path, LAYOUTS[layout])
+    found = load(tmp_path)
+    assert (found.classes, len(found.train), len(found.test)) == (same.classes, len(same.train), len(same.test))
+    for (_, loaded), (_, known) in zip(parts(found), parts(same), strict=True):
+        assert sorted(
+            (image.tobytes(), target) for image, target in zip(loaded.images, loaded.targets, strict=True)
+        ) == (sorted((image.tobytes(), target) for image, target in zip(known.images, known.targets, strict=True)))
+    assert any("within those of classes count to these" in note for note in found.notes) == (
+        "within" in layout and "parts" not in layout
+    )
+
+
+def test_training_folders_alone_and_links_are_read(tmp_path, same):
+    write_class_folders(tmp_path / "elsewhere", same)
+    (tmp_path / "set" / "Train").mkdir(parents=True)
+    for name in same.classes:
+        (tmp_path / "set" / "Train" / name).symlink_to(tmp_path / "elsewhere" / "train" / name)
+    found = load(tmp_path / "set")
+    assert found.classes == same.classes and len(found.train) + len(found.test) == len(same.train)
+
+
+def test_a_test_folder_alone_one_class_and_a_class_without_pictures_are_said(tmp_path, same):
+    write_class_folders(tmp_path, same)
+    (tmp_path / "train" / "empty").mkdir()
+    assert "1 folder without pictures make no class" in load(tmp_path).notes[0].replace("makes", "make")
+    shutil.rmtree(tmp_path / "train")
+    with pytest.raises(InputError, match="has a test folder with pictures, but no training folder"):
+        load(tmp_path)
+    one = tmp_path / "one"
+    for writer in ("anna", "ben"):
+        shutil.copytree(tmp_path / "test" / "7", one / "7" / writer)
+    with pytest.raises(InputError, match="has a single class"):
+        load(one)
+
+
+def test_links_to_pictures_that_are_not_there_are_unreadable_pictures(tmp_path, same):
+    write_class_folders(tmp_path, same)
+    (tmp_path / "train" / "3" / "annexed.png").symlink_to(".git/annex/objects/x")
+    note = load(tmp_path).notes[0]
+    assert "1 of 121 pictures" in note and "annexed.png is a link to .git/annex/objects/x, which is not there" in note
+
+
 def test_validation_folders_count_to_training(tmp_path, same):
     write_class_folders(tmp_path, same)
     for name in "0123456789":
@@ -560,6 +645,7 @@ def test_any_bytes_as_a_table(tmp_path, content, name):
 
 @hostile
 @given(images=st.one_of(NPY, st.binary(max_size=200)), labels=st.one_of(NPY, st.binary(max_size=50)))
+@example(images=npy_header("(-1, 4, 4)", "|u1", b""), labels=npy_header("(9, 1000000000, 1)", "|u1", b""))
 @example(images=npy_header("(10000000000, 28, 28)", "|u1", b""), labels=npy_header("(9,)", "|u1", bytes(9)))
 def test_any_bytes_as_arrays(tmp_path, images, labels):
     (tmp_path / "x_train.npy").write_bytes(images)
@@ -626,11 +712,12 @@ PICTURES = [png(np.zeros((8, 8), np.uint8))] * 6
 @pytest.mark.parametrize(
     ("labels", "says"),
     [
-        ([[0]] * 6, "cannot be read as a table"),
-        ([{"a": 0}] * 6, "cannot be read as a table"),
+        ([[0]] * 6, "has labels of the type list"),
+        ([{"a": 0}] * 6, "has labels of the type struct"),
         ([b"\xff"] * 6, "cannot be read as a table"),
         ([0.0, 1.0, float("nan")] * 2, "images without a label"),
         (["a", "\n"] * 3, r"a class named '\\n'"),
+        (np.array([2**63 + 5, 0] * 3, np.uint64), "labels too large for any class, as 9,223,372,036,854,775,813"),
         ([2**62, 0] * 3, "at most 1,000"),
     ],
 )
@@ -646,6 +733,13 @@ def test_labels_of_odd_kinds_are_refused_in_words(tmp_path, labels, says):
         ("a.parquet", table_of([PICTURES, [0] * 6, [0] * 6], ["image", "label", "label"]), "several columns of the na"),
         ("a.parquet", table_of([pa.array([], pa.binary()), []], ["image", "label"]), "has no images"),
         ("a.csv", "label,pixel0\n".encode("utf-16"), "UTF-16: save it as UTF-8"),
+        (
+            "a.csv",
+            b"PK\x03\x04\x14\0\x06\0[Content_Types].xml",
+            "is a zip archive or a workbook: .* save the sheet as CSV",
+        ),
+        ("a.csv", b"%PDF-1.7", "is a PDF document"),
+        ("a.parquet", table_of([[[0] * 64] * 6, [0, 1] * 3], ["image", "label"]), "lists of pixels are not read"),
         ("a.csv.gz", gzip.compress(bytes(range(256)) * 99)[:-60], "cannot be read as a table"),
     ],
 )
@@ -655,11 +749,26 @@ def test_odd_tables_are_refused_in_words(tmp_path, name, content, says):
         load(tmp_path)
 
 
-@pytest.mark.parametrize("odd", [np.inf, 1e30])
+@pytest.mark.parametrize("odd", [np.inf, 1e30, np.nan, np.uint64(2**63)])
 def test_labels_that_no_whole_number_holds_are_refused(tmp_path, odd):
-    np.savez(tmp_path / "a.npz", x=np.zeros((6, 8, 8), np.uint8), y=np.array([0, 1, odd] * 2))
+    labels = np.array([0, 1, odd] * 2, np.uint64 if isinstance(odd, np.uint64) else float)
+    np.savez(tmp_path / "a.npz", x=np.zeros((6, 8, 8), np.uint8), y=labels)
     with pytest.raises(InputError, match="no whole numbers"):
         load(tmp_path / "a.npz")
+
+
+def test_names_that_are_no_text_are_shown_as_what_they_are(tmp_path, same):
+    write_class_folders(tmp_path / "set", same)
+    stray = tmp_path / "set" / os.fsdecode(b"caf\xe9.png")
+    stray.write_bytes(png(same.train.images[0]))
+    within = tmp_path / "set" / "train" / "3" / os.fsdecode(b"caf\xe9.txt")
+    within.write_text("written on a Monday")
+    found = load(tmp_path / "set")
+    assert found.sha256 == same.sha256
+    assert "caf\\xe9.png" in found.notes[0] and "caf\\xe9.txt" in found.notes[1]
+    stray.with_suffix("").mkdir()
+    with pytest.raises(InputError, match=r"caf\\xe9 has a name that is not UTF-8, which no run can record: rename it"):
+        load(stray.with_suffix(""))
 
 
 def test_links_to_folders_above_and_pipes_are_no_input(tmp_path, same):

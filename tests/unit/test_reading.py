@@ -65,7 +65,7 @@ def test_four_sevens_are_four_digits_from_left_to_right(digits, size):
     )
     reading = read_picture(picture, (28, 28), name="it", characters=True)
     assert len(reading.lines) == 1
-    (chosen,) = reading.choose(np.full(len(reading.framed), -0.01))
+    ((chosen,), _) = reading.choose(np.full(len(reading.framed), -0.01))
     assert len(chosen) == 4
     left = reading.boxes[chosen, 0]
     assert (np.diff(left) > 0).all()
@@ -81,7 +81,8 @@ def test_lines_are_read_from_top_to_bottom(digits):
     ink = np.vstack([part[at[0] - 20 : at[-1] + 20] for part, at in zip((upper, lower), rows, strict=True)])
     picture = np.rint(255 * (1 - ink)).astype(np.uint8)
     reading = read_picture(picture, (28, 28), name="it", characters=True)
-    assert [len(line) for line in reading.choose(np.full(len(reading.framed), -0.01))] == [3, 2]
+    lines, _ = reading.choose(np.full(len(reading.framed), -0.01))
+    assert [len(line) for line in lines] == [3, 2]
 
 
 def test_pictures_of_other_things_than_characters_stay_whole(digits):
@@ -124,9 +125,77 @@ PLUS = [[(0.3, 0.2), (0.3, 0.8)], [(0, 0.5), (0.6, 0.5)]]
 def test_signs_of_arithmetic_are_no_digits(sign, expected):
     picture = drawn(SEVEN, sign, SEVEN, ONE)
     ink = digitize.segment_ink(picture, name="it")
-    (line,) = segments.find_lines_of_writing(ink, name="it")
+    ((line,), _) = segments.find_lines_of_writing(ink, name="it")
     chosen = [line[at] for at in segments.choose(line, np.full(len(line), -0.01))]
     assert are_signs([candidate.ink for candidate in chosen]) == [False, expected, False, False]
+
+
+DASH = [(0, 0.5), (0.5, 0.5)]
+SMALL_SEVEN = [(0, 0), (0.15, 0), (0.05, 0.25)]
+
+
+def left_out(picture: np.ndarray) -> list[list[int]]:
+    """Boxes of what is passed over where every candidate is as probable."""
+    reading = read_picture(picture, (28, 28), name="it", characters=True)
+    return np.rint(reading.choose(np.full(len(reading.framed), -0.01))[1]).astype(int).tolist()
+
+
+def dotted(picture: np.ndarray, side: int, left: int) -> np.ndarray:
+    """A picture with a dot on the line that its marks stand on."""
+    y, x = np.mgrid[: picture.shape[0], : picture.shape[1]]
+    return np.where(np.hypot(x - left - side / 2, y - 154 + side / 2) <= side / 2, 0, picture).astype(np.uint8)
+
+
+@pytest.mark.parametrize("side", [8, 14, 20])
+@pytest.mark.parametrize("left", [105, 150], ids=["beside a foot", "between"])
+def test_a_decimal_point_is_not_passed_over_in_silence(side, left):
+    ((x1, _, x2, _),) = left_out(dotted(drawn(SEVEN, ONE), side, left))
+    assert abs(x1 - left) <= 3 and abs(x2 - left - side) <= 3
+
+
+@pytest.mark.parametrize("mark", [DASH, SMALL_SEVEN, SLASH, PLUS], ids=["minus", "a small digit", "slash", "plus"])
+def test_marks_that_are_no_digits_or_too_small_are_not_passed_over_in_silence(mark):
+    (box,) = left_out(drawn(SEVEN, mark, SEVEN, ONE))
+    assert 170 < box[0] < 200 and box[2] < 280
+
+
+def test_a_digit_that_the_border_cuts_is_not_passed_over_in_silence():
+    whole = drawn(SEVEN, ONE, SEVEN)
+    assert len(left_out(whole[:, :365])) == 1 and left_out(whole) == []
+
+
+def test_nothing_is_left_out_of_digits_in_any_light(digits):
+    random = np.random.default_rng(2)
+    for kind in ("uneven light", "half in shadow", "squared paper", "light on dark"):
+        for image in digits.images[:3]:
+            assert left_out(grey.plainest(photographs.SINGLE[kind](image, random))) == [], kind
+
+
+SHADES = {
+    "gradient": lambda y, x: x / 400,
+    "slanting gradient": lambda y, x: (x + y) / 700,
+    "spot of light": lambda y, x: np.exp(-((x - 200) ** 2 + (y - 150) ** 2) / 2 / 80**2),
+    "soft shadow": lambda y, x: 1 - 0.8 * np.exp(-((x - 250) ** 2 + (y - 150) ** 2) / 2 / 60**2),
+    "darker corners": lambda y, x: 0.9 - 0.3 * (((x - 200) / 200) ** 2 + ((y - 150) / 150) ** 2),
+}
+
+
+@pytest.mark.parametrize("grain", [0, 4])
+@pytest.mark.parametrize("shade", SHADES)
+def test_shades_are_no_ink(shade, grain):
+    smooth = 255 * SHADES[shade](*np.mgrid[:300, :400]) + np.random.default_rng(0).normal(0, grain, (300, 400))
+    with pytest.raises(InputError, match=r"it shows (no ink|soft shades)"):
+        digitize.segment_ink(np.rint(smooth.clip(0, 255)).astype(np.uint8), name="it")
+
+
+@pytest.mark.parametrize(
+    ("shape", "says"),
+    [((2, 2), "2 x 2 px: too few"), ((7, 9), "9 x 7 px: too few"), ((20, 20_000), "strip of 20000 x 20 px: crop it")],
+)
+def test_pictures_too_small_or_too_narrow_to_show_a_digit_say_so(shape, says):
+    speckled = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+    with pytest.raises(InputError, match=says):
+        digitize.segment_ink(speckled, name="it")
 
 
 def test_a_pattern_is_no_writing():
@@ -162,6 +231,44 @@ def test_files_of_sixteen_bits_are_read_whatever_the_sensor_had(white):
     assert picture[0, 0] == 255 and picture[50, 50] == pytest.approx(25, abs=1)
 
 
+@pytest.mark.parametrize("missing", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("white", [1.0, 0.5, 1000.0])
+def test_pictures_of_fractions_are_read_whatever_is_missing(white, missing):
+    pixels = np.full((100, 100), white, np.float32)
+    pixels[20:80, 45:55] = white / 10
+    pixels[0, 0] = missing
+    for shift in (0, white / 2):
+        image = framed(grey.read(encoded(Image.fromarray(pixels - np.float32(shift)), "TIFF"), name="it"))
+        assert image[14, 14] > 200 and image[14, 4] == 0
+    with pytest.raises(InputError, match="it has no pixel whose value is a number"):
+        grey.read(encoded(Image.fromarray(np.full_like(pixels, missing)), "TIFF"), name="it")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("a.idx.gz", gzip.compress(gzip.compress(bytes(60))), "is compressed twice: unpack it once"),
+        ("a.csv.gz", gzip.compress(gzip.compress(b"1,2,3")), "is compressed twice: unpack it once"),
+        ("a.csv", b"PK\x03\x04 and so on", "is a zip archive or a workbook"),
+        ("a.xlsx", b"PK\x03\x04 and so on", "is a zip archive or a workbook"),
+        ("a.npy", b"version https://git-lfs.github.com/spec/v1", "is a Git LFS pointer"),
+        ("a.idx", b"version https://git-lfs.github.com/spec/v1", "is a Git LFS pointer"),
+        ("a.pdf", b"%PDF-1.7", "is a PDF document: save its pages as pictures"),
+        ("a.png", b"%PDF-1.7", "is a PDF document: save its pages as pictures"),
+        ("a.svg", b"<?xml version='1.0'?><svg/>", "is a drawing in SVG: save it as PNG"),
+        ("a.gif", b"GIF89a", "is a GIF: save it as PNG"),
+        ("a.png", b"", "is empty"),
+        ("a.csv", b"", "is empty"),
+        ("a.npy", b"", "is empty"),
+    ],
+)
+def test_files_that_are_something_else_are_named_for_what_they_are(tmp_path, name, content, says):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=says) as error:
+        list(image_files.blocks(tmp_path / name, (28, 28)))
+    assert str(error.value).startswith(str(tmp_path / name))
+
+
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "BMP", "TIFF"])
 def test_pictures_are_read_in_every_usual_form(form):
     pixels = np.full((100, 100, 3), 240, np.uint8)
@@ -177,6 +284,8 @@ def test_a_picture_of_a_telephone_is_read_or_says_what_it_needs():
     else:
         with pytest.raises(InputError, match=r"it.heic needs a package to be read: pip install -r requirements-heic"):
             grey.read(b"ftypheic", name="it.heic")
+        with pytest.raises(InputError, match="needs a package to be read"):
+            grey.read(b"\0\0\0\x18ftypmif1", name="it")
 
 
 def test_hidden_files_are_no_input_and_others_are_counted_and_named(tmp_path):

@@ -15,7 +15,7 @@ from numpy.lib import format as npy
 from pipeline.data.forms.fitting import Fitting
 from pipeline.data.forms.parts import Gathered, Part, Parts, Split, files_below, some, split_of
 from pipeline.data.idx import mistaken_for
-from pipeline.data.pixels import as_images, check_room, image_size
+from pipeline.data.pixels import MAX_SIDE, as_images, check_room, image_size
 from pipeline.errors import InputError, first_line
 
 ENDINGS = (".npz", ".npy")
@@ -26,6 +26,8 @@ KINDS = {
 }
 BLOCK_BYTES = 16_000_000
 MAX_DIMENSIONS = 4
+# A label is a number, a name, or a one among so many numbers.
+MAX_LABEL_BYTES = 16_000
 
 # An array's own name, and what opens it.
 Entry = tuple[str, Callable[[], AbstractContextManager[IO[bytes]]]]
@@ -118,13 +120,15 @@ def blocks(file: IO[bytes], name: str, *, images: bool = True) -> Iterator[np.nd
     if header is None:
         raise ValueError("a version of the format that is not known")
     shape, by_columns, kind = header(file)
-    if kind.hasobject or kind.itemsize == 0 or not shape or len(shape) > MAX_DIMENSIONS or 0 in shape:
+    if kind.hasobject or kind.itemsize == 0 or not shape or len(shape) > MAX_DIMENSIONS or min(shape) < 1:
         raise InputError(f"{name} has the shape {shape} of {kind}: images or labels are due.")
     row = int(np.prod(shape[1:], dtype=object)) * kind.itemsize
+    if not images and row > MAX_LABEL_BYTES:
+        raise InputError(f"{name} has the shape {shape} of {kind}: a label an image is due.")
     if images:
         check_room(shape[0], *image_size(shape, name), name)
     if by_columns or not images:
-        check_room(shape[0], 1, row if row < 4096 else 4096, name)
+        check_room(shape[0], 1, min(row, MAX_SIDE), name)
     at_once = shape[0] if by_columns else max(1, BLOCK_BYTES // row)
     for first in range(0, shape[0], at_once):
         count = min(at_once, shape[0] - first)
@@ -149,8 +153,11 @@ def as_labels(labels: np.ndarray, name: str) -> np.ndarray:
         raise InputError(f"{name} has several or no labels for an image: one is due.")
     if labels.ndim != 1 or labels.dtype.kind not in "biufUS":
         raise InputError(f"{name} has the shape {labels.shape} of {labels.dtype}: a label an image is due.")
-    if labels.dtype.kind == "f" and not ((labels == np.rint(labels)) & (np.abs(labels) < 2**53)).all():
-        raise InputError(f"{name} has labels that are no whole numbers.")
+    if labels.dtype.kind in "fu":
+        # Wide enough for the limit, of which a small type knows nothing; beyond it not every number is exact.
+        wide = labels.astype(np.float64)
+        if not ((wide == np.rint(wide)) & (np.abs(wide) < 2**53)).all():
+            raise InputError(f"{name} has labels that are no whole numbers, or too large ones.")
     return labels.astype(str) if labels.dtype.kind in "US" else labels.astype(np.int64)
 
 
@@ -165,7 +172,8 @@ def reading(name: str) -> Iterator[None]:
 
 def _why(name: str, error: BaseException) -> str:
     file = Path(name)
-    if file.is_file():
+    # An archive is what an .npz is.
+    if file.is_file() and file.suffix.lower() != ".npz":
         with file.open("rb") as opened:
             if mistaken := mistaken_for(opened.read(64)):
                 return mistaken

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -108,6 +108,11 @@ def is_loop(path: Path) -> bool:
     return path.is_symlink() and path.resolve() in (path.parent.resolve() / path.name).parents
 
 
+def is_astray(path: Path) -> bool:
+    """Whether it is a link to what is not there, which is said when it is read."""
+    return path.is_symlink() and not path.exists()
+
+
 def entries(folder: Path) -> list[Path]:
     """What lies in a folder, in natural order, without leftovers.
 
@@ -116,19 +121,29 @@ def entries(folder: Path) -> list[Path]:
     """
     try:
         # Whether something is there is silently nothing where it may not be known.
-        found = [path for path in folder.iterdir() if path.exists() and not is_leftover(path) and not is_loop(path)]
+        found = [
+            path
+            for path in folder.iterdir()
+            if (path.exists() or is_astray(path)) and not is_leftover(path) and not is_loop(path)
+        ]
     except PermissionError as error:
         raise InputError(f"{folder} may not be read by this user: change its permissions.") from error
     return sorted(found, key=lambda path: (natural(path.name), path.name))
 
 
-def files_below(path: Path, depth: int = DEPTH) -> Iterator[Path]:
-    """The file itself, or the files in a folder and in those within it."""
-    if path.is_file():
+def files_below(path: Path, depth: int = DEPTH, *, but: Collection[Path] = ()) -> Iterator[Path]:
+    """The file itself, or the files in a folder and in those within it, but not in some of them."""
+    if path.is_file() or is_astray(path):
         yield path
     elif depth and path.is_dir():
         for entry in entries(path):
-            yield from files_below(entry, depth - 1)
+            if entry not in but:
+                yield from files_below(entry, depth - 1, but=but)
+
+
+def counted(kind: str, of: Collection[object]) -> str:
+    """How many there are of a kind of thing, in words."""
+    return f"{len(of):,} {kind}{'s' * (len(of) != 1)}"
 
 
 def some(names: Iterable[str], most: int = 3) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from pyarrow import compute as pc
 from pyarrow import csv as arrow_csv
 from pyarrow import parquet
 
@@ -70,7 +71,10 @@ def read(path: Path, files: list[Path], fitting: Fitting) -> Parts:
     """
     tables = [table for file in files if (table := examine(file))]
     if not tables:
-        raise InputError(f"{some(map(str, files))}: no table of images; it has a column of labels and one a pixel.")
+        raise InputError(
+            f"{some(map(str, files))}: no table of images; it has a column of labels and one a pixel, or one of "
+            "pictures as the bytes of their files; lists of pixels are not read."
+        )
     of_split: dict[Split, list[Table]] = {"train": [], "test": []}
     for table in tables:
         # A folder within the one that is named may tell the part, as Hugging Face's train/0000.parquet.
@@ -147,6 +151,10 @@ def as_labels(column: pa.Array, file: Path) -> np.ndarray:
     Raises:
         InputError: some are missing, or longer than any name.
     """
+    if pa.types.is_nested(column.type):
+        raise InputError(f"{file} has labels of the type {column.type}: a number or a name an image is due.")
+    if pa.types.is_uint64(column.type) and column.null_count < len(column) and pc.max(column).as_py() >= 2**63:
+        raise InputError(f"{file} has labels too large for any class, as {pc.max(column).as_py():,}.")
     if not pa.types.is_integer(column.type):
         with reading(file):
             column = column.cast(pa.string())

@@ -18,6 +18,7 @@ let current = null;
 // A picture that was opened: its file, what it looks like, and where it lies on the canvas.
 let picture = null;
 let boxes = [];
+let leftOut = [];
 let keyboardPen = null;
 // The finger, pen or mouse that draws: a second finger or the palm does not.
 let pointer = null;
@@ -57,6 +58,10 @@ function redraw() {
     marks.strokeRect(x1, y1, x2 - x1, y2 - y1);
     marks.fillText(boxes.length > 1 ? label : `${label} ${percent(score)}`, Math.max(2, x1), y1 > 26 ? y1 - 6 : Math.min(y2 + 22, overlay.height - 4));
   }
+  // What was passed over: dashed, so that nobody takes a number without its point for the number.
+  marks.setLineDash([6, 4]);
+  for (const [x1, y1, x2, y2] of leftOut) marks.strokeRect(x1, y1, x2 - x1, y2 - y1);
+  marks.setLineDash([]);
   if (keyboardPen && document.activeElement === canvas) {
     marks.beginPath();
     marks.arc(keyboardPen.x, keyboardPen.y, find("pen").value / 2, 0, 2 * Math.PI);
@@ -198,7 +203,8 @@ async function content() {
 
 async function send(address, body) {
   try {
-    const response = await fetch(address, { method: "POST", body, headers: { "Content-Type": body.type || "application/octet-stream" } });
+    // What kind of file it is the server sees by its content, and can say better.
+    const response = await fetch(address, { method: "POST", body, headers: { "Content-Type": "application/octet-stream" } });
     const answer = await response.json().catch(() => ({}));
     if (response.ok) return answer;
     say(answer.error ?? `The playground could not answer (${response.status}): its terminal says why.`, true);
@@ -211,6 +217,7 @@ async function send(address, body) {
 function changed() {
   version += 1;
   boxes = [];
+  leftOut = [];
   redraw();
   say("");
   find("save").disabled = isEmpty();
@@ -226,6 +233,7 @@ async function ask() {
   const answer = await send("/api/answer", body);
   if (isEmpty()) show(null);
   else if (answer) show(answer, (value, axis) => value * scale + (axis % 2 ? top : left));
+  else show(null, null, "No answer");
   if (asked !== version) askAgain = !isEmpty();
   await new Promise((done) => setTimeout(done, current ? PAUSE : 0));
   asking = false;
@@ -280,7 +288,9 @@ function bars(answer) {
 
 function card(answer) {
   const found = answer.boxes ? `${answer.boxes.length} found` : percent(Math.max(...answer.shares));
-  const sure = answer.unsure ? `${found}, unsure` : found;
+  const passed = answer.left_out.length;
+  const why = passed ? `: passed over ${passed} mark${passed === 1 ? "" : "s"}` : "";
+  const sure = answer.unsure ? `${found}, unsure${why}` : found;
   const line = element("div", { className: "answer" },
     element("span", { className: "said" }, answer.label),
     element("span", { className: "sure" }, sure),
@@ -291,7 +301,7 @@ function card(answer) {
   return made;
 }
 
-function show(answer, place) {
+function show(answer, place, title = "Nothing drawn yet") {
   const answers = answer?.answers ?? [];
   find("answers").replaceChildren(...answers.map(card));
   const detectors = answers.filter((one) => one.task === "detection");
@@ -299,7 +309,8 @@ function show(answer, place) {
   // A detector's own boxes, or those in which the first classifier reads several digits.
   const boxed = detectors.length ? detectors : classifiers.filter((one) => one.boxes).slice(0, 1);
   boxes = boxed.flatMap((one) => one.boxes.map((found) => ({ ...found, box: found.box.map(place) })));
-  find("answers-title").textContent = answers.length ? verdict(answers) : "Nothing drawn yet";
+  leftOut = answers.slice(0, 1).flatMap((one) => one.left_out.map((box) => box.map(place)));
+  find("answers-title").textContent = answers.length ? verdict(answers) : title;
   const [first] = classifiers.length ? classifiers : detectors;
   find("seen").hidden = !first;
   if (first) find("seen").src = first.seen;
