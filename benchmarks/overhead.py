@@ -28,8 +28,8 @@ from pipeline.data.images import Dataset
 from pipeline.data.splits import default_val_size, split
 from pipeline.tracking import queries
 from pipeline.tracking.client import connect
-from pipeline.training import batches
-from pipeline.training.state import Training
+from pipeline.training.engine import batches
+from pipeline.training.engine.state import Training
 
 MOST = {"mlp": 1.3}
 MAX_OTHERS = 1.05

@@ -26,8 +26,8 @@ from pipeline import config
 from pipeline.cli.process import catch_signals, run
 from pipeline.data.images import Dataset
 from pipeline.data.splits import default_val_size, split
-from pipeline.training.loop import fit
-from pipeline.training.state import Training
+from pipeline.training.engine.loop import fit
+from pipeline.training.engine.state import Training
 
 # Training images of one epoch of the pipeline; a round is as many epochs as the plain loop's rounds last.
 IMAGES = {

@@ -1,1 +1,1 @@
-"""One training and many: weights, loop, checkpoint, result, record."""
+"""One training and many: where it begins, what it records, who continues it; `engine` does the training itself."""

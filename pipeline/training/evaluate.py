@@ -13,9 +13,9 @@ from pipeline.evaluation import profiling
 from pipeline.evaluation.task import Predictions
 from pipeline.metrics import classification
 from pipeline.metrics.calibration import Calibration, calibrate
-from pipeline.training.loop import check_finite, predict_images
+from pipeline.training.engine.loop import check_finite, predict_images
+from pipeline.training.engine.state import Training
 from pipeline.training.progress import shown
-from pipeline.training.state import Training
 
 logger = logging.getLogger(__name__)
 

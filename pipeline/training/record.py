@@ -18,8 +18,8 @@ from pipeline.registry import bundle, card, versions
 from pipeline.registry.register import VERSION, save_model, version_tags
 from pipeline.tracking import runs, schema
 from pipeline.tracking.journal import Journal
+from pipeline.training.engine.state import Training
 from pipeline.training.evaluate import Result
-from pipeline.training.state import Training
 from pipeline.training.weights import InitialWeights
 
 

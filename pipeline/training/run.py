@@ -15,12 +15,12 @@ from pipeline.tracking import runs, schema
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.sender import Sender
 from pipeline.training import continuation
-from pipeline.training.checkpoint import Checkpoint
+from pipeline.training.engine.checkpoint import Checkpoint
+from pipeline.training.engine.loop import fit
+from pipeline.training.engine.state import Training
 from pipeline.training.evaluate import Result, test
-from pipeline.training.loop import fit
 from pipeline.training.progress import Progress
 from pipeline.training.record import budget, record, training_tags
-from pipeline.training.state import Training
 from pipeline.training.system import SystemMetrics
 from pipeline.training.weights import FRESH, InitialWeights
 

@@ -18,8 +18,8 @@ from pipeline.tracking.journal import Journal
 from pipeline.tracking.sender import Sender
 from pipeline.training import continuation, weights
 from pipeline.training.continuation import Place
+from pipeline.training.engine.state import check_build
 from pipeline.training.run import train
-from pipeline.training.state import check_build
 
 logger = logging.getLogger(__name__)
 

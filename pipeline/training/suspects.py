@@ -13,8 +13,8 @@ from tqdm import tqdm
 
 from pipeline.config import resolve
 from pipeline.data.images import Dataset, Splits
-from pipeline.training.loop import fit, predict_images
-from pipeline.training.state import Training
+from pipeline.training.engine.loop import fit, predict_images
+from pipeline.training.engine.state import Training
 
 FOLDS = 4
 SEED = 0

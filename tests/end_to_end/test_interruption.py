@@ -15,7 +15,7 @@ from support import PROJECT, left_in, only_run, pipeline, pipeline_process, wait
 
 from pipeline.config import TrainConfig
 from pipeline.files import ROOT_VARIABLE
-from pipeline.training.checkpoint import Checkpoint
+from pipeline.training.engine.checkpoint import Checkpoint
 
 OPTIONS = ["--model", "cnn", "--epochs", "6", "--batch-size", "8", "--val-size", "20", "--model-args", "dropout=0.5"]
 COMPARED = ("train/loss", "val/loss", "val/accuracy", "val/f1", "train/lr")

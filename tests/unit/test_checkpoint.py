@@ -8,7 +8,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.training.checkpoint import KEPT, Checkpoint
+from pipeline.training.engine.checkpoint import KEPT, Checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -55,5 +55,5 @@ def test_what_is_cut_is_set_aside_and_without_any_it_starts_anew(saved, tmp_path
 
 def test_one_of_another_version_is_not_used(saved, tmp_path, monkeypatch):
     copied(saved, tmp_path / "copy")
-    monkeypatch.setattr("pipeline.training.checkpoint.VERSION", 2)
+    monkeypatch.setattr("pipeline.training.engine.checkpoint.VERSION", 2)
     assert Checkpoint(tmp_path / "copy").load() is None

@@ -13,9 +13,9 @@ from pipeline.data import sources
 from pipeline.data.images import Dataset, ImageSet
 from pipeline.data.splits import split
 from pipeline.errors import InputError, PipelineError
-from pipeline.training import batches, gradients, loop, optim
-from pipeline.training.loop import fit, predict_images
-from pipeline.training.state import Training, check_build
+from pipeline.training.engine import batches, gradients, loop, optim
+from pipeline.training.engine.loop import fit, predict_images
+from pipeline.training.engine.state import Training, check_build
 
 # They train.
 pytestmark = pytest.mark.slow

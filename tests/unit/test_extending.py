@@ -85,7 +85,7 @@ def test_an_optimizer_is_one_name(project):
 import torch
 from types import SimpleNamespace
 from pipeline.cli.commands.train import train
-from pipeline.training.optim import create_optimizer
+from pipeline.training.engine.optim import create_optimizer
 print(next(option for option in train.params if option.name == "optimizer").type.inner.choices)
 config = SimpleNamespace(optimizer="adamax", lr=1e-3, weight_decay=0.1)
 print(type(create_optimizer(config, torch.nn.Linear(2, 2))).__name__)

@@ -14,7 +14,7 @@ from pipeline import config
 from pipeline.errors import InputError
 from pipeline.evaluation import task
 from pipeline.registry.bundled.preprocess import Preprocess
-from pipeline.training.state import load_weights
+from pipeline.training.engine.state import load_weights
 
 CLASSES = tuple("0123456789")
 LABELS = torch.arange(8)

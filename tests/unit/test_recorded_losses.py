@@ -16,8 +16,8 @@ import models
 from pipeline import config
 from pipeline.data.images import Dataset, ImageSet
 from pipeline.data.splits import split
-from pipeline.training.loop import fit
-from pipeline.training.state import Training
+from pipeline.training.engine.loop import fit
+from pipeline.training.engine.state import Training
 
 RECORDED = Path(__file__).with_name("recorded_losses.json")
 # Processors round differently; another momentum or schedule moves a loss further than this.

@@ -73,7 +73,7 @@ def train(
     from pipeline.tracking.sender import Sender
     from pipeline.training import continuation, run
     from pipeline.training import weights as initial_weights
-    from pipeline.training.state import check_build
+    from pipeline.training.engine.state import check_build
 
     catch_signals()
     source = initial_weights.find(model, weights, of_model)

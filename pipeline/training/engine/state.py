@@ -17,7 +17,7 @@ from pipeline.evaluation import task
 from pipeline.evaluation.task import Task
 from pipeline.metrics.epoch import Epoch
 from pipeline.registry.bundled.preprocess import Preprocess
-from pipeline.training.optim import create_optimizer, one_cycle
+from pipeline.training.engine.optim import create_optimizer, one_cycle
 
 
 class Training:

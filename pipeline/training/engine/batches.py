@@ -12,7 +12,7 @@ from torch import Tensor
 from pipeline.config import TrainConfig
 from pipeline.data.augmentations import augment
 from pipeline.data.images import ImageSet
-from pipeline.training.state import Training
+from pipeline.training.engine.state import Training
 
 
 def autocast(config: TrainConfig) -> torch.autocast:

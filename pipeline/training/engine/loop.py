@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from pipeline.config import TrainConfig
 from pipeline.errors import PipelineError
 from pipeline.metrics.epoch import Epoch
-from pipeline.training.batches import CachedFeatures, DeviceBatches, autocast, channels_last, create_batches
-from pipeline.training.gradients import gradients
-from pipeline.training.state import Training, get_rng, set_rng, train_mode
+from pipeline.training.engine.batches import CachedFeatures, DeviceBatches, autocast, channels_last, create_batches
+from pipeline.training.engine.gradients import gradients
+from pipeline.training.engine.state import Training, get_rng, set_rng, train_mode
 
 REPORT_EVERY = 10
 

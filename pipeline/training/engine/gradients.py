@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.training.batches import autocast
-from pipeline.training.state import Training
+from pipeline.training.engine.batches import autocast
+from pipeline.training.engine.state import Training
 
 # Steps that are done before one is recorded, in which the libraries choose their algorithms; so PyTorch's notes on CUDA
 # graphs ask for.
