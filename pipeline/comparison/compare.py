@@ -44,10 +44,11 @@ class Comparison:
         table: one row an architecture and recipe under one protocol; columns protocol, dataset, store (only where
             there are several), architecture, recipe, label (unique within a protocol), seeds, epochs, images_seen,
             pretrained, for each of METRICS its mean `NAME` and its standard deviation over seeds `NAME_std`, the 95 %
-            interval of the metric `low` and `high` with its method `interval`, `verdict`, and `gap_to_best` and
-            `p_value` against the leader. A mean is empty where a seed lacks the metric.
-        pairs: one row a pair of architectures under one protocol; columns protocol, first, second, difference, test,
-            p_value, p_holm (corrected by Holm over the pairs of the protocol).
+            interval of the metric `low` and `high` with its method `interval`, `verdict`, and `gap_to_best`, its 95 %
+            interval `gap_low` and `gap_high`, and `p_value` against the leader. A mean is empty where a seed lacks the
+            metric.
+        pairs: one row a pair of architectures under one protocol; columns protocol, first, second, difference with its
+            95 % interval low and high, test, p_value, p_holm (corrected by Holm over the pairs of the protocol).
         protocols: the fields of each protocol.
         members: by protocol and label, the trainings of each row, newest first.
         trainings: all that were looked at, finished or not.
@@ -114,11 +115,16 @@ def compare(
     for key in table["protocol"].unique():
         rows = table[(table["protocol"] == key) & table[metric].notna()]
         best = (better * rows[metric]).nlargest(MAX_TESTED_ROWS).index
-        found, without = examine_pairs(metric, {table["label"][row]: members[row] for row in best}, results)
-        pairs.append(found.assign(protocol=key))
-        untested += [
-            f"The answers of {label} to the test images are not at hand, so it is not tested." for label in without
-        ]
+        examined = examine_pairs(metric, {table["label"][row]: members[row] for row in best}, results)
+        pairs.append(examined.pairs.assign(protocol=key))
+        for row in best:
+            if both := examined.intervals.get(table["label"][row]):
+                table.loc[row, ["low", "high", "interval"]] = [*both, "crossed"]
+        if len(best) > 1:
+            untested += [
+                f"The answers of {label} to the test images are not at hand, so it is not tested."
+                for label in examined.untested
+            ]
         if len(rows) > len(best):
             untested.append(f"Only the best {len(best)} of the {len(rows):,} under protocol {key[:SHOWN]} are tested.")
     by_row = dict(zip(table[["protocol", "label"]].itertuples(index=False, name=None), members, strict=True))
@@ -231,17 +237,20 @@ def interval(metric: str, runs: Sequence[TrainingRun], fields: Mapping[str, Any]
 def judge(table: pd.DataFrame, pairs: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Verdict, distance and corrected p-value of each row against the leader of its protocol."""
     better = 1 if metric in HIGHER_IS_BETTER else -1
-    judged = pd.DataFrame({"verdict": "", "gap_to_best": np.nan, "p_value": np.nan}, index=table.index)
+    numbers = dict.fromkeys(["gap_to_best", "gap_low", "gap_high", "p_value"], np.nan)
+    judged = pd.DataFrame({"verdict": "", **numbers}, index=table.index)
     for key, rows in table[table[metric].notna()].groupby("protocol"):
         leader = (better * rows[metric]).idxmax()
         own = pairs[pairs["protocol"] == key]
-        p_values = {frozenset((pair.first, pair.second)): pair.p_holm for pair in own.itertuples()}
+        pair_of = {frozenset((pair.first, pair.second)): pair for pair in own.itertuples()}
         judged.loc[rows.index, "gap_to_best"] = better * (rows[metric][leader] - rows[metric])
         for row in rows.index:
-            p_value = p_values.get(frozenset((table["label"][leader], table["label"][row])))
+            pair = pair_of.get(frozenset((table["label"][leader], table["label"][row])))
             if row == leader:
                 judged.loc[row, "verdict"] = "best"
-            elif p_value is not None and not np.isnan(p_value):
-                judged.loc[row, "p_value"] = p_value
-                judged.loc[row, "verdict"] = "tied" if p_value >= SIGNIFICANT else "worse"
+            elif pair is not None and not np.isnan(pair.p_holm):
+                ahead = better if pair.first == table["label"][leader] else -better
+                gap = sorted((ahead * pair.low, ahead * pair.high))
+                judged.loc[row, ["gap_low", "gap_high", "p_value"]] = [*gap, pair.p_holm]
+                judged.loc[row, "verdict"] = "tied" if pair.p_holm >= SIGNIFICANT else "worse"
     return judged

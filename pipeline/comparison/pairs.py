@@ -1,6 +1,7 @@
 """Whether two architectures differ: what each training predicted, and the tests of all pairs."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
@@ -19,23 +20,37 @@ def known_values(runs: Iterable[TrainingRun], metric: str) -> list[float]:
     return [run.metrics[LOGGED[metric]] for run in runs if run.has(LOGGED[metric])]
 
 
-def examine_pairs(
-    metric: str, members: Mapping[str, Sequence[TrainingRun]], results: Results
-) -> tuple[pd.DataFrame, list[str]]:
-    """Whether each pair differs, and the labels of those that cannot be tested.
+@dataclass(frozen=True)
+class Examined:
+    """What the answers of architectures to the test images tell.
 
-    Accuracy is tested on the images: by a bootstrap over images and seeds where both were repeated, otherwise by
-    McNemar's test of the newest run of each. Other metrics are tested over seeds, by Welch's test; those that mean
-    another thing for a detector, not between it and a classifier.
+    Attributes:
+        pairs: one row a pair; columns first, second, difference with low and high, test, p_value, p_holm.
+        untested: labels of those whose answers are not at hand.
+        intervals: 95 %, of accuracies of repeated trainings on other images and with other seeds.
+    """
+
+    pairs: pd.DataFrame
+    untested: list[str]
+    intervals: Mapping[str, tuple[float, float]]
+
+
+def examine_pairs(metric: str, members: Mapping[str, Sequence[TrainingRun]], results: Results) -> Examined:
+    """Whether each pair differs, and by how much.
+
+    Accuracy is tested on the images: over images and seeds where both were repeated, otherwise by McNemar's test of
+    the newest run of each. Other metrics are tested over seeds, by Welch's test; those that mean another thing for a
+    detector, not between it and a classifier.
     """
     from pipeline.comparison import stats
 
-    columns = ["first", "second", "difference", "test", "p_value"]
+    columns = ["first", "second", "difference", "low", "high", "test", "p_value"]
     rows: list[tuple] = []
     untested: list[str] = []
+    intervals: dict[str, tuple[float, float]] = {}
     values = {label: known_values(runs, metric) for label, runs in members.items()}
     means = {label: float(np.mean(found)) for label, found in values.items()}
-    if metric == "accuracy" and len(members) > 1:
+    if metric == "accuracy" and (len(members) > 1 or len(next(iter(values.values()), ())) > 1):
         known = {label: wrong_predictions(runs, results) for label, runs in members.items()}
         untested = [label for label, found in known.items() if found is None]
         wrong = {label: found for label, found in known.items() if found is not None}
@@ -43,24 +58,27 @@ def examine_pairs(
         images = max((found.shape[1] for found in wrong.values()), default=0)
         untested += [label for label, found in wrong.items() if found.shape[1] != images]
         wrong = {label: found for label, found in wrong.items() if found.shape[1] == images}
-        repeated = {label: found for label, found in wrong.items() if len(found) > 1}
-        drawn = dict(zip(repeated, stats.resample(list(repeated.values())) if repeated else (), strict=True))
+        among = stats.spread(wrong.values())
+        intervals = {label: stats.accuracy_interval(own, among) for label, own in wrong.items() if len(own) > 1}
         for first, second in combinations(wrong, 2):
-            if first in drawn and second in drawn:
-                test = "bootstrap"
-                p_value = stats.bootstrap_p_value(wrong[first], wrong[second], drawn[first] - drawn[second])
+            if first in intervals and second in intervals:
+                errors = stats.difference(wrong[first], wrong[second], among)
+                test, p_value = "crossed", errors.p_value
             else:
+                errors = stats.difference(wrong[first][:1], wrong[second][:1], stats.Spread())
                 test, p_value = "McNemar", stats.mcnemar(wrong[first][0], wrong[second][0])
-            rows.append((first, second, means[first] - means[second], test, p_value))
+            low, high = errors.interval
+            # Of the accuracies: what one errs more, it is right less.
+            rows.append((first, second, means[first] - means[second], -high, -low, test, p_value))
     elif metric not in CONSTANT:
         several = {label: found for label, found in values.items() if len(found) > 1}
         for first, second in combinations(several, 2):
             if metric in OF_SCORES and is_detector(members[first]) is not is_detector(members[second]):
                 continue
-            p_value = stats.welch(several[first], several[second])
-            rows.append((first, second, means[first] - means[second], "Welch", p_value))
+            p_value, low, high = stats.welch(several[first], several[second])
+            rows.append((first, second, means[first] - means[second], low, high, "Welch", p_value))
     pairs = pd.DataFrame(rows, columns=columns)
-    return pairs.assign(p_holm=stats.holm(pairs["p_value"])), untested
+    return Examined(pairs.assign(p_holm=stats.holm(pairs["p_value"])), untested, intervals)
 
 
 def is_detector(runs: Sequence[TrainingRun]) -> bool:

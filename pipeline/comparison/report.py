@@ -200,7 +200,7 @@ def table_row(comparison: Comparison, row: Mapping[str, Any], names: Sequence[st
     for name in names:
         value = row[name]
         if name == "verdict":
-            text, number = tables.verdict(comparison.metric, row), None
+            text, number = tables.verdict_with_interval(comparison.metric, row), None
         elif name == "seeds":
             text, number = str(value), value
         elif name == "pretrained":

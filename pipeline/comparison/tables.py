@@ -74,7 +74,7 @@ def notes(comparison: Comparison) -> list[str]:
     tests = sorted(comparison.pairs["test"].unique())
     explained = {
         "McNemar": "McNemar's exact test on the test images",
-        "bootstrap": "a paired bootstrap over test images and seeds",
+        "crossed": "a paired test over images and seeds",
         "Welch": "Welch's test over seeds",
     }
     found = []
@@ -83,7 +83,11 @@ def notes(comparison: Comparison) -> list[str]:
             f"Verdict: {comparison.metric} against the best, by {' or '.join(explained[test] for test in tests)}, "
             "p corrected by Holm for all pairs; tied: p of at least 0.05."
         )
-    methods = {"Wilson": "of one run, Wilson's", "Student": "of the mean over seeds, Student's"}
+    methods = {
+        "Wilson": "of one run, on other images, Wilson's",
+        "crossed": "of several seeds, on other images and with other seeds",
+        "Student": "of the mean over seeds, on these images, Student's",
+    }
     if used := [text for method, text in methods.items() if method in set(table["interval"])]:
         found.append(f"95 % confidence interval (CI): {'; '.join(used)}.")
     if table["seeds"].max() > 1:
@@ -148,8 +152,20 @@ def verdict(metric: str, row: Mapping[str, Any]) -> str:
     """`best`, `tied`, or by how much it is worse and how sure that is."""
     if row["verdict"] != "worse":
         return row["verdict"]
-    distance = f"{row['gap_to_best'] * 100:.2f} pp" if metric in PERCENT else number(metric, row["gap_to_best"])
-    return f"worse by {distance}, {p_text(row['p_value'])}"
+    return f"worse by {distance(metric, row['gap_to_best'])}, {p_text(row['p_value'])}"
+
+
+def verdict_with_interval(metric: str, row: Mapping[str, Any]) -> str:
+    """The same with the 95 % interval of how far it is behind the best."""
+    if pd.isna(row["gap_low"]):
+        return verdict(metric, row)
+    low, high = (distance(metric, row[name]) for name in ("gap_low", "gap_high"))
+    return f"{verdict(metric, row)}; behind by {low.removesuffix(' pp')} to {high}"
+
+
+def distance(metric: str, value: float) -> str:
+    """How far two values of a metric are apart."""
+    return f"{value * 100:.2f} pp" if metric in PERCENT else number(metric, value)
 
 
 def p_text(p_value: float) -> str:

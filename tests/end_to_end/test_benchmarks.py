@@ -135,6 +135,14 @@ def test_serving_measures_every_way_to_a_model(champions, bars, here):
     assert times == pytest.approx(text / bare, rel=0.2) and "1 champions answer a drawing" in out
 
 
+def test_statistics_counts_what_goes_wrong(here, monkeypatch):
+    for name, few in {"RATES": (0.01,), "SPREADS": (0.1,), "SEEDS": (2, 3)}.items():
+        monkeypatch.setattr(f"benchmarks.statistics.{name}", few)
+    out, _ = here("statistics", "--repetitions", 2)
+    table = [row for row in rows(out) if row[0] == "1.0%"]
+    assert len(table) == 4 and all(0 <= float(cell) <= 1 for row in table for cell in row[4:])
+
+
 def test_the_plain_loop_learns(environment, bars, here):
     out, _ = here("reference", "--dataset", bars, "--model", "mlp", "--epochs", 8)
     assert float(re.search(r"epoch 8: ([\d.]+)%", out)[1]) >= 90
