@@ -18,6 +18,9 @@ from pipeline.files import process_lock
 logger = logging.getLogger(__name__)
 
 FILE = "journal.db"
+# Kinds of records that hold points of metrics, and how many of these are sent at once.
+OF_POINTS = ("metrics", "system")
+MOST_POINTS = 500
 
 
 @dataclass(frozen=True)
@@ -136,13 +139,24 @@ class Journal:
         return self._records("kind = ? ORDER BY number", kind)
 
     def next(self) -> Record | None:
-        """The first record that the server has not confirmed."""
-        return next(iter(self._records("sent = 0 ORDER BY number LIMIT 1")), None)
+        """What the server has not confirmed and is told next: a record, or points that follow each other as one.
+
+        A slow server is asked once for all of them.
+        """
+        waiting = self._records(f"sent = 0 ORDER BY number LIMIT {MOST_POINTS}")
+        if not waiting or waiting[0].kind not in OF_POINTS:
+            return next(iter(waiting), None)
+        together, points = waiting[0], list(waiting[0].content["points"])
+        for record in waiting[1:]:
+            if record.kind not in OF_POINTS or len(points) + len(record.content["points"]) > MOST_POINTS:
+                break
+            together, points = record, [*points, *record.content["points"]]
+        return Record(together.number, waiting[0].kind, {"points": points}, None)
 
     def confirm(self, record: Record) -> None:
-        """The server has it."""
+        """The server has it, and what was said before it."""
         with self.transaction():
-            self._database.execute("UPDATE records SET sent = 1 WHERE number = ?", (record.number,))
+            self._database.execute("UPDATE records SET sent = 1 WHERE number <= ?", (record.number,))
         if record.files:
             shutil.rmtree(record.files, ignore_errors=True)
 

@@ -11,7 +11,7 @@ from support import PROJECT
 from pipeline.errors import InputError
 from pipeline.metrics.epoch import Epoch
 from pipeline.tracking import runs
-from pipeline.tracking.journal import Journal, journals
+from pipeline.tracking.journal import MOST_POINTS, Journal, journals
 from pipeline.tracking.sender import Sender
 
 
@@ -23,10 +23,24 @@ def journal(tmp_path):
 
 def test_what_is_confirmed_is_not_sent_again_and_the_rest_comes_in_order(journal):
     for number in range(3):
-        journal.say("metrics", {"number": number})
+        journal.say("params", {"number": number})
     first = journal.next()
     journal.confirm(first)
-    assert journal.next().content == {"number": 1} and len(journal.said("metrics")) == 3
+    assert journal.next().content == {"number": 1} and len(journal.said("params")) == 3
+
+
+def test_points_that_wait_are_sent_together_and_nothing_overtakes_them(journal):
+    for number in range(MOST_POINTS + 1):
+        journal.say("system" if number % 2 else "metrics", {"points": [["loss", 0.5, 0, number]]})
+    journal.say("params", {})
+    journal.say("metrics", {"points": [["loss", 0.5, 0, -1]]})
+    steps = []
+    while (record := journal.next()).kind != "params":
+        steps.append([step for *_, step in record.content["points"]])
+        journal.confirm(record)
+    assert steps == [list(range(MOST_POINTS)), [MOST_POINTS]]
+    journal.confirm(record)
+    assert journal.next().content["points"] == [["loss", 0.5, 0, -1]]
 
 
 def test_all_of_a_transaction_or_nothing(journal, tmp_path):
