@@ -1,6 +1,5 @@
 """A command as a process: signals, exit codes, every expected failure as one sentence."""
 
-import atexit
 import gc
 import getpass
 import io
@@ -47,7 +46,8 @@ class Echo(logging.Handler):
 
 def run(command: click.Command, module: str) -> None:
     """Run a command and turn every expected failure into one sentence and an exit code."""
-    spare_the_imported()
+    # Looking through what libraries made takes a fifth of a short command.
+    gc.set_threshold(OBJECTS)
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     name_the_user()
@@ -76,12 +76,6 @@ def run(command: click.Command, module: str) -> None:
         if sentence is None:
             raise
         fail(sentence, PipelineError.exit_code)
-
-
-def spare_the_imported() -> None:
-    """Look for garbage seldom, and not at all on leaving: through what libraries made it takes a third of a command."""
-    gc.set_threshold(OBJECTS)
-    atexit.register(gc.freeze)
 
 
 def explain(error: Exception) -> str | None:

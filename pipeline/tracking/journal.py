@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.errors import PipelineError, reason
 from pipeline.files import process_lock
 
 logger = logging.getLogger(__name__)
@@ -92,7 +93,7 @@ class Journal:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All that is said in the block is kept, or nothing of it."""
-        with self._between_threads:
+        with self._between_threads, self._named():
             outermost = not self._database.in_transaction
             if outermost:
                 self._database.execute("BEGIN IMMEDIATE")
@@ -106,6 +107,16 @@ class Journal:
                 self._database.execute("COMMIT")
         if outermost:
             self.changed()
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Say of a failure that it is this file's: SQLite names none, and the tracking server's is one, too."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            if sentence := reason(error, database=str(self.folder / FILE)):
+                raise PipelineError(sentence) from None
+            raise
 
     def say(
         self, kind: str, content: Mapping[str, Any] | None = None, *, files: Path | None = None, once: str | None = None

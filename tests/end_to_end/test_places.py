@@ -89,6 +89,13 @@ def as_stranger(
 
 
 @pytest.fixture
+def without_store(environment) -> Path:
+    """The test's folder, in which there is no database yet."""
+    (environment / "mlflow.db").unlink()
+    return environment
+
+
+@pytest.fixture
 def open_to_all(environment, bars) -> Iterator[None]:
     """Let every user into the folders of this test, which pytest keeps closed."""
     temporary = Path(tempfile.gettempdir())
@@ -96,6 +103,7 @@ def open_to_all(environment, bars) -> Iterator[None]:
     modes = {path: path.stat().st_mode for path in folders}
     for path, mode in modes.items():
         path.chmod(mode | (0o777 if path == environment else 0o011))
+    (environment / "mlflow.db").chmod(0o666)
     yield
     for path, mode in modes.items():
         path.chmod(mode)
@@ -104,7 +112,7 @@ def open_to_all(environment, bars) -> Iterator[None]:
 # --- Starts --------------------------------------------------------------------------------------------------------
 
 
-def test_four_trainings_at_once_make_one_new_database(environment, bars):
+def test_four_trainings_at_once_make_one_new_database(without_store, bars):
     processes = [pipeline_process(*TRAIN, str(bars), "--seed", str(seed)) for seed in range(4)]
     for process in processes:
         out, err = process.communicate(timeout=240)
@@ -209,8 +217,8 @@ def test_a_read_only_store_can_be_read_and_says_what_cannot_be_written(environme
     assert f"{disk}/root" in says and f"Set {ROOT_VARIABLE}" in says
 
 
-def test_what_is_no_database_is_named(environment, mistake, bars):
-    path = environment / "mlflow.db"
+def test_what_is_no_database_is_named(without_store, mistake, bars):
+    path = without_store / "mlflow.db"
     path.mkdir()
     assert f"The database {path} is a folder" in mistake("compare", code=1)
     path.rmdir()
@@ -308,16 +316,16 @@ def test_a_database_of_another_version_is_refused_and_stays_as_it_is(environment
     assert path.read_bytes() == before
 
 
-def test_the_files_of_an_earlier_version_are_left_alone_and_the_way_out_is_said(environment, mistake, monkeypatch):
+def test_the_files_of_an_earlier_version_are_left_alone_and_the_way_out_is_said(without_store, mistake, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
-    (environment / "mlruns" / "0").mkdir(parents=True)
-    (environment / "mlruns" / "0" / "meta.yaml").write_text("experiment_id: '0'\nname: Default\n")
+    (without_store / "mlruns" / "0").mkdir(parents=True)
+    (without_store / "mlruns" / "0" / "meta.yaml").write_text("experiment_id: '0'\nname: Default\n")
     assert "mlflow migrate-filestore --source mlruns --target sqlite:///mlflow.db" in mistake("compare", code=1)
-    assert not (environment / "mlflow.db").exists()
+    assert not (without_store / "mlflow.db").exists()
 
 
-def test_a_database_whose_making_was_cut_is_named_and_ours_are_whole_or_not_there(environment, mistake, monkeypatch):
-    path = environment / "mlflow.db"
+def test_a_database_whose_making_was_cut_is_named_and_ours_are_whole_or_not_there(without_store, mistake, monkeypatch):
+    path = without_store / "mlflow.db"
 
     def cut(words: list[str], **_: object) -> None:
         with closing(sqlite3.connect(words[-1].removeprefix("sqlite:///"))) as connection:
@@ -329,9 +337,9 @@ def test_a_database_whose_making_was_cut_is_named_and_ours_are_whole_or_not_ther
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(mlflow.db.commands, "main", cut)
         open_client(f"sqlite:///{path}")
-    assert list(environment.iterdir()) == []
+    assert list(without_store.iterdir()) == []
     with pytest.raises(KeyboardInterrupt):
         cut([f"sqlite:///{path}"])
     told = mistake("compare", code=1)
     assert f"The database {path} is half made" in told
-    assert open_client(f"sqlite:///{environment}/other.db").search_experiments()[0].name == "Default"
+    assert open_client(f"sqlite:///{without_store}/other.db").search_experiments()[0].name == "Default"

@@ -133,8 +133,13 @@ def test_a_dim_picture_of_the_right_size_is_inverted():
 
 
 def test_what_is_no_picture_is_refused():
-    for content in (b"", b"hello", b"\x89PNG\r\n\x1a\nnothing", encoded(np.zeros((9, 9), np.uint8), "GIF")):
-        with pytest.raises(InputError, match=r"it is no PNG, JPEG, WebP, BMP or TIFF picture that can be read"):
+    for content, why in {
+        b"": "it is empty",
+        b"hello": "it is no PNG, JPEG, WebP, BMP or TIFF picture that can be read",
+        b"\x89PNG\r\n\x1a\nnothing": "it is no PNG, JPEG, WebP, BMP or TIFF picture that can be read",
+        encoded(np.zeros((9, 9), np.uint8), "GIF"): "it is a GIF",
+    }.items():
+        with pytest.raises(InputError, match=why):
             digitize.read(content, name="it")
     with pytest.raises(InputError, match="shows no ink"):
         digitize.segment_ink(np.full((200, 200), 250, np.uint8), name="it")
