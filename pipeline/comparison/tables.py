@@ -160,7 +160,7 @@ def verdict_with_interval(metric: str, row: Mapping[str, Any]) -> str:
     if pd.isna(row["gap_low"]):
         return verdict(metric, row)
     low, high = (distance(metric, row[name]) for name in ("gap_low", "gap_high"))
-    return f"{verdict(metric, row)}; behind by {low.removesuffix(' pp')} to {high}"
+    return f"{verdict(metric, row)} (behind by {low.removesuffix(' pp')} to {high})"
 
 
 def distance(metric: str, value: float) -> str:

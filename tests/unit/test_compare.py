@@ -141,7 +141,7 @@ def test_repeated_trainings_are_held_against_each_other_by_images_and_seeds():
     assert found.table["verdict"].tolist() == ["best", "worse"]
     gap = found.table.set_index("architecture").loc["mlp"]
     assert 0 < gap["gap_low"] < gap["gap_to_best"] < gap["gap_high"]
-    assert "; behind by " in tables.verdict_with_interval("accuracy", gap)
+    assert "(behind by " in tables.verdict_with_interval("accuracy", gap)
 
 
 def test_another_metric_ranks_and_is_tested_over_seeds():
