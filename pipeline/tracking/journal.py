@@ -149,6 +149,12 @@ class Journal:
         """All records of a kind, sent or not."""
         return self._records("kind = ? ORDER BY number", kind)
 
+    @property
+    def all_sent(self) -> bool:
+        """Whether the server has confirmed everything."""
+        with self._between_threads:
+            return not self._database.execute("SELECT 1 FROM records WHERE sent = 0 LIMIT 1").fetchone()
+
     def next(self) -> Record | None:
         """What the server has not confirmed and is told next: a record, or points that follow each other as one.
 

@@ -104,7 +104,7 @@ class Sender:
         deadline = time.monotonic() + seconds
         with self._changed:
             self._changed.notify_all()
-            while any(journal.next() for journal in self._journals):
+            while not all(journal.all_sent for journal in self._journals):
                 left = deadline - time.monotonic()
                 if left <= 0 or (self.problem and not is_away(self.problem)):
                     return False
@@ -130,7 +130,7 @@ class Sender:
                 self._changed.notify_all()
                 if sent:
                     pause = FIRST_PAUSE
-                    if not self._closing and not any(journal.next() for journal in self._journals):
+                    if not self._closing and all(journal.all_sent for journal in self._journals):
                         self._changed.wait(lease.lasts() / 5)
                 else:
                     end = time.monotonic() + pause
@@ -167,7 +167,7 @@ class Sender:
 
     def _drop(self, journal: Journal) -> None:
         with self._changed:
-            if journal.key not in self._left or journal.next():
+            if journal.key not in self._left or not journal.all_sent:
                 return
             self._journals.remove(journal)
         if journal.ended == "FINISHED" or (journal.ended == "FAILED" and not list(journal.folder.glob("*.pt"))):

@@ -177,7 +177,7 @@ def why_orphaned(folder: Path, about: dict[str, Any], place: Place) -> str:
     try:
         if is_gone(journal, place):
             return "its run was deleted"
-        return "its run is finished" if journal.ended == "FINISHED" and not journal.next() else ""
+        return "its run is finished" if journal.ended == "FINISHED" and journal.all_sent else ""
     finally:
         journal.close()
 

@@ -32,7 +32,7 @@ def sync(wait: float, root: Path) -> None:
             except InputError as error:
                 click.echo(str(error))
                 continue
-            if not journal.next():
+            if journal.all_sent:
                 journal.close()
                 continue
             if not journal.ended:
