@@ -50,7 +50,6 @@ def plan(
     configs = []
     for name in names:
         weights_of = weights.find(name, source, {})
-        # Whether published weights can be had, their training will tell.
         stored = weights.stored(weights_of, name, classes=dataset.classes)
         configs += [
             resolve(name, dataset, weights=weights_of, stored=stored, seed=seed, **options) for seed in range(seeds)

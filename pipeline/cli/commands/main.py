@@ -82,13 +82,12 @@ def main_command(
         study.plan(
             architectures, 1, sources.stand_in(dataset, side), source=weights, options=settings | {"val_size": None}
         )
-    published = [
-        download
-        for architecture in architectures
-        for download in initial_weights.download_of(config.resolve_weights(architecture, weights, {}), architecture, {})
-    ]
+    sought = [(config.resolve_weights(architecture, weights, {}), architecture, {}) for architecture in architectures]
+    published = [download for each in sought for download in initial_weights.download_of(*each)]
     with announced([*data, *published]):
         images = load_dataset(dataset, root, side=side, frame=frame, name=name)
+        for each in sought:
+            initial_weights.fetch(*each)
     configs = study.plan(architectures, seeds, images, source=weights, options=settings)
     naming = {**({"name": name} if name else {}), **({} if register else {"register": False})}
     study_key = study.key(images, source=weights, options=settings | naming)
