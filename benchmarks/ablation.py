@@ -13,9 +13,10 @@ import torch
 
 from benchmarks import runs
 from pipeline import config
-from pipeline.cli.process import catch_signals, run
+from pipeline.cli.process import run
 from pipeline.data.images import Dataset
 from pipeline.data.splits import default_val_size, split
+from pipeline.signals import catch_signals
 from pipeline.training.engine.loop import fit
 from pipeline.training.engine.state import Training
 

@@ -21,12 +21,13 @@ from mlflow.entities import Run
 
 from benchmarks import runs
 from benchmarks.reference import plain_rates, write_mnist
-from pipeline.cli.process import catch_signals, run
+from pipeline.cli.process import run
 from pipeline.data import sources
 from pipeline.data.images import Dataset
 from pipeline.data.splits import default_val_size
 from pipeline.files import default_root
 from pipeline.registry import versions
+from pipeline.signals import catch_signals
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,9 @@ from statistics import median
 import click
 
 from benchmarks import runs
-from pipeline.cli.process import catch_signals, run
+from pipeline.cli.process import run
 from pipeline.files import ROOT_VARIABLE
+from pipeline.signals import catch_signals
 
 MAX_SECONDS = 3
 COPIED = ("runs", "params", "tags", "latest_metrics", "metrics", "inputs", "input_tags")

@@ -20,8 +20,9 @@ import pandas as pd
 from benchmarks import runs
 from benchmarks.speed import peak_gigabytes
 from pipeline.cli import commands
-from pipeline.cli.process import catch_signals, run
+from pipeline.cli.process import run
 from pipeline.data import idx
+from pipeline.signals import catch_signals
 
 MOST = 2.5
 FEW = 1_000

@@ -20,10 +20,11 @@ from torchvision.transforms import Compose, Grayscale, Normalize, Resize, ToTens
 
 import models
 from benchmarks import runs
-from pipeline.cli.process import catch_signals, run
+from pipeline.cli.process import run
 from pipeline.data.images import Dataset
 from pipeline.data.scenes import ink_boxes
 from pipeline.data.splits import default_val_size, split
+from pipeline.signals import catch_signals
 
 BATCH_SIZE = 64
 ROUND_SECONDS = 2

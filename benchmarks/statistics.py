@@ -15,9 +15,10 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from pipeline.cli.process import catch_signals, run
+from pipeline.cli.process import run
 from pipeline.comparison import stats
 from pipeline.comparison.pairs import SIGNIFICANT
+from pipeline.signals import catch_signals
 
 ARCHITECTURES, IMAGES = 7, 10_000
 # Of a beta distribution of the images' chances to be answered wrong: most are easy, a few are hard.

@@ -11,10 +11,11 @@ import pandas as pd
 from benchmarks import runs
 from pipeline.cli.dataset import DATASETS
 from pipeline.cli.options import split_names
-from pipeline.cli.process import catch_signals, run
+from pipeline.cli.process import run
 from pipeline.data import sources
 from pipeline.files import default_root
 from pipeline.registry import versions
+from pipeline.signals import catch_signals
 
 WAYS = {"from scratch": {}, "fine-tuned": {"freeze": "none"}, "frozen features": {"freeze": "features"}}
 

@@ -25,8 +25,9 @@ import pandas as pd
 from mlflow.tracking import MlflowClient
 
 from benchmarks.proxy import Weather, proxy
-from pipeline.cli.process import catch_signals, run
+from pipeline.cli.process import run
 from pipeline.files import ROOT_VARIABLE
+from pipeline.signals import catch_signals
 
 EPOCHS = 40
 OPTIONS = ("--dataset", "digits", "--limit", "300", "--epochs", str(EPOCHS), "--wait", "20m")

@@ -1,25 +1,21 @@
-"""A command as a process: signals, exit codes, every expected failure as one sentence."""
+"""A command as a process: its environment, exit codes, every expected failure as one sentence."""
 
 import gc
 import getpass
 import io
 import logging
 import os
-import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import click
 
 from pipeline.cli.launcher import follow_launcher, program
 from pipeline.errors import InputError, Interrupted, PipelineError, first_line, reason
+from pipeline.signals import leave, on_signals
 
 # So many new objects before garbage is looked for: importing makes 700,000 that all stay.
 OBJECTS = 200_000
-# Windows knows no terminal that hangs up.
-STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 # Read by MLflow and git when they are imported; what the user has set stays.
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -103,33 +99,6 @@ def name_the_user() -> None:
     except RuntimeError:
         # As Docker does. Nothing can be written there, which is said where it matters.
         os.environ["HOME"] = "/"
-
-
-def catch_signals() -> None:
-    """From here on there is something to end in order: unwind the stack when asked to stop."""
-    on_signals(interrupt)
-
-
-def on_signals(handler: Callable[[int, Any], None]) -> None:
-    """Handle everything that asks this process to stop, but a closed terminal only where `nohup` does not ignore it."""
-    for number in STOPPING:
-        if number in (signal.SIGINT, signal.SIGTERM) or signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, handler)
-
-
-def interrupt(number: int, frame: object) -> None:
-    """Signal handler that ends runs and removes temporary files on its way out.
-
-    Later signals are ignored: on Ctrl-C the launcher adds a SIGTERM to the terminal's SIGINT.
-    """
-    for other in STOPPING:
-        signal.signal(other, signal.SIG_IGN)
-    raise Interrupted(number)
-
-
-def leave(number: int, frame: object) -> None:
-    """Signal handler while libraries are still being imported, which an exception could leave half done."""
-    os._exit(128 + number)
 
 
 def fail(message: str, exit_code: int) -> None:

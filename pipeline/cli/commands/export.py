@@ -5,8 +5,8 @@ from pathlib import Path
 import click
 
 from pipeline.cli.options import LocalPath, model_uri_option, split_names
-from pipeline.cli.process import catch_signals
 from pipeline.cli.selection import nest_launcher_run
+from pipeline.signals import catch_signals
 
 
 @click.command("export")

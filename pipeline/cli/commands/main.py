@@ -20,9 +20,9 @@ from pipeline.cli.options import (
     split_names,
     wait_option,
 )
-from pipeline.cli.process import catch_signals
 from pipeline.cli.selection import send_all, show_comparison, write_report
 from pipeline.errors import PipelineError
+from pipeline.signals import catch_signals
 
 
 @click.command("main")
@@ -82,12 +82,14 @@ def main_command(
         study.plan(
             architectures, 1, sources.stand_in(dataset, side), source=weights, options=settings | {"val_size": None}
         )
-    sought = [(config.resolve_weights(architecture, weights, {}), architecture, {}) for architecture in architectures]
-    published = [download for each in sought for download in initial_weights.download_of(*each)]
+    starts = {architecture: config.resolve_weights(architecture, weights, {}) for architecture in architectures}
+    published = [
+        download for each, start in starts.items() for download in initial_weights.download_of(start, each, {})
+    ]
     with announced([*data, *published]):
         images = load_dataset(dataset, root, side=side, frame=frame, name=name)
-        for each in sought:
-            initial_weights.fetch(*each)
+        for architecture, start in starts.items():
+            initial_weights.fetch(start, architecture, {})
     configs = study.plan(architectures, seeds, images, source=weights, options=settings)
     naming = {**({"name": name} if name else {}), **({} if register else {"register": False})}
     study_key = study.key(images, source=weights, options=settings | naming)

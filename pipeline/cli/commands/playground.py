@@ -6,9 +6,9 @@ from pathlib import Path
 import click
 
 from pipeline.cli.options import LocalPath, root_option, split_names, trust_option
-from pipeline.cli.process import catch_signals
 from pipeline.cli.selection import nest_launcher_run
 from pipeline.errors import InputError, Interrupted
+from pipeline.signals import catch_signals
 
 
 @click.command("playground")

@@ -7,10 +7,10 @@ from typing import Literal
 import click
 
 from pipeline.cli.options import LocalPath, model_uri_option, split_names, switch
-from pipeline.cli.process import catch_signals
 from pipeline.cli.selection import nest_launcher_run
 from pipeline.errors import PipelineError
 from pipeline.files import ANSWERS, check_ending
+from pipeline.signals import catch_signals
 
 # So many answers at most are printed, too.
 PRINTED = 20

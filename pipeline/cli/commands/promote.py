@@ -3,9 +3,9 @@
 import click
 
 from pipeline.cli.options import Auto, switch
-from pipeline.cli.process import catch_signals
 from pipeline.cli.selection import find_versions, nest_launcher_run
 from pipeline.errors import Refusal
+from pipeline.signals import catch_signals
 
 
 @click.command("promote")

@@ -20,9 +20,9 @@ from pipeline.cli.options import (
     switch,
     wait_option,
 )
-from pipeline.cli.process import catch_signals
 from pipeline.cli.selection import send_all
 from pipeline.errors import InputError
+from pipeline.signals import catch_signals
 
 
 @click.command("train")
