@@ -16,7 +16,7 @@ from pipeline import config
 from pipeline.cli.process import run
 from pipeline.data.images import Dataset
 from pipeline.data.splits import default_val_size, split
-from pipeline.signals import catch_signals
+from pipeline.ending import catch_signals
 from pipeline.training.engine.loop import fit
 from pipeline.training.engine.state import Training
 

@@ -25,9 +25,9 @@ from pipeline.cli.process import run
 from pipeline.data import sources
 from pipeline.data.images import Dataset
 from pipeline.data.splits import default_val_size
+from pipeline.ending import catch_signals
 from pipeline.files import default_root
 from pipeline.registry import versions
-from pipeline.signals import catch_signals
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ import click
 
 from benchmarks import runs
 from pipeline.cli.process import run
+from pipeline.ending import catch_signals
 from pipeline.files import ROOT_VARIABLE
-from pipeline.signals import catch_signals
 
 MAX_SECONDS = 3
 COPIED = ("runs", "params", "tags", "latest_metrics", "metrics", "inputs", "input_tags")

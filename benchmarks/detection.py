@@ -24,8 +24,8 @@ from models.faster_rcnn import FasterRCNN
 from pipeline.cli.process import run
 from pipeline.data.images import Dataset
 from pipeline.data.scenes import singles
+from pipeline.ending import catch_signals
 from pipeline.registry import bundle, loading
-from pipeline.signals import catch_signals
 
 LEAST = {"test/accuracy": 0.985, "test/map_50": 0.97, "test/map": 0.80}
 MAX_TRAINING_S = 1800

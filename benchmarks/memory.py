@@ -22,7 +22,7 @@ from benchmarks.speed import peak_gigabytes
 from pipeline.cli import commands
 from pipeline.cli.process import run
 from pipeline.data import idx
-from pipeline.signals import catch_signals
+from pipeline.ending import catch_signals
 
 MOST = 2.5
 FEW = 1_000

@@ -26,7 +26,7 @@ from pipeline import config
 from pipeline.cli.process import run
 from pipeline.data.images import Dataset
 from pipeline.data.splits import default_val_size, split
-from pipeline.signals import catch_signals
+from pipeline.ending import catch_signals
 from pipeline.tracking import queries
 from pipeline.tracking.client import connect
 from pipeline.training.engine import batches

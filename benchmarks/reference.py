@@ -24,7 +24,7 @@ from pipeline.cli.process import run
 from pipeline.data.images import Dataset
 from pipeline.data.scenes import ink_boxes
 from pipeline.data.splits import default_val_size, split
-from pipeline.signals import catch_signals
+from pipeline.ending import catch_signals
 
 BATCH_SIZE = 64
 ROUND_SECONDS = 2

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from pipeline.cli.process import run
 from pipeline.comparison import stats
 from pipeline.comparison.pairs import SIGNIFICANT
-from pipeline.signals import catch_signals
+from pipeline.ending import catch_signals
 
 ARCHITECTURES, IMAGES = 7, 10_000
 # Of a beta distribution of the images' chances to be answered wrong: most are easy, a few are hard.

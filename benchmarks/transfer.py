@@ -13,9 +13,9 @@ from pipeline.cli.dataset import DATASETS
 from pipeline.cli.options import split_names
 from pipeline.cli.process import run
 from pipeline.data import sources
+from pipeline.ending import catch_signals
 from pipeline.files import default_root
 from pipeline.registry import versions
-from pipeline.signals import catch_signals
 
 WAYS = {"from scratch": {}, "fine-tuned": {"freeze": "none"}, "frozen features": {"freeze": "features"}}
 

@@ -26,8 +26,8 @@ from mlflow.tracking import MlflowClient
 
 from benchmarks.proxy import Weather, proxy
 from pipeline.cli.process import run
+from pipeline.ending import catch_signals
 from pipeline.files import ROOT_VARIABLE
-from pipeline.signals import catch_signals
 
 EPOCHS = 40
 OPTIONS = ("--dataset", "digits", "--limit", "300", "--epochs", str(EPOCHS), "--wait", "20m")

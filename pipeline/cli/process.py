@@ -11,8 +11,8 @@ from pathlib import Path
 import click
 
 from pipeline.cli.launcher import follow_launcher, program
+from pipeline.ending import leave, on_signals
 from pipeline.errors import InputError, Interrupted, PipelineError, first_line, reason
-from pipeline.signals import leave, on_signals
 
 # So many new objects before garbage is looked for: importing makes 700,000 that all stay.
 OBJECTS = 200_000

@@ -76,7 +76,7 @@ def profile_inference(network: nn.Module, images: np.ndarray) -> dict[str, float
 
 
 def machine(device: torch.device) -> str:
-    """What computes: the name of the GPU, or that of the processor and how many of its cores this process has."""
+    """What computes: the name of the GPU, or that of the processor and how many of its cores this process uses."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     name = platform.processor() or platform.machine()
@@ -86,7 +86,8 @@ def machine(device: torch.device) -> str:
                 name = line.split(":", 1)[1].strip()
                 break
     usable = psutil.Process().cpu_affinity() if hasattr(psutil.Process, "cpu_affinity") else range(psutil.cpu_count())
-    return f"{name}, {len(usable)} cores"
+    count, used = len(usable), min(torch.get_num_threads(), len(usable))
+    return f"{name}, {count} cores" if used == count else f"{name}, {used} of {count} cores"
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from pipeline.errors import PipelineError
 from pipeline.tracking import lease, queries
 from pipeline.tracking.client import find_experiment
-from pipeline.tracking.failures import create_once
+from pipeline.tracking.failures import ServerAway, create_once
 from pipeline.tracking.journal import Journal, Record
 from pipeline.tracking.pages import choose_pages
 from pipeline.tracking.schema import FAILURE, JOURNAL, LEASE, PAGE, PARENT, RUN_NAME, STUDY, STUDY_KEY, TRACEBACK
@@ -87,12 +87,15 @@ def study_run(client: mlflow.MlflowClient, experiment: str, study: Mapping[str, 
             elsewhere.
 
     Raises:
+        ServerAway: another process has not recorded it yet.
         PipelineError: it was deleted.
     """
     for tag, key in ((JOURNAL, study["journal"]), (STUDY_KEY, study["key"])):
         if found := queries.find_studies(experiment, key, tag=tag, most=1, client=client):
             return found[0].info.run_id
-    raise was_deleted(study["run_id"] or "ID", of="the study")
+    if not study["run_id"]:
+        raise ServerAway("The study of this training is not recorded yet.")
+    raise was_deleted(study["run_id"], of="the study")
 
 
 def run_id_of(journal: Journal) -> str:

@@ -115,6 +115,11 @@ class Sender:
         return True
 
     @property
+    def journals(self) -> tuple[Journal, ...]:
+        """Those that are not wholly sent, or not left yet."""
+        return tuple(self._journals)
+
+    @property
     def problem(self) -> Exception | None:
         """Why something cannot be sent now, None while all goes well."""
         return next(iter(self._problems.values()), None)

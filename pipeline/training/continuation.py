@@ -195,6 +195,16 @@ def find_study(study_key: str, name: str, place: Place) -> Journal:
     return journal
 
 
+def take_over(study_key: str, place: Place, sender: Sender) -> None:
+    """Send what the processes of a study could not send before they ended."""
+    held = {journal.key for journal in sender.journals}
+    for folder, about in place.journals(kind=schema.TRAINING):
+        if (about.get("study") or {}).get("key") == study_key and folder.name not in held:
+            journal = Journal(folder, doing=f"{about['name']} is being trained")
+            sender.add(journal)
+            sender.leave(journal)
+
+
 def check_rivals(journal: Journal, study_key: str, place: Place) -> None:
     """Leave the field to another that began the same study at the same moment: the earlier one, if it still runs it.
 

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import multiprocessing
 import sys
 from collections.abc import Iterable
 from typing import TypeVar
@@ -16,6 +17,11 @@ Part = TypeVar("Part")
 
 # Of more epochs than these not every one gets a line.
 LINES = 20
+
+
+def is_watched() -> bool:
+    """Whether a terminal shows what this process does alone."""
+    return sys.stderr.isatty() and multiprocessing.parent_process() is None
 
 
 class Progress:
@@ -36,7 +42,7 @@ class Progress:
             unit="batch",
             leave=False,
             dynamic_ncols=True,
-            disable=not sys.stderr.isatty(),
+            disable=not is_watched(),
         )
         self.accuracy = ""
 
@@ -73,4 +79,4 @@ class Progress:
 
 def shown(parts: Iterable[Part], what: str, *, total: int) -> Iterable[Part]:
     """The same with a bar over them where a terminal looks."""
-    return tqdm(parts, what, total, leave=False, dynamic_ncols=True, disable=not sys.stderr.isatty())
+    return tqdm(parts, what, total, leave=False, dynamic_ncols=True, disable=not is_watched())

@@ -1,5 +1,6 @@
 """One training from its config to a finished MLflow run, resumable after every epoch."""
 
+import multiprocessing
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -106,8 +107,8 @@ def train(
             raise
 
         spent = meter.read()
-        if saved:
-            # What was used before the training was cut is not known.
+        if saved or multiprocessing.parent_process():
+            # What was used before the training was cut is not known, nor what another one used beside it.
             spent.pop("energy_j", None)
         result = test(training, splits, spent)
         total_s = time.perf_counter() - started

@@ -1,15 +1,12 @@
 """Many trainings under one protocol: every architecture, every seed, one MLflow run that holds them together."""
 
-import errno
-import logging
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Any
 
 from pipeline.config import TrainConfig, resolve
 from pipeline.data.images import Dataset
-from pipeline.errors import PipelineError, causes, reason
 from pipeline.files import process_lock
 from pipeline.names import short_hash
 from pipeline.tracking import runs, schema
@@ -18,13 +15,8 @@ from pipeline.tracking.journal import Journal
 from pipeline.tracking.sender import Sender
 from pipeline.training import continuation, weights
 from pipeline.training.continuation import Place
-from pipeline.training.engine.state import check_build
-from pipeline.training.run import train
-
-logger = logging.getLogger(__name__)
-
-# Every other training would fail of it as well.
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+from pipeline.training.engine.state import check_build, operations
+from pipeline.training.workers import Task, in_turn, side_by_side
 
 
 @dataclass(frozen=True)
@@ -72,16 +64,18 @@ def run(
     place: Place,
     sender: Sender,
     register: bool = True,
+    workers: int = 1,
 ) -> Outcome:
     """Train what is not finished yet; an earlier study of the same key is continued.
 
-    A training that was cut is resumed from its checkpoint, one that failed without leaving one starts again in a run
-    of its own. One failing training does not stop the others, but a full disk does.
+    One failing training does not stop the others, but a full disk does.
+
+    Args:
+        workers: how many trainings at a time.
 
     Raises:
         InputError: the study is being run elsewhere.
     """
-    failures: dict[str, str] = {}
     tags = {
         schema.KIND: schema.STUDY,
         schema.STUDY_KEY: study_key,
@@ -98,36 +92,24 @@ def run(
         runs.say_images(journal, dataset.train, f"{dataset.name}-{runs.TRAINING}", context=runs.TRAINING)
         runs.say_images(journal, dataset.test, f"{dataset.name}-{runs.TEST}", context=runs.TEST)
         study = {"journal": journal.key, "key": study_key, "run_id": journal.run_id or ""}
-        for number, config in enumerate(configs, start=1):
-            label = f"{config.model} seed {config.seed}"
-            position = f"[{number}/{len(configs)}] {label}"
-            # Each time: what another host began at the same moment may not have been there to see.
-            continuation.check_rivals(journal, study_key, place)
-            try:
-                standing = continuation.find_training(config, place, sender, study=study)
-                if standing.finished:
-                    logger.info("%s: finished before", position)
-                    continue
-                doing = "resuming" if standing.journal else "training"
-                logger.info("%s: %s on %s in %s", position, doing, config.device, config.precision)
-                result, _ = train(
-                    config,
-                    dataset,
-                    root=place.root,
-                    sender=sender,
-                    start=weights.load(config.weights, config.model, config.model_args, classes=dataset.classes),
-                    journal=standing.journal,
-                    study=study,
-                    register=register,
-                )
-            except Exception as error:
-                if any(isinstance(cause, OSError) and cause.errno in NO_ROOM for cause in causes(error)):
-                    raise
-                # Whatever it is: the others go on. The run of this one keeps the traceback.
-                failures[label] = str(error) if isinstance(error, PipelineError) else reason(error) or repr(error)
-                logger.warning("%s: failed: %s", position, failures[label])
-                continue
-            logger.info("%s: %s", position, result.summary())
+
+        if workers > 1:
+            # What takes longest first: begun last, it would end alone.
+            configs = sorted(configs, key=lambda config: (config.seed, -operations(config, dataset)))
+
+        def tasks() -> Iterator[Task]:
+            for number, config in enumerate(configs, start=1):
+                # Each time: what another host began at the same moment may not have been there to see.
+                continuation.check_rivals(journal, study_key, place)
+                yield Task(f"[{number}/{len(configs)}]", config, study, register)
+
+        if workers > 1:
+            ended = side_by_side(tasks(), dataset, place, count=workers)
+        else:
+            ended = in_turn(tasks(), dataset, place, sender)
+        with closing(ended):
+            failures = {task.label: failure for task, failure in ended if failure}
+        continuation.take_over(study_key, place, sender)
         reasons = "; ".join(f"{label}: {reason}" for label, reason in failures.items())
         runs.end(journal, "FAILED" if failures else "FINISHED", failure=reasons)
     return Outcome(journal, failures)

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from pipeline.cli.options import root_option, switch
-from pipeline.signals import catch_signals
+from pipeline.ending import catch_signals
 
 
 @click.command("clean")

@@ -1,6 +1,5 @@
 """The command `compare`."""
 
-import atexit
 import gc
 from pathlib import Path
 from typing import Any
@@ -22,11 +21,10 @@ def compare(against: str, output: Path | None, **selection: Any) -> None:
     check_columns(selection["metric"], selection["sort"])
     if output:
         check_ending(output, TABLES)
-    # SQLAlchemy makes a hundred thousand objects of two thousand runs: looking for garbage among them, while they are
-    # read and again at the end, would double the time of the whole command.
+    # SQLAlchemy makes a hundred thousand objects of two thousand runs: looking for garbage among them would double the
+    # time of the whole command.
     gc.disable()
     click.get_current_context().call_on_close(gc.enable)
-    atexit.register(gc.freeze)
     from pipeline.comparison import tables
     from pipeline.tracking import runs
 

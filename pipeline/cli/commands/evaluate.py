@@ -7,7 +7,7 @@ import click
 from pipeline.cli.dataset import dataset_options, load_dataset
 from pipeline.cli.downloads import announced
 from pipeline.cli.options import model_uri_option, root_option, split_names
-from pipeline.signals import catch_signals
+from pipeline.ending import catch_signals
 
 
 @click.command("evaluate")

@@ -6,7 +6,7 @@ import click
 
 from pipeline.cli.options import LocalPath, model_uri_option, split_names
 from pipeline.cli.selection import nest_launcher_run
-from pipeline.signals import catch_signals
+from pipeline.ending import catch_signals
 
 
 @click.command("export")

@@ -21,8 +21,8 @@ from pipeline.cli.options import (
     wait_option,
 )
 from pipeline.cli.selection import send_all, show_comparison, write_report
+from pipeline.ending import catch_signals
 from pipeline.errors import PipelineError
-from pipeline.signals import catch_signals
 
 
 @click.command("main")
@@ -31,6 +31,13 @@ from pipeline.signals import catch_signals
 @click.option("--seeds", type=click.IntRange(1, 1000), default=1, show_default=True, help="Trainings of each.")
 @click.option("--weights", type=Auto(str), default="none", show_default=True, help=f"{WEIGHTS}.")
 @naming_options
+@click.option(
+    "--workers",
+    type=Auto(click.IntRange(1, 256)),
+    default="auto",
+    show_default=True,
+    help="Trainings at a time, each in a process with its share of the cores; auto: as many as pay.",
+)
 @wait_option
 @root_option
 @recipe_options
@@ -43,6 +50,7 @@ def main_command(
     weights: str | None,
     name: str,
     register: bool,
+    workers: int | None,
     wait: float,
     root: Path,
     **choices: Any,
@@ -72,6 +80,7 @@ def main_command(
     from pipeline.tracking.training_run import Results
     from pipeline.training import continuation, study
     from pipeline.training import weights as initial_weights
+    from pipeline.training.workers import paying
 
     catch_signals()
     settings = split_choices(choices)
@@ -100,7 +109,14 @@ def main_command(
         versions.check_names(images, architectures, place.client)
     with Sender(DELIVERIES) as sender:
         outcome = study.run(
-            images, configs, study_key=study_key, name=title, register=register, place=place, sender=sender
+            images,
+            configs,
+            study_key=study_key,
+            name=title,
+            register=register,
+            place=place,
+            sender=sender,
+            workers=workers or paying(configs),
         )
         send_all(sender, wait)
     study_id = str(outcome.journal.run_id)

@@ -7,8 +7,8 @@ import click
 
 from pipeline.cli.options import LocalPath, root_option, split_names, trust_option
 from pipeline.cli.selection import nest_launcher_run
+from pipeline.ending import catch_signals
 from pipeline.errors import InputError, Interrupted
-from pipeline.signals import catch_signals
 
 
 @click.command("playground")

@@ -8,9 +8,9 @@ import click
 
 from pipeline.cli.options import LocalPath, model_uri_option, split_names, switch
 from pipeline.cli.selection import nest_launcher_run
+from pipeline.ending import catch_signals
 from pipeline.errors import PipelineError
 from pipeline.files import ANSWERS, check_ending
-from pipeline.signals import catch_signals
 
 # So many answers at most are printed, too.
 PRINTED = 20

@@ -11,7 +11,7 @@ import click
 from pipeline.cli.dataset import dataset_options, load_dataset
 from pipeline.cli.downloads import announced
 from pipeline.cli.options import LocalPath, root_option
-from pipeline.signals import catch_signals
+from pipeline.ending import catch_signals
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

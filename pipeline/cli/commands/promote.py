@@ -4,8 +4,8 @@ import click
 
 from pipeline.cli.options import Auto, switch
 from pipeline.cli.selection import find_versions, nest_launcher_run
+from pipeline.ending import catch_signals
 from pipeline.errors import Refusal
-from pipeline.signals import catch_signals
 
 
 @click.command("promote")

@@ -8,9 +8,9 @@ import click
 
 from pipeline.cli.options import LocalPath
 from pipeline.cli.selection import NARROWING, is_usual, select, selection_options, write_report
+from pipeline.ending import catch_signals
 from pipeline.files import PAGES, check_ending
 from pipeline.metrics.catalog import check_columns
-from pipeline.signals import catch_signals
 
 
 @click.command("report")

@@ -5,8 +5,8 @@ from pathlib import Path
 import click
 
 from pipeline.cli.options import root_option, wait_option
+from pipeline.ending import catch_signals
 from pipeline.errors import InputError
-from pipeline.signals import catch_signals
 
 
 @click.command("sync")

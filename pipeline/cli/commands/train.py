@@ -21,8 +21,8 @@ from pipeline.cli.options import (
     wait_option,
 )
 from pipeline.cli.selection import send_all
+from pipeline.ending import catch_signals
 from pipeline.errors import InputError
-from pipeline.signals import catch_signals
 
 
 @click.command("train")

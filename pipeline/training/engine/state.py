@@ -148,6 +148,17 @@ def check_build(config: TrainConfig, dataset: Dataset) -> None:
             raise InputError(f"{config.model} cannot work on images of {size} px: {first_line(error)}.") from error
 
 
+def operations(config: TrainConfig, dataset: Dataset) -> float:
+    """About how much there is to compute in a training: products and convolutions of the features, for all images."""
+    # Only here: it brings triton along, which takes a second.
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        model = build(config, num_classes=len(dataset.classes)).eval()
+        cast(Any, model).forward_features(preprocess(config)(torch.empty(1, *dataset.train.images.shape[1:])))
+    return counter.get_total_flops() * (1 if config.freeze == "features" else config.epochs)
+
+
 def preprocess(config: TrainConfig) -> Preprocess:
     """What turns raw images into the input the config asks for."""
     return Preprocess(image_size=config.image_size, in_channels=config.in_channels, mean=config.mean, std=config.std)

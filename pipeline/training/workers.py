@@ -1,0 +1,262 @@
+"""The trainings of a study: one after the other in this process, or several at a time in processes of their own."""
+
+import errno
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+
+import psutil
+import torch
+
+from pipeline.config import TrainConfig
+from pipeline.data.images import Dataset
+from pipeline.ending import QuickEnd, catch_signals
+from pipeline.errors import Interrupted, PipelineError, causes, reason
+from pipeline.registry.register import DELIVERIES
+from pipeline.tracking.sender import Sender
+from pipeline.training import continuation, weights
+from pipeline.training.continuation import Place
+from pipeline.training.run import train
+
+logger = logging.getLogger(__name__)
+
+# Every other training would fail of it as well.
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+# Free memory that a training is given, VGG16's with some reserve.
+MEMORY = 3 * 2**30
+# One architecture takes about a third of a study's time: more workers than this share of its trainings would only wait.
+SHARE = 1 / 3
+# How long a process may take to save what it has when it is asked to stop.
+PATIENCE_S = 30.0
+
+
+@dataclass(frozen=True)
+class Task:
+    """One training of a study.
+
+    Attributes:
+        position: where it stands among all, for people.
+        study: the key of the study's journal, its own, and its run's id.
+    """
+
+    position: str
+    config: TrainConfig
+    study: Mapping[str, str]
+    register: bool
+
+    @property
+    def label(self) -> str:
+        """What it is called."""
+        return f"{self.config.model} seed {self.config.seed}"
+
+
+def paying(configs: Sequence[TrainConfig]) -> int:
+    """How many of these trainings side by side are done soonest.
+
+    The operations of one training do not fill several cores; a GPU is filled by one.
+    """
+    if any(config.device != "cpu" for config in configs):
+        return 1
+    most = min(torch.get_num_threads(), psutil.virtual_memory().available // MEMORY, round(SHARE * len(configs)))
+    return max(1, most)
+
+
+def attempt(task: Task, dataset: Dataset, place: Place, sender: Sender) -> str:
+    """Train what is not finished yet; why it failed, empty where it did not.
+
+    A training that was cut is resumed from its checkpoint, one that failed without leaving one starts again in a run
+    of its own.
+
+    Raises:
+        OSError: there is no room on the disk.
+    """
+    config, position = task.config, f"{task.position} {task.label}"
+    try:
+        standing = continuation.find_training(config, place, sender, study=task.study)
+        if standing.finished:
+            logger.info("%s: finished before", position)
+            return ""
+        doing = "resuming" if standing.journal else "training"
+        logger.info("%s: %s on %s in %s", position, doing, config.device, config.precision)
+        result, _ = train(
+            config,
+            dataset,
+            root=place.root,
+            sender=sender,
+            start=weights.load(config.weights, config.model, config.model_args, classes=dataset.classes),
+            journal=standing.journal,
+            study=task.study,
+            register=task.register,
+        )
+    except Exception as error:
+        for cause in causes(error):
+            if isinstance(cause, OSError) and cause.errno in NO_ROOM:
+                raise cause from error
+        # Whatever it is: the others go on. The run of this one keeps the traceback.
+        failure = str(error) if isinstance(error, PipelineError) else reason(error) or repr(error)
+        logger.warning("%s: failed: %s", position, failure)
+        return failure
+    logger.info("%s: %s", position, result.summary())
+    return ""
+
+
+def in_turn(tasks: Iterable[Task], dataset: Dataset, place: Place, sender: Sender) -> Generator[tuple[Task, str]]:
+    """Do one task after the other; each with why it failed."""
+    for task in tasks:
+        yield task, attempt(task, dataset, place, sender)
+
+
+def side_by_side(tasks: Iterable[Task], dataset: Dataset, place: Place, *, count: int) -> Generator[tuple[Task, str]]:
+    """Do so many tasks at a time; each, as it ends, with why it failed.
+
+    Every process computes with its share of this one's threads. What it could not tell the tracking server is left in
+    the journals. However this generator is left, no process stays behind.
+
+    Raises:
+        OSError: there is no room on the disk.
+    """
+    waiting = iter(tasks)
+    idle: list[Worker] = []
+    busy: dict[Connection, Worker] = {}
+    try:
+        while True:
+            while len(busy) < count and (task := next(waiting, None)):
+                worker = idle.pop() if idle else Worker(dataset, place, max(1, torch.get_num_threads() // count))
+                worker.begin(task)
+                busy[worker.pipe] = worker
+            if not busy:
+                return
+            for pipe in wait(list(busy)):
+                worker = busy[pipe]  # type: ignore[index]
+                said = worker.listen()
+                if isinstance(said, Line):
+                    logger.log(said.level, said.text)
+                elif isinstance(said, OSError):
+                    raise said
+                else:
+                    del busy[worker.pipe]
+                    if worker.process.is_alive():
+                        idle.append(worker)
+                    yield worker.task, said
+    finally:
+        for worker in idle:
+            worker.pipe.close()
+        for worker in busy.values():
+            worker.process.terminate()
+        for worker in [*idle, *busy.values()]:
+            worker.process.join(PATIENCE_S)
+            worker.process.kill()
+
+
+# --- The processes -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Line:
+    """What a process has to say to people."""
+
+    level: int
+    text: str
+
+
+class Worker:
+    """A process that trains, seen from outside."""
+
+    task: Task
+
+    def __init__(self, dataset: Dataset, place: Place, threads: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(
+            target=work, args=(theirs, dataset, place.root, place.experiment_id, threads), daemon=True
+        )
+        self.process.start()
+        theirs.close()
+
+    def begin(self, task: Task) -> None:
+        """Let it do a task."""
+        self.task = task
+        self.pipe.send(task)
+
+    def listen(self) -> Line | OSError | str:
+        """What it says next: a line, that the disk is full, or, when the task has ended, why it failed."""
+        try:
+            return self.pipe.recv()
+        except (EOFError, OSError):
+            self.process.join()
+            failure = (
+                f"its process was ended from outside (exit code {self.process.exitcode}), as the system does when "
+                "memory runs out: run the study again, with fewer workers"
+            )
+            logger.warning("%s %s: failed: %s", self.task.position, self.task.label, failure)
+            return failure
+
+
+class Tell(logging.Handler):
+    """What the modules of a process log, told to the process that began it."""
+
+    def __init__(self, pipe: Connection) -> None:
+        super().__init__()
+        self.pipe = pipe
+        self.position = ""
+
+    def takes_over(self) -> None:
+        """Get all that this process would have said itself."""
+        above = logging.getLogger("pipeline")
+        above.handlers, above.propagate = [self], False
+        above.setLevel(logging.INFO)
+        # That a server is away the process that gives the tasks says for all.
+        logging.getLogger("pipeline.tracking.sender").setLevel(logging.ERROR)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = self.format(record)
+        own = record.name == __name__
+        self.tell(Line(record.levelno, text if own else f"{self.position} {text}"))
+
+    def tell(self, said: Line | OSError | str) -> None:
+        """Say something; several threads may."""
+        with self.lock:  # type: ignore[union-attr]
+            self.pipe.send(said)
+
+
+def work(pipe: Connection, dataset: Dataset, root: Path, experiment_id: str | None, threads: int) -> None:
+    """What a process does: one task after the other, until there is none or whoever gives them is gone."""
+    with QuickEnd():
+        try:
+            catch_signals()
+            threading.Thread(target=end_with_parent, daemon=True).start()
+            torch.set_num_threads(threads)
+            told = Tell(pipe)
+            told.takes_over()
+            if experiment_id:
+                # The launcher's run, which tells it otherwise, is the study's.
+                os.environ.pop("MLFLOW_EXPERIMENT_NAME", None)
+                os.environ["MLFLOW_EXPERIMENT_ID"] = experiment_id
+            place = continuation.find_place(root)
+            with Sender(DELIVERIES) as sender:
+                while True:
+                    task: Task = pipe.recv()
+                    told.position = task.position
+                    try:
+                        told.tell(attempt(task, dataset, place, sender))
+                    except OSError as no_room:
+                        told.tell(no_room)
+        except Interrupted as interrupted:
+            sys.exit(interrupted.exit_code)
+        except (EOFError, BrokenPipeError, ConnectionResetError):
+            # Nothing more is to be done, or nobody waits for it.
+            return
+
+
+def end_with_parent() -> None:
+    """Ask this process to stop when the one that began it is gone, however it ended."""
+    if parent := multiprocessing.parent_process():
+        parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)

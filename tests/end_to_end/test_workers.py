@@ -1,0 +1,51 @@
+"""A study whose trainings run side by side: the same numbers, and nothing lost whichever process is killed."""
+
+import signal
+
+import psutil
+import pytest
+from support import left_in, only_run, pipeline, pipeline_process, wait_for_line
+
+from benchmarks.weather import recorded
+from pipeline.files import ROOT_VARIABLE
+
+STUDY = ["main", "--models", "cnn", "--seeds", "2", "--epochs", "40", "--batch-size", "8", "--val-size", "20"]
+
+
+def trains(process: psutil.Process) -> bool:
+    """Whether it is one of those that train, and not what Python keeps beside them, and not dead without a burial."""
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE and "spawn_main" in " ".join(process.cmdline())
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return False
+
+
+@pytest.mark.timeout(600)
+def test_a_process_is_killed_and_a_study_stopped_and_the_numbers_are_those_of_one_after_the_other(
+    environment, tmp_path_factory, bars
+):
+    study = [*STUDY, "--dataset", str(bars), "--workers", "2"]
+    process = pipeline_process(*study)
+    wait_for_line(process, "epoch  2/40")
+    children = psutil.Process(process.pid).children()
+    next(filter(trains, children)).kill()
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 1 and "ended from outside (exit code -9)" in err and out.count("images right") == 1
+    assert only_run("study").info.status == "FAILED"
+
+    process = pipeline_process(*study)
+    wait_for_line(process, "resuming")
+    children = psutil.Process(process.pid).children()
+    process.terminate()
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM and "Traceback" not in out + err
+    assert not any(map(trains, children))
+    assert only_run("study").info.status == "KILLED"
+
+    pipeline(*study)
+    assert left_in(environment) == []
+    folder = tmp_path_factory.mktemp("in-turn")
+    uri = f"sqlite:///{folder}/mlflow.db"
+    elsewhere = {"MLFLOW_TRACKING_URI": uri, ROOT_VARIABLE: str(folder / "root")}
+    pipeline(*study[:-1], "1", env=elsewhere, cwd=folder)
+    assert recorded(f"sqlite:///{environment}/mlflow.db") == recorded(uri)
