@@ -142,7 +142,7 @@ def lost(bars: Path, *, seeds: int, epochs: int) -> list[str]:
 
 
 @pytest.mark.timeout(600)
-def test_eight_trainings_at_once_lose_nothing_and_come_back_from_a_backup(stores, bars):
+def test_four_trainings_at_once_lose_nothing_and_come_back_from_a_backup(stores, bars):
     install, _, role, bucket, server, account, dump, save, restore, put_back = stores.commands
     stores.run(install.replace("pip install", f"uv pip install --offline --dry-run --quiet --python {sys.executable}"))
     stores.run(role)
@@ -151,12 +151,12 @@ def test_eight_trainings_at_once_lose_nothing_and_come_back_from_a_backup(stores
         stores.run(account)
         options = ("--dataset", str(bars), *SMALL, "--epochs", "3")
         with ExitStack() as stack:
-            # Importing takes eight processes on two cores a minute, and more where the machine has other work.
-            processes = [stack.enter_context(training(*options, "--seed", str(seed))) for seed in range(8)]
+            # Importing takes four processes on two cores half a minute, and more where the machine has other work.
+            processes = [stack.enter_context(training(*options, "--seed", str(seed))) for seed in range(4)]
             for process in processes:
                 _, err = process.communicate(timeout=400)
                 assert process.returncode == 0, err
-        assert lost(bars, seeds=8, epochs=3) == []
+        assert lost(bars, seeds=4, epochs=3) == []
         stores.run(dump)
         stores.run(save)
     drop = '--command "DROP DATABASE mlflow" --command "DROP ROLE mlflow"'
@@ -165,7 +165,7 @@ def test_eight_trainings_at_once_lose_nothing_and_come_back_from_a_backup(stores
     for command in (role, bucket, restore, put_back):
         stores.run(command)
     with stores.serving(server):
-        assert lost(bars, seeds=8, epochs=3) == []
+        assert lost(bars, seeds=4, epochs=3) == []
 
 
 def test_a_training_outlives_a_restart_of_the_database(stores, bars):

@@ -134,7 +134,7 @@ def test_killed_at_any_instant_of_recording(environment, weather, bars, undistur
     chance = random.Random(0)
     process = pipeline_process(*OPTIONS, "--dataset", str(bars))
     wait_for_epoch(process, 15)
-    for _ in range(3):
+    for _ in range(2):
         time.sleep(chance.uniform(0, 4))
         process.kill()
         process.communicate(timeout=60)
