@@ -161,7 +161,7 @@ def load(uri: str, *, trusted: Sequence[str] = (CONFIGURED,)) -> RegisteredModel
         if "model_code_path" not in flavor:
             raise InputError(f"The registered model {uri} was not made by this project: it has no code of its own.")
         about = json.loads(next(path.glob("artifacts/*/model.json")).read_text())
-        network = mlflow.pyfunc.load_model(str(path)).unwrap_python_model().network
+        network = mlflow.pyfunc.load_model(str(path), suppress_warnings=True).unwrap_python_model().network
     return RegisteredModel(
         uri=uri,
         version=version,
