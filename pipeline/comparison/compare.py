@@ -21,8 +21,9 @@ from pipeline.comparison.notes import (
     store_notes,
     unfinished,
 )
-from pipeline.comparison.pairs import SIGNIFICANT, examine_pairs, known_values
+from pipeline.comparison.pairs import examine_pairs, known_values
 from pipeline.comparison.protocol import SHOWN
+from pipeline.comparison.verdicts import judge
 from pipeline.errors import InputError
 from pipeline.metrics.catalog import CONSTANT, HIGHER_IS_BETTER, LOGGED, METRICS, PERCENT, check_columns
 from pipeline.names import short_hash
@@ -41,14 +42,16 @@ class Comparison:
 
     Attributes:
         metric: the column that architectures are ranked and judged by.
+        margin: how far two may be apart and count as equal, as it was asked for; None for the usual one.
         table: one row an architecture and recipe under one protocol; columns protocol, dataset, store (only where
             there are several), architecture, recipe, label (unique within a protocol), seeds, epochs, images_seen,
             pretrained, for each of METRICS its mean `NAME` and its standard deviation over seeds `NAME_std`, the 95 %
-            interval of the metric `low` and `high` with its method `interval`, `verdict`, and `gap_to_best`, its 95 %
-            interval `gap_low` and `gap_high`, and `p_value` against the leader. A mean is empty where a seed lacks the
-            metric.
+            interval of the metric `low` and `high` with its method `interval`, `verdict`, and `gap_to_best`, its
+            interval `gap_low` and `gap_high`, and `p_value` against the leader, with the `margin` within which two
+            count as equal. A mean is empty where a seed lacks the metric.
         pairs: one row a pair of architectures under one protocol; columns protocol, first, second, difference with its
-            95 % interval low and high, test, p_value, p_holm (corrected by Holm over the pairs of the protocol).
+            interval low and high, test, p_value, p_adjusted, and the verdict on the first. The intervals hold all at
+            once in 95 % of studies, and p_adjusted is adjusted for all pairs of the protocol as well.
         protocols: the fields of each protocol.
         members: by protocol and label, the trainings of each row, newest first.
         trainings: all that were looked at, finished or not.
@@ -57,6 +60,7 @@ class Comparison:
     """
 
     metric: str
+    margin: float | None
     table: pd.DataFrame
     pairs: pd.DataFrame
     protocols: Mapping[str, Mapping[str, Any]]
@@ -71,7 +75,12 @@ class Comparison:
 
 
 def compare(
-    trainings: Sequence[TrainingRun], results: Results, *, metric: str = "accuracy", sort: str = ""
+    trainings: Sequence[TrainingRun],
+    results: Results,
+    *,
+    metric: str = "accuracy",
+    sort: str = "",
+    margin: float | None = None,
 ) -> Comparison:
     """Compare the finished ones among these trainings, each group of one protocol by itself.
 
@@ -82,6 +91,7 @@ def compare(
         results: reads what a training predicted for the test images.
         metric: a column of METRICS to rank and judge by.
         sort: a column to sort by instead of the metric.
+        margin: how far two may be apart and count as equal, as `verdicts.margin_of` takes it.
 
     Raises:
         InputError: no training is finished, or none has the metric.
@@ -128,8 +138,8 @@ def compare(
         if len(rows) > len(best):
             untested.append(f"Only the best {len(best)} of the {len(rows):,} under protocol {key[:SHOWN]} are tested.")
     by_row = dict(zip(table[["protocol", "label"]].itertuples(index=False, name=None), members, strict=True))
-    pairs = pd.concat(pairs, ignore_index=True)
-    table = table.join(judge(table, pairs, metric))
+    judged, pairs = judge(table, pd.concat(pairs, ignore_index=True), metric, margin)
+    table = table.join(judged)
     sort = sort or metric
     table = table.sort_values(sort, ascending=sort not in HIGHER_IS_BETTER, kind="stable")
     # The protocol with the most trainings first.
@@ -149,7 +159,7 @@ def compare(
     )
     if not table["store"].any():
         table = table.drop(columns="store")
-    return Comparison(metric, table, pairs, protocols, by_row, trainings, notes, results)
+    return Comparison(metric, margin, table, pairs, protocols, by_row, trainings, notes, results)
 
 
 def tabulate(trainings: Sequence[TrainingRun], *, by_scenes: bool) -> pd.DataFrame:
@@ -232,25 +242,3 @@ def interval(metric: str, runs: Sequence[TrainingRun], fields: Mapping[str, Any]
     if metric == "accuracy" and images and values:
         return *stats.wilson(round(values[0] * images), images), "Wilson"
     return np.nan, np.nan, ""
-
-
-def judge(table: pd.DataFrame, pairs: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Verdict, distance and corrected p-value of each row against the leader of its protocol."""
-    better = 1 if metric in HIGHER_IS_BETTER else -1
-    numbers = dict.fromkeys(["gap_to_best", "gap_low", "gap_high", "p_value"], np.nan)
-    judged = pd.DataFrame({"verdict": "", **numbers}, index=table.index)
-    for key, rows in table[table[metric].notna()].groupby("protocol"):
-        leader = (better * rows[metric]).idxmax()
-        own = pairs[pairs["protocol"] == key]
-        pair_of = {frozenset((pair.first, pair.second)): pair for pair in own.itertuples()}
-        judged.loc[rows.index, "gap_to_best"] = better * (rows[metric][leader] - rows[metric])
-        for row in rows.index:
-            pair = pair_of.get(frozenset((table["label"][leader], table["label"][row])))
-            if row == leader:
-                judged.loc[row, "verdict"] = "best"
-            elif pair is not None and not np.isnan(pair.p_holm):
-                ahead = better if pair.first == table["label"][leader] else -better
-                gap = sorted((ahead * pair.low, ahead * pair.high))
-                judged.loc[row, ["gap_low", "gap_high", "p_value"]] = [*gap, pair.p_holm]
-                judged.loc[row, "verdict"] = "tied" if pair.p_holm >= SIGNIFICANT else "worse"
-    return judged

@@ -127,18 +127,20 @@ def pairs(group: Group) -> Section:
     found = found[(found["protocol"] == group.key) & found["first"].isin(labels) & found["second"].isin(labels)]
     matrix = pd.DataFrame(np.nan, index=labels, columns=labels)
     for pair in found.itertuples():
-        matrix.loc[pair.first, pair.second] = matrix.loc[pair.second, pair.first] = pair.p_holm
-    differing = (found["p_holm"] < SIGNIFICANT).sum()
+        matrix.loc[pair.first, pair.second] = matrix.loc[pair.second, pair.first] = pair.p_adjusted
+    differing = (found["p_adjusted"] < SIGNIFICANT).sum()
     if len(found) and not differing:
-        least = tables.p_text(found["p_holm"].min()).removeprefix("p = ")
-        nobody = f"None of the {len(found)} pairs differs: the least p-value, corrected by Holm, is {least}."
+        least = tables.p_text(found["p_adjusted"].min()).removeprefix("p = ")
+        nobody = (
+            f"None of the {len(found)} pairs differs beyond chance: the least p-value, adjusted for all, is {least}."
+        )
         return Section("Who differs from whom", nobody, [], needs_drawings=False)
-    told = "; ".join(f"{pair.first} and {pair.second}: {tables.p_text(pair.p_holm)}" for pair in found.itertuples())
+    told = "; ".join(f"{pair.first} and {pair.second}: {tables.p_text(pair.p_adjusted)}" for pair in found.itertuples())
     caption = f"{differing} of {len(found)} pairs differ." if len(found) else "No pair could be tested."
     return Section(
         "Who differs from whom",
-        "p-values of all pairs, corrected by Holm; a filled cell is a difference that chance hardly makes (p below "
-        f"{SIGNIFICANT}).",
+        "p-values of all pairs, adjusted for their number; a filled cell is a difference that chance hardly makes (p "
+        f"below {SIGNIFICANT}).",
         [Drawing("pairs", charts.p_values(matrix, SIGNIFICANT), caption, told)] if len(labels) > 1 else [],
     )
 

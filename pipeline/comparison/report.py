@@ -22,7 +22,7 @@ HEADINGS = {
     "accuracy": METRICS["accuracy"].heading,
     "low": "95 % from",
     "high": "to",
-    "verdict": "verdict",
+    "verdict": "verdict (behind by)",
     # What decides between equally good ones comes before what explains.
     **{name: METRICS[name].heading for name in ("train_s", "latency_p50_ms", "parameters")},
     "seeds": "seeds",
@@ -126,7 +126,7 @@ def abreast(count: int, small: bool) -> int:
 
 
 def verdict(comparison: Comparison, key: str, rows: pd.DataFrame) -> str:
-    """Who is best, who cannot be told from it, and what the others lack."""
+    """Who is best, who is as good, what the others lack, and of whom that is not known."""
     metric = comparison.metric
     ranked = rows.sort_values(metric, ascending=metric not in HIGHER_IS_BETTER, kind="stable")
     ranked = ranked[ranked[metric].notna()]
@@ -148,19 +148,32 @@ def verdict(comparison: Comparison, key: str, rows: pd.DataFrame) -> str:
         f"{best['label']}, {others}, has {tables.number(metric, best[metric])}{unit} {metric.replace('_', ' ')}"
         f"{f' on {measured}' if METRICS[metric].on_test_images else ''} ({seeds}{interval})."
     )
-    tied, worse = (ranked[ranked["verdict"] == word] for word in ("tied", "worse"))
-    if len(tied):
-        sentences.append(f"It cannot be told from {enumeration(tied['label'])}: the differences may be chance.")
-    if len(worse):
-        low, high = (tables.number(metric, worse["gap_to_best"].agg(which)) for which in ("min", "max"))
-        distance = f"{low} to {high}" if low != high else low
-        points = " percentage points" if metric in PERCENT else ""
-        verb = "is" if len(worse) == 1 else "are"
-        sentences.append(f"{enumeration(worse['label'])} {verb} worse, by {distance}{points}.")
+    by_verdict = {word: ranked[ranked["verdict"] == word] for word in ("equivalent", "worse", "undecided")}
+    if len(equivalent := by_verdict["equivalent"]):
+        verb = "is" if len(equivalent) == 1 else "are"
+        margin = tables.within(metric, best["margin"]).replace("pp", "percentage points")
+        sentences.append(f"{enumeration(equivalent['label'])} {verb} equivalent to it within {margin}.")
+    if len(worse := by_verdict["worse"]):
+        distances = [tables.limits(metric, *row) for row in worse[["gap_low", "gap_high"]].itertuples(index=False)]
+        distances = [distance.replace("pp", "percentage points") for distance in distances]
+        sentences.append(
+            enumeration(
+                [
+                    f"{label} {'is worse ' if not place else ''}by {distance}"
+                    for place, (label, distance) in enumerate(zip(worse["label"], distances, strict=True))
+                ]
+            )
+            + "."
+        )
+    if len(undecided := by_verdict["undecided"]):
+        sentences.append(
+            f"Whether {enumeration(undecided['label'])} {'is' if len(undecided) == 1 else 'are'} as good is undecided: "
+            "what was seen may be chance."
+        )
     untested = ranked[(ranked["verdict"] == "") & (ranked["label"] != best["label"])]
     if len(untested):
         sentences.append(f"Whether {enumeration(untested['label'])} differs from it was not tested.")
-    top = ranked[ranked["verdict"].isin(["best", "tied"])]
+    top = ranked[ranked["verdict"].isin(["best", "equivalent", "undecided"])]
     if len(top) > 1:
         words = {
             "train_s": ("trained fastest", "s"),
@@ -173,7 +186,7 @@ def verdict(comparison: Comparison, key: str, rows: pd.DataFrame) -> str:
             if top[cost].notna().all()
         ]
         if cheapest:
-            sentences.append(f"Of the best and those tied with it, {enumeration(cheapest)}.")
+            sentences.append(f"Of those not shown to be worse, {enumeration(cheapest)}.")
     return " ".join(sentences)
 
 
@@ -200,7 +213,7 @@ def table_row(comparison: Comparison, row: Mapping[str, Any], names: Sequence[st
     for name in names:
         value = row[name]
         if name == "verdict":
-            text, number = tables.verdict_with_interval(comparison.metric, row), None
+            text, number = tables.verdict(comparison.metric, row), None
         elif name == "seeds":
             text, number = str(value), value
         elif name == "pretrained":

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from pipeline.comparison.compare import Comparison
 from pipeline.comparison.protocol import SHOWN
+from pipeline.comparison.verdicts import FINE_ABOVE, FINE_MARGIN, USUAL_MARGIN
 from pipeline.errors import InputError, PipelineError, first_line
 from pipeline.files import TABLES, atomic_write, check_ending
 from pipeline.metrics.catalog import COUNTS, PERCENT
@@ -55,7 +56,7 @@ def rich_table(text: pd.DataFrame, rows: pd.DataFrame) -> Table:
     for name in text.columns:
         table.add_column(name, justify="left" if name in ("architecture", "verdict") else "right", no_wrap=True)
     for cells, verdict in zip(text.itertuples(index=False), rows["verdict"], strict=True):
-        table.add_row(*cells, style={"best": "bold green", "tied": "green"}.get(verdict))
+        table.add_row(*cells, style={"best": "bold green", "equivalent": "green"}.get(verdict))
     return table
 
 
@@ -80,8 +81,9 @@ def notes(comparison: Comparison) -> list[str]:
     found = []
     if tests:
         found.append(
-            f"Verdict: {comparison.metric} against the best, by {' or '.join(explained[test] for test in tests)}, "
-            "p corrected by Holm for all pairs; tied: p of at least 0.05."
+            f"Verdict: {comparison.metric} against the best, by {' or '.join(explained[test] for test in tests)}; in "
+            "parentheses how far behind the best it is, with 95 % confidence for all pairs at once. "
+            f"{margin_in_words(comparison)} Worse: p below 0.05, adjusted for all pairs. Undecided: neither was shown."
         )
     methods = {
         "Wilson": "of one run, on other images, Wilson's",
@@ -149,23 +151,37 @@ def number(name: str, value: float, deviation: float | None = None) -> str:
 
 
 def verdict(metric: str, row: Mapping[str, Any]) -> str:
-    """`best`, `tied`, or by how much it is worse and how sure that is."""
-    if row["verdict"] != "worse":
-        return row["verdict"]
-    return f"worse by {distance(metric, row['gap_to_best'])}, {p_text(row['p_value'])}"
-
-
-def verdict_with_interval(metric: str, row: Mapping[str, Any]) -> str:
-    """The same with the 95 % interval of how far it is behind the best."""
+    """The verdict on a row, and between what limits it is behind the best."""
     if pd.isna(row["gap_low"]):
-        return verdict(metric, row)
-    low, high = (distance(metric, row[name]) for name in ("gap_low", "gap_high"))
-    return f"{verdict(metric, row)} (behind by {low.removesuffix(' pp')} to {high})"
+        return row["verdict"]
+    return f"{row['verdict']} ({limits(metric, row['gap_low'], row['gap_high'])})"
 
 
-def distance(metric: str, value: float) -> str:
-    """How far two values of a metric are apart."""
-    return f"{value * 100:.2f} pp" if metric in PERCENT else number(metric, value)
+def limits(metric: str, low: float, high: float) -> str:
+    """Between what two values of a metric are apart."""
+    scale = 100 if metric in PERCENT else 1
+    size = math.floor(math.log10(max(abs(low), abs(high)))) if low or high else 0
+    decimals = 2 if metric in PERCENT else max(0, 2 - size)
+    # A difference that is nothing when rounded has no sign.
+    texts = [f"{round(value * scale, decimals) + 0.0:,.{decimals}f}".replace("-", "−") for value in (low, high)]
+    return f"{' to '.join(texts)}{' pp' if metric in PERCENT else ''}"
+
+
+def margin_in_words(comparison: Comparison) -> str:
+    """Which verdict is `equivalent`, in a sentence."""
+    if comparison.table["margin"].isna().all():
+        return f"What difference in {comparison.metric} would not matter was not said, so nothing is called equivalent."
+    if comparison.margin is None:
+        fine, usual, above = (f"{100 * value:g}" for value in (FINE_MARGIN, USUAL_MARGIN, FINE_ABOVE))
+        apart = f"{fine} pp where the best is above {above} %, else {usual} pp"
+    else:
+        apart = f"{within(comparison.metric, comparison.table['margin'].max())}, as was asked for"
+    return f"Equivalent: shown to be within {apart}."
+
+
+def within(metric: str, margin: float) -> str:
+    """A margin as one would type it."""
+    return f"{100 * margin:g} pp" if metric in PERCENT else f"{margin:g}"
 
 
 def p_text(p_value: float) -> str:

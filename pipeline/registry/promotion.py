@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from pipeline.comparison import protocol
+from pipeline.comparison import protocol, tables
 from pipeline.comparison.compare import Comparison
-from pipeline.comparison.pairs import SIGNIFICANT
+from pipeline.comparison.pairs import SIGNIFICANT, interval
+from pipeline.comparison.verdicts import margin_of, verdict
 from pipeline.errors import InputError, Refusal
 from pipeline.metrics.catalog import METRICS
 from pipeline.registry import versions
@@ -18,7 +19,7 @@ from pipeline.tracking.training_run import Results, TrainingRun
 
 HEADING = "## Promotion"
 ACCURACY = METRICS["accuracy"].logged
-# What decides between models that are tied: the arithmetic of one answer, the same on every machine.
+# What decides between models that are as good: the arithmetic of one answer, the same on every machine.
 CHEAPER = METRICS["flops"].logged
 
 
@@ -35,13 +36,22 @@ class Decision:
     figures: Mapping[str, Any]
 
 
-def decide(candidate: TrainingRun, champion: TrainingRun | None, results: Results, *, allow_tie: bool) -> Decision:
+def decide(
+    candidate: TrainingRun,
+    champion: TrainingRun | None,
+    results: Results,
+    *,
+    allow_equivalent: bool = False,
+    margin: float | None = None,
+) -> Decision:
     """Judge a candidate against the present champion by what both answered to the same test images.
 
     Args:
         candidate, champion: their trainings; None where there is no champion.
         results: reads what a training predicted for the test images.
-        allow_tie: whether a candidate that is tied with the champion and needs fewer FLOPs an answer will do.
+        allow_equivalent: whether a candidate that is worse by no more than the margin and needs fewer FLOPs an answer
+            will do.
+        margin: in percentage points, within which two accuracies count as equal; None for the usual one.
 
     Raises:
         Refusal: there is not enough evidence; its text says why.
@@ -66,32 +76,42 @@ def decide(candidate: TrainingRun, champion: TrainingRun | None, results: Result
 
     wrong = [(table["target"] != table["prediction"]).to_numpy() for table in (own, theirs)]
     p_value = stats.mcnemar(*wrong)
-    difference = float(wrong[1].mean() - wrong[0].mean())
+    difference = stats.difference(wrong[1][None], wrong[0][None], stats.Spread())
+    low, high = interval(difference, stats.CONFIDENCE, differs=p_value < SIGNIFICANT)
+    theirs_accuracy = champion.metrics[ACCURACY]
+    within = margin_of("accuracy", max(accuracy, theirs_accuracy), margin) or 0.0
+    word = verdict(low, high, p_value, within)
     figures |= {
-        "champion_accuracy": champion.metrics[ACCURACY],
-        "difference": difference,
+        "champion_accuracy": theirs_accuracy,
+        "difference": difference.value,
+        "difference_low": low,
+        "difference_high": high,
+        "margin": within,
         "test": "McNemar's exact test",
         "test_images": len(own),
         "p_value": p_value,
     }
     evidence = (
-        f"{accuracy:.2%} against the champion's {champion.metrics[ACCURACY]:.2%} "
-        f"on the same {len(own):,} test images, p = {p_value:.2g} by McNemar's exact test"
+        f"{accuracy:.2%} against the champion's {theirs_accuracy:.2%} on the same {len(own):,} test images: better by "
+        f"{tables.limits('accuracy', low, high)} with 95 % confidence, p = {p_value:.2g} by McNemar's exact test"
     )
-    if p_value < SIGNIFICANT and difference > 0:
+    if p_value < SIGNIFICANT and difference.value > 0:
         return Decision(f"Better: {evidence}.", figures)
-    if p_value < SIGNIFICANT:
-        raise Refusal(f"Not promoted: worse, {evidence}.")
-    if not allow_tie:
-        raise Refusal(f"Not promoted: tied, {evidence}; with --allow-tie the cheaper of two would do.")
+    if low < -within:
+        raise Refusal(f"Not promoted: {word}, {evidence}.")
+    as_good = f"not worse by more than {tables.within('accuracy', within)}"
+    if not allow_equivalent:
+        raise Refusal(
+            f"Not promoted: {word}, {evidence}. It is {as_good}: with --allow-equivalent the cheaper of two would do."
+        )
     if not candidate.has(CHEAPER) or not champion.has(CHEAPER):
-        raise Refusal(f"Not promoted: tied, {evidence}, and which is cheaper was not recorded.")
+        raise Refusal(f"Not promoted: {word}, {evidence}, and which is cheaper was not recorded.")
     flops, champion_flops = candidate.metrics[CHEAPER], champion.metrics[CHEAPER]
     costs = f"{flops:,.0f} against {champion_flops:,.0f} FLOPs an image"
     if flops >= champion_flops:
-        raise Refusal(f"Not promoted: tied, {evidence}, and not cheaper: {costs}.")
+        raise Refusal(f"Not promoted: {word}, {evidence}, and not cheaper: {costs}.")
     figures |= {"flops": flops, "champion_flops": champion_flops}
-    return Decision(f"Tied and cheaper: {evidence}; {costs}.", figures)
+    return Decision(f"Cheaper and {as_good}: {evidence}; {costs}.", figures)
 
 
 def check_protocols(candidate: TrainingRun, champion: TrainingRun) -> None:
@@ -111,8 +131,14 @@ def check_protocols(candidate: TrainingRun, champion: TrainingRun) -> None:
 # --- In the registry -----------------------------------------------------------------------------------------------
 
 
-def promote(candidate: versions.Version, *, allow_tie: bool = False, dry_run: bool = False) -> str:
-    """Make a version the champion of its registered model if the evidence says so.
+def promote(
+    candidate: versions.Version,
+    *,
+    allow_equivalent: bool = False,
+    margin: float | None = None,
+    dry_run: bool = False,
+) -> str:
+    """Make a version the champion of its registered model if the evidence says so, as `decide` judges it.
 
     The decision and its figures are written into the version's tags and description; the former champion becomes the
     previous one. Of two promotions at once the second judges against the first's champion, or, from another machine,
@@ -134,7 +160,8 @@ def promote(candidate: versions.Version, *, allow_tie: bool = False, dry_run: bo
             training,
             training_of(champion) if champion else None,
             Results(),
-            allow_tie=allow_tie,
+            allow_equivalent=allow_equivalent,
+            margin=margin,
         )
         former = champion.number if champion else None
         if warning := protocol.repeated(training.tags):
