@@ -19,11 +19,16 @@ margin_option = click.option(
     help="How far two may be apart and count as equal: in percentage points, of metrics that are no share in their own "
     "unit. auto: 0.1 where the best accuracy is above 99 %, else 0.5; other metrics have none.",
 )
-selection_options = options(
+# Which trainings.
+trainings_options = options(
     click.option("--study", default="latest", show_default=True, help="Run id of a study."),
     click.option("--experiment", default="", help="All trainings of this experiment instead."),
     click.option("--filter", "filter_string", default="", help="MLflow filter on them: \"params.seed = '0'\"."),
     click.option("--since", type=click.DateTime(), help="Only those that started then or later."),
+)
+# Which trainings, and how they are compared.
+selection_options = options(
+    trainings_options,
     click.option("--metric", default="accuracy", show_default=True, help="What they are judged by: a column."),
     margin_option,
     click.option("--sort", default="", help="Column to sort by; the metric by default."),

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -30,6 +30,9 @@ from pipeline.names import short_hash
 from pipeline.tracking import schema
 from pipeline.tracking.training_run import Results, TrainingRun
 
+if TYPE_CHECKING:
+    from pipeline.comparison.planning import Design
+
 # What trainings must share to have one row.
 ROW = ["protocol", "dataset_sha256", "dataset", "store", "architecture", "recipe"]
 # Among more rows than these the number of pairs leaves no difference significant.
@@ -48,10 +51,12 @@ class Comparison:
             pretrained, for each of METRICS its mean `NAME` and its standard deviation over seeds `NAME_std`, the 95 %
             interval of the metric `low` and `high` with its method `interval`, `verdict`, and `gap_to_best`, its
             interval `gap_low` and `gap_high`, and `p_value` against the leader, with the `margin` within which two
-            count as equal. A mean is empty where a seed lacks the metric.
+            count as equal, and `seeds_needed` of each or `images_needed` to decide where nothing is decided, infinite
+            where no number would do. A mean is empty where a seed lacks the metric.
         pairs: one row a pair of architectures under one protocol; columns protocol, first, second, difference with its
             interval low and high, test, p_value, p_adjusted, and the verdict on the first. The intervals hold all at
             once in 95 % of studies, and p_adjusted is adjusted for all pairs of the protocol as well.
+        designs: by protocol and label, how the leader's difference in accuracy would be known in other studies.
         protocols: the fields of each protocol.
         members: by protocol and label, the trainings of each row, newest first.
         trainings: all that were looked at, finished or not.
@@ -63,6 +68,7 @@ class Comparison:
     margin: float | None
     table: pd.DataFrame
     pairs: pd.DataFrame
+    designs: Mapping[tuple[str, str], "Design"]
     protocols: Mapping[str, Mapping[str, Any]]
     members: Mapping[tuple[str, str], Sequence[TrainingRun]]
     trainings: Sequence[TrainingRun]
@@ -121,12 +127,14 @@ def compare(
         strict=True,
     )
     pairs, untested = [], []
+    designs: dict[tuple[str, str], Design] = {}
     better = 1 if metric in HIGHER_IS_BETTER else -1
     for key in table["protocol"].unique():
         rows = table[(table["protocol"] == key) & table[metric].notna()]
         best = (better * rows[metric]).nlargest(MAX_TESTED_ROWS).index
         examined = examine_pairs(metric, {table["label"][row]: members[row] for row in best}, results)
         pairs.append(examined.pairs.assign(protocol=key))
+        designs |= {(key, label): design for label, design in examined.designs.items()}
         for row in best:
             if both := examined.intervals.get(table["label"][row]):
                 table.loc[row, ["low", "high", "interval"]] = [*both, "crossed"]
@@ -140,6 +148,9 @@ def compare(
     by_row = dict(zip(table[["protocol", "label"]].itertuples(index=False, name=None), members, strict=True))
     judged, pairs = judge(table, pd.concat(pairs, ignore_index=True), metric, margin)
     table = table.join(judged)
+    table["seeds_needed"], table["images_needed"] = zip(
+        *(needed(row, designs) for row in table.itertuples()), strict=True
+    )
     sort = sort or metric
     table = table.sort_values(sort, ascending=sort not in HIGHER_IS_BETTER, kind="stable")
     # The protocol with the most trainings first.
@@ -159,7 +170,7 @@ def compare(
     )
     if not table["store"].any():
         table = table.drop(columns="store")
-    return Comparison(metric, margin, table, pairs, protocols, by_row, trainings, notes, results)
+    return Comparison(metric, margin, table, pairs, designs, protocols, by_row, trainings, notes, results)
 
 
 def tabulate(trainings: Sequence[TrainingRun], *, by_scenes: bool) -> pd.DataFrame:
@@ -242,3 +253,14 @@ def interval(metric: str, runs: Sequence[TrainingRun], fields: Mapping[str, Any]
     if metric == "accuracy" and images and values:
         return *stats.wilson(round(values[0] * images), images), "Wilson"
     return np.nan, np.nan, ""
+
+
+def needed(row: Any, designs: Mapping[tuple[str, str], "Design"]) -> tuple[float, float]:
+    """How many seeds, or how many test images, would decide between the leader and a row where nothing is decided."""
+    design = designs.get((row.protocol, row.label))
+    if row.verdict != "undecided" or design is None:
+        return np.nan, np.nan
+    from pipeline.comparison import planning
+
+    need = planning.need(design, None if np.isnan(row.margin) else row.margin)
+    return need.seeds, need.images

@@ -1,7 +1,7 @@
 """Whether two architectures differ: what each training predicted, and the tests of all pairs."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,8 @@ from pipeline.metrics.catalog import CONSTANT, LOGGED, OF_SCORES
 from pipeline.tracking.training_run import Results, TrainingRun
 
 if TYPE_CHECKING:
-    from pipeline.comparison.stats import Estimate
+    from pipeline.comparison.planning import Design
+    from pipeline.comparison.stats import Estimate, Simultaneous
 
 SIGNIFICANT = 0.05
 COLUMNS = ["first", "second", "difference", "low", "high", "test", "p_value", "p_adjusted"]
@@ -33,11 +34,13 @@ class Examined:
         pairs: one row a pair; columns first, second, difference with low and high, test, p_value, p_adjusted.
         untested: labels of those whose answers are not at hand.
         intervals: 95 %, of accuracies of repeated trainings on other images and with other seeds.
+        designs: by label, how its difference to the first architecture would be known in other studies.
     """
 
     pairs: pd.DataFrame
-    untested: list[str]
-    intervals: Mapping[str, tuple[float, float]]
+    untested: list[str] = field(default_factory=list)
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    designs: Mapping[str, "Design"] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -64,14 +67,17 @@ def examine_pairs(metric: str, members: Mapping[str, Sequence[TrainingRun]], res
     Accuracy is tested on the images: over images and seeds where both were repeated, otherwise by McNemar's test of
     the newest run of each. Other metrics are tested over seeds, by Welch's test; those that mean another thing for a
     detector, not between it and a classifier.
+
+    Args:
+        members: the trainings of each, the best first.
     """
     values = {label: known_values(runs, metric) for label, runs in members.items()}
     if metric in CONSTANT:
-        return Examined(tabulate([], np.empty((0, 0)), {}), [], {})
+        return Examined(pd.DataFrame(columns=COLUMNS))
     if metric != "accuracy":
         return examine_values(metric, members, {label: found for label, found in values.items() if len(found) > 1})
     if len(members) == 1 and len(next(iter(values.values()))) == 1:
-        return Examined(tabulate([], np.empty((0, 0)), {}), [], {})
+        return Examined(pd.DataFrame(columns=COLUMNS))
     return examine_answers(values, {label: wrong_predictions(runs, results) for label, runs in members.items()})
 
 
@@ -83,6 +89,7 @@ def examine_answers(values: Mapping[str, Sequence[float]], known: Mapping[str, n
         known: bool (seeds, N), which images each training answered wrong; None where that is not at hand.
     """
     from pipeline.comparison import stats
+    from pipeline.comparison.planning import Design
 
     wrong = {label: found for label, found in known.items() if found is not None}
     # Answers to another number of images are not those to the test images.
@@ -106,11 +113,18 @@ def examine_answers(values: Mapping[str, Sequence[float]], known: Mapping[str, n
         found.append(Pair(first, second, replace(errors, value=-errors.value), test, p_value, nodes))
     shares = [own[0] for own in wrong.values()] + [own.mean(0) for own in repeated.values()]
     weights = [0.0] * len(wrong) + [own.mean() ** 2 / len(own) for own in repeated.values()]
-    hang_together = stats.covariance(np.array(shares, float), weights, among) if found else np.empty((0, 0))
+    adjusted = adjust(found, stats.covariance(np.array(shares, float), weights, among) if wrong else np.empty((0, 0)))
+    designs = {}
+    for pair in found:
+        if pair.first == next(iter(known)):
+            several = slice(None if pair.test == "crossed" else 1)
+            of_both = wrong[pair.first][several], wrong[pair.second][several]
+            designs[pair.second] = Design.of(*of_both, among, len(wrong), adjusted.confidence)
     return Examined(
-        tabulate(found, hang_together, values),
+        tabulate(found, adjusted, values),
         [label for label in known if label not in wrong],
         {label: stats.accuracy_interval(own, among) for label, own in repeated.items()},
+        designs,
     )
 
 
@@ -127,23 +141,26 @@ def examine_values(
         difference = stats.welch(several[first], several[second])
         found.append(Pair(first, second, difference, "Welch", difference.p_value, (place, other)))
     independent = np.diag([float(np.var(values, ddof=1)) / len(values) for values in several.values()])
-    return Examined(tabulate(found, independent, several), [], {})
+    return Examined(tabulate(found, adjust(found, independent), several))
 
 
-def tabulate(found: Sequence[Pair], of: np.ndarray, values: Mapping[str, Sequence[float]]) -> pd.DataFrame:
-    """One row a pair, p-values and intervals adjusted for all pairs.
-
-    Args:
-        of: the covariance of the pairs' nodes.
-        values: the metric of the trainings of each.
-    """
+def adjust(found: Sequence[Pair], of: np.ndarray) -> "Simultaneous":
+    """All pairs at once, by the covariance of their nodes."""
     from pipeline.comparison import stats
 
+    return stats.simultaneous([pair.p_value for pair in found], [pair.nodes for pair in found], of)
+
+
+def tabulate(found: Sequence[Pair], adjusted: "Simultaneous", values: Mapping[str, Sequence[float]]) -> pd.DataFrame:
+    """One row a pair.
+
+    Args:
+        values: the metric of the trainings of each.
+    """
     means = {label: float(np.mean(of_one)) for label, of_one in values.items()}
-    together = stats.simultaneous([pair.p_value for pair in found], [pair.nodes for pair in found], of)
     rows = []
-    for pair, p_adjusted in zip(found, together.p_values, strict=True):
-        low, high = interval(pair.difference, together.confidence, differs=p_adjusted < SIGNIFICANT)
+    for pair, p_adjusted in zip(found, adjusted.p_values, strict=True):
+        low, high = interval(pair.difference, adjusted.confidence, differs=p_adjusted < SIGNIFICANT)
         difference = means[pair.first] - means[pair.second]
         rows.append((pair.first, pair.second, difference, low, high, pair.test, pair.p_value, p_adjusted))
     return pd.DataFrame(rows, columns=COLUMNS)

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
-from pipeline.comparison import charts, tables
+from pipeline.comparison import charts, needs, tables
 from pipeline.comparison.compare import Comparison
 from pipeline.comparison.drawings import MAX_DRAWN, SECTIONS, Group, Section, by_class, hard_images
 from pipeline.comparison.protocol import SHOWN
@@ -170,6 +170,7 @@ def verdict(comparison: Comparison, key: str, rows: pd.DataFrame) -> str:
             f"Whether {enumeration(undecided['label'])} {'is' if len(undecided) == 1 else 'are'} as good is undecided: "
             "what was seen may be chance."
         )
+        sentences.append(needs.would_decide(ranked))
     untested = ranked[(ranked["verdict"] == "") & (ranked["label"] != best["label"])]
     if len(untested):
         sentences.append(f"Whether {enumeration(untested['label'])} differs from it was not tested.")
@@ -187,7 +188,7 @@ def verdict(comparison: Comparison, key: str, rows: pd.DataFrame) -> str:
         ]
         if cheapest:
             sentences.append(f"Of those not shown to be worse, {enumeration(cheapest)}.")
-    return " ".join(sentences)
+    return " ".join(filter(None, sentences))
 
 
 def enumeration(words: Sequence[str]) -> str:

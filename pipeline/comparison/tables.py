@@ -10,6 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.comparison import needs
 from pipeline.comparison.compare import Comparison
 from pipeline.comparison.protocol import SHOWN
 from pipeline.comparison.verdicts import FINE_ABOVE, FINE_MARGIN, USUAL_MARGIN
@@ -85,6 +86,10 @@ def notes(comparison: Comparison) -> list[str]:
             "parentheses how far behind the best it is, with 95 % confidence for all pairs at once. "
             f"{margin_in_words(comparison)} Worse: p below 0.05, adjusted for all pairs. Undecided: neither was shown."
         )
+    several = len(comparison.protocols) > 1
+    for key, rows in comparison.groups():
+        if decided := needs.would_decide(rows):
+            found.append(f"Protocol {key[:SHOWN]}: {decided}" if several else decided)
     methods = {
         "Wilson": "of one run, on other images, Wilson's",
         "crossed": "of several seeds, on other images and with other seeds",

@@ -97,6 +97,13 @@ def test_page_table_and_server_have_the_same_numbers(study, command):
     assert logged.file_size == len(page.encode()) < LARGEST
 
 
+def test_a_study_is_planned_from_what_varied_in_another(study, command, mistake):
+    out, _ = command("plan", "--margin", "5")
+    assert "Planned from bars: 20 test images" in out and re.search(r"\| (mlp, cnn|cnn, mlp) +\|.* / ", out)
+    assert "accuracies differ by 5 pp" in out and "80% probability" in out
+    assert "leaves nothing to plan for" in mistake("plan", "--margin", "0", code=2)
+
+
 @pytest.mark.parametrize("architecture", ["mlp", "cnn"])
 def test_every_cost_is_measured(study, architecture):
     run = mlflow.MlflowClient().search_runs(["0"], f"tags.architecture = '{architecture}'")[0]

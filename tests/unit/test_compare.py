@@ -138,6 +138,10 @@ def test_who_is_worse_who_as_good_and_of_whom_that_is_not_known():
     asked = compared(training("cnn", 10), training("vit", 15), training("mlp", 60, first=500), margin=2)
     assert asked.table["verdict"].tolist() == ["best", "equivalent", "worse"]
     assert "Equivalent: shown to be within 2 pp, as was asked for." in tables.markdown(asked)
+    # What is decided needs no more; of one seed nobody knows what another would bring.
+    assert found.table["images_needed"].notna().tolist() == [False, True, False]
+    assert found.table["seeds_needed"].isna().all() and asked.table["images_needed"].isna().all()
+    assert "test images in all would decide between cnn and vit" in tables.markdown(found)
     nearly_perfect = compared(training("cnn", 1), training("vit", 1))
     assert nearly_perfect.table["margin"].tolist() == [0.001, 0.001]
     assert nearly_perfect.table["verdict"].tolist() == ["best", "undecided"], "a thousand images cannot show so much"
