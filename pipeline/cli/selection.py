@@ -137,7 +137,7 @@ def show_comparison(study_id: str, comparison: Any, *, log: bool = True) -> None
 
 def write_report(path: Path, comparison: Any, *, source: str) -> None:
     """Write a comparison's page."""
-    from pipeline.comparison import report
+    from pipeline.comparison.page import report
     from pipeline.files import atomic_write
 
     page = report.build(comparison, source=source, written=datetime.now())

@@ -24,8 +24,8 @@ def would_decide(rows: pd.DataFrame) -> str:
     for row in rows[rows["images_needed"].notna()].itertuples():
         rivals.setdefault(more(row.seeds_needed - best["seeds"].iloc[0], row.images_needed), []).append(row.label)
     parts = [
-        f"{what} would decide between {best['label'].iloc[0]} and {listing(who)}"
-        for what, who in list(rivals.items())[:MAX_LISTED]
+        f"{what}{'' if place else ' would decide'} between {best['label'].iloc[0]} and {listing(who)}"
+        for place, (what, who) in enumerate(list(rivals.items())[:MAX_LISTED])
     ]
     text = f"{'; '.join(parts)}: with 80 % probability, if the differences stay as they are."
     return text[0].upper() + text[1:] if parts else ""

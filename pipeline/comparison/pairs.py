@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pipeline.comparison.stats import Estimate, Simultaneous
 
 SIGNIFICANT = 0.05
-COLUMNS = ["first", "second", "difference", "low", "high", "test", "p_value", "p_adjusted"]
+COLUMNS = ["first", "second", "difference", "low", "high", "test", "p_value", "p_adjusted", "improvement"]
 # Of more trainings of one architecture these are enough to tell it from another.
 MAX_TESTED = 20
 
@@ -31,7 +31,8 @@ class Examined:
     """What the answers of architectures to the test images tell.
 
     Attributes:
-        pairs: one row a pair; columns first, second, difference with low and high, test, p_value, p_adjusted.
+        pairs: one row a pair; columns first, second, difference with low and high, test, p_value, p_adjusted, and how
+            likely one training of the first has a greater value than one of the second, where both were repeated.
         untested: labels of those whose answers are not at hand.
         intervals: 95 %, of accuracies of repeated trainings on other images and with other seeds.
         designs: by label, how its difference to the first architecture would be known in other studies.
@@ -162,8 +163,20 @@ def tabulate(found: Sequence[Pair], adjusted: "Simultaneous", values: Mapping[st
     for pair, p_adjusted in zip(found, adjusted.p_values, strict=True):
         low, high = interval(pair.difference, adjusted.confidence, differs=p_adjusted < SIGNIFICANT)
         difference = means[pair.first] - means[pair.second]
-        rows.append((pair.first, pair.second, difference, low, high, pair.test, pair.p_value, p_adjusted))
+        likely = improvement(values[pair.first], values[pair.second])
+        rows.append((pair.first, pair.second, difference, low, high, pair.test, pair.p_value, p_adjusted, likely))
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def improvement(first: Sequence[float], second: Sequence[float]) -> float:
+    """The probability that a training of the first has a greater value than one of the second; NaN of single ones.
+
+    Agarwal et al., "Deep reinforcement learning at the edge of the statistical precipice", NeurIPS 2021,
+    arXiv:2108.13264: the share of all pairs of trainings, of which equal ones count half.
+    """
+    if min(len(first), len(second)) < 2:
+        return np.nan
+    return float((np.sign(np.subtract.outer(first, second)).mean() + 1) / 2)
 
 
 def interval(difference: "Estimate", confidence: float, *, differs: bool) -> tuple[float, float]:

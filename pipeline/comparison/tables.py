@@ -23,6 +23,7 @@ DETECTOR_NOTE = (
     "† A detector: the class of its best box in an image counts for accuracy and F1. Its loss is the cross-entropy of "
     "its boxes' scores, another quantity than a classifier's."
 )
+RAISED = str.maketrans("abcdefghijklmnop", "ᵃᵇᶜᵈᵉᶠᵍʰⁱʲᵏˡᵐⁿᵒᵖ")
 BUDGET = ("epochs", "images_seen")
 WRITERS = {
     ".csv": lambda comparison, path: comparison.table.to_csv(path, index=False),
@@ -55,7 +56,8 @@ def rich_table(text: pd.DataFrame, rows: pd.DataFrame) -> Table:
     """The text as a table whose best rows stand out."""
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     for name in text.columns:
-        table.add_column(name, justify="left" if name in ("architecture", "verdict") else "right", no_wrap=True)
+        words = name == "architecture" or name.startswith("verdict")
+        table.add_column(name, justify="left" if words else "right", no_wrap=True)
     for cells, verdict in zip(text.itertuples(index=False), rows["verdict"], strict=True):
         table.add_row(*cells, style={"best": "bold green", "equivalent": "green"}.get(verdict))
     return table
@@ -86,6 +88,8 @@ def notes(comparison: Comparison) -> list[str]:
             "parentheses how far behind the best it is, with 95 % confidence for all pairs at once. "
             f"{margin_in_words(comparison)} Worse: p below 0.05, adjusted for all pairs. Undecided: neither was shown."
         )
+        if (table["letters"].str.len() > 0).any():
+            found.append("Raised letters: architectures that share one were not told apart.")
     several = len(comparison.protocols) > 1
     for key, rows in comparison.groups():
         if decided := needs.would_decide(rows):
@@ -121,7 +125,9 @@ def readable(comparison: Comparison, rows: pd.DataFrame) -> pd.DataFrame:
     """Rows of the table as text."""
     metric = comparison.metric
     columns: dict[str, Any] = {
-        "architecture": [shown(row) for row in rows.to_dict("records")],
+        "architecture": [
+            f"{shown(row)} {row['letters'].translate(RAISED)}".rstrip() for row in rows.to_dict("records")
+        ],
         "seeds": rows["seeds"].astype(str),
     }
     for name in dict.fromkeys([metric, "accuracy", "f1", "loss", "train_s"]):
@@ -135,7 +141,7 @@ def readable(comparison: Comparison, rows: pd.DataFrame) -> pd.DataFrame:
                 "" if pd.isna(low) else f"{number(name, low)}–{number(name, high)}"
                 for low, high in zip(rows["low"], rows["high"], strict=True)
             ]
-            columns["verdict"] = [verdict(metric, row) for row in rows.to_dict("records")]
+            columns[verdict_heading(metric)] = [verdict(metric, row) for row in rows.to_dict("records")]
     return pd.DataFrame(columns)
 
 
@@ -162,14 +168,19 @@ def verdict(metric: str, row: Mapping[str, Any]) -> str:
     return f"{row['verdict']} ({limits(metric, row['gap_low'], row['gap_high'])})"
 
 
+def verdict_heading(metric: str) -> str:
+    """What the numbers beside a verdict are."""
+    return f"verdict ({'pp' if metric in PERCENT else metric} behind)"
+
+
 def limits(metric: str, low: float, high: float) -> str:
-    """Between what two values of a metric are apart."""
+    """Between what two values of a metric are apart, in percentage points if it is a share."""
     scale = 100 if metric in PERCENT else 1
     size = math.floor(math.log10(max(abs(low), abs(high)))) if low or high else 0
     decimals = 2 if metric in PERCENT else max(0, 2 - size)
     # A difference that is nothing when rounded has no sign.
     texts = [f"{round(value * scale, decimals) + 0.0:,.{decimals}f}".replace("-", "−") for value in (low, high)]
-    return f"{' to '.join(texts)}{' pp' if metric in PERCENT else ''}"
+    return " to ".join(texts)
 
 
 def margin_in_words(comparison: Comparison) -> str:

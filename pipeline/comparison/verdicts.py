@@ -1,5 +1,7 @@
-"""What a difference and its interval are called: equivalent, better, worse, or undecided."""
+"""What a difference and its interval are called: equivalent, better, worse, or undecided; and letters for groups."""
 
+from collections.abc import Collection, Sequence
+from string import ascii_letters
 from typing import Literal
 
 import numpy as np
@@ -51,12 +53,12 @@ def judge(
     """The verdict on each row against the leader of its protocol, and on each pair, on its first.
 
     Returns:
-        for the table, by its index: verdict, gap_to_best with gap_low and gap_high, p_value, margin; the pairs with
-        their verdict.
+        for the table, by its index: letters, verdict, gap_to_best with gap_low and gap_high, p_value, margin; the pairs
+        with their verdict.
     """
     better = 1 if metric in HIGHER_IS_BETTER else -1
     numbers = dict.fromkeys(["gap_to_best", "gap_low", "gap_high", "p_value", "margin"], np.nan)
-    judged = pd.DataFrame({"verdict": "", **numbers}, index=table.index)
+    judged = pd.DataFrame({"letters": "", "verdict": "", **numbers}, index=table.index)
     words: dict[int, Verdict] = {}
     for key, rows in table[table[metric].notna()].groupby("protocol"):
         leader = (better * rows[metric]).idxmax()
@@ -65,7 +67,8 @@ def judge(
         judged.loc[rows.index, "margin"] = np.nan if margin is None else margin
         judged.loc[leader, "verdict"] = "best"
         row_of = {label: row for row, label in rows["label"].items()}
-        for pair in pairs[pairs["protocol"] == key].itertuples():
+        own = pairs[pairs["protocol"] == key]
+        for pair in own.itertuples():
             low, high = sorted((better * pair.low, better * pair.high))
             words[pair.Index] = verdict(low, high, pair.p_adjusted, margin)
             first, second = row_of[pair.first], row_of[pair.second]
@@ -76,4 +79,40 @@ def judge(
             # By its newest training alone one can be better than the leader, whose other seeds say otherwise.
             named = {"better": "worse", "worse": "undecided"}.get(word, word)
             judged.loc[row, ["verdict", "gap_low", "gap_high", "p_value"]] = [named, *gap, pair.p_adjusted]
-    return judged, pairs.assign(verdict=pd.Series(words, dtype=object))
+        ranked = rows.loc[(-better * rows[metric]).sort_values(kind="stable").index, "label"]
+        tested = set(own["first"]) | set(own["second"])
+        different = {
+            frozenset((pair.first, pair.second))
+            for pair in own.itertuples()
+            if words[pair.Index] in ("better", "worse")
+        }
+        for label, own_letters in letters([label for label in ranked if label in tested], different).items():
+            judged.loc[row_of[label], "letters"] = own_letters
+    # Better is not greater where less is better.
+    improvement = pairs["improvement"] if better > 0 else 1 - pairs["improvement"]
+    return judged, pairs.assign(verdict=pd.Series(words, dtype=object), improvement=improvement)
+
+
+def letters(labels: Sequence[str], different: Collection[frozenset[str]]) -> dict[str, str]:
+    """A compact letter display, by insertion and absorption: Piepho, "An algorithm for a letter-based representation of
+    all-pairwise comparisons", Journal of Computational and Graphical Statistics 2004.
+
+    Args:
+        labels: the best first, whose group is called a.
+        different: the pairs that were told apart.
+
+    Returns:
+        the letters of each; none where there are more groups than letters.
+    """
+    groups = [frozenset(labels)]
+    for pair in different:
+        parts = [part for group in groups for part in ([group - {one} for one in pair] if pair <= group else [group])]
+        groups = [part for part in dict.fromkeys(parts) if not any(part < other for other in parts)]
+    if len(groups) > len(ascii_letters):
+        return dict.fromkeys(labels, "")
+    place = {label: number for number, label in enumerate(labels)}
+    ordered = sorted(groups, key=lambda group: sorted(place[label] for label in group))
+    return {
+        label: "".join(letter for letter, group in zip(ascii_letters, ordered, strict=False) if label in group)
+        for label in labels
+    }

@@ -93,7 +93,7 @@ def decide(
     }
     evidence = (
         f"{accuracy:.2%} against the champion's {theirs_accuracy:.2%} on the same {len(own):,} test images: better by "
-        f"{tables.limits('accuracy', low, high)} with 95 % confidence, p = {p_value:.2g} by McNemar's exact test"
+        f"{tables.limits('accuracy', low, high)} pp with 95 % confidence, p = {p_value:.2g} by McNemar's exact test"
     )
     if p_value < SIGNIFICANT and difference.value > 0:
         return Decision(f"Better: {evidence}.", figures)

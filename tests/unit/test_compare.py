@@ -4,11 +4,14 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipeline.comparison import summary, tables, verdicts
 from pipeline.comparison.compare import MAX_TESTED_ROWS, Comparison, compare
@@ -133,7 +136,7 @@ def test_who_is_worse_who_as_good_and_of_whom_that_is_not_known():
     assert pairs["p_value"]["cnn", "vit"] == pytest.approx(0.0625) == pairs["p_adjusted"]["cnn", "vit"]
     assert pairs["verdict"].tolist() == ["undecided", "better", "better"]
     assert found.table["margin"].tolist() == [0.005] * 3, "the best is not above 99 %"
-    assert re.search(r"worse \(\d\.\d\d to \d\.\d\d pp\)", tables.markdown(found))
+    assert re.search(r"worse \(\d\.\d\d to \d\.\d\d\)", tables.markdown(found))
     # Whoever says what would not matter learns more: five images of a thousand are no two points.
     asked = compared(training("cnn", 10), training("vit", 15), training("mlp", 60, first=500), margin=2)
     assert asked.table["verdict"].tolist() == ["best", "equivalent", "worse"]
@@ -163,6 +166,41 @@ def test_the_words_of_a_verdict(low, high, p_value, margin, word):
     assert verdicts.verdict(low, high, p_value, margin) == word
 
 
+def test_letters_are_shared_by_those_that_were_not_told_apart():
+    # Piepho's first example in its simplest form: neighbours are alike, ends are not.
+    chain = {frozenset(pair) for pair in ("ac", "ad", "bd")}
+    assert verdicts.letters("abcd", chain) == {"a": "a", "b": "ab", "c": "bc", "d": "c"}
+    assert verdicts.letters("ab", set()) == {"a": "a", "b": "a"}
+    everybody = {frozenset(pair) for pair in combinations("abcdefgh", 2)}
+    assert list(verdicts.letters("abcdefgh", everybody).values()) == list("abcdefgh")
+    found = compared(training("cnn", 10), training("vit", 15), training("mlp", 60, first=500))
+    assert found.table["letters"].tolist() == ["a", "a", "b"]
+    text = tables.markdown(found)
+    assert "| cnn ᵃ " in text and "| mlp ᵇ " in text
+    gone = compare([training("cnn", 10), training("mlp", 20)], Answers(gone="mlp"))
+    assert gone.table["letters"].tolist() == ["", ""] and "Raised letters" not in tables.markdown(gone)
+
+
+@given(pairs=st.sets(st.tuples(st.integers(0, 7), st.integers(0, 7)).filter(lambda pair: pair[0] < pair[1])))
+def test_two_share_a_letter_exactly_where_they_were_not_told_apart(pairs):
+    labels = [str(number) for number in range(8)]
+    found = verdicts.letters(labels, {frozenset(map(str, pair)) for pair in pairs})
+    for first, second in combinations(range(8), 2):
+        assert bool(set(found[str(first)]) & set(found[str(second)])) == ((first, second) not in pairs)
+    assert found["0"].startswith("a")
+
+
+def test_how_likely_a_training_of_one_is_better_than_one_of_another():
+    rows = [training(name, wrong, seed=seed) for name, all_wrong in {"cnn": (10, 20, 30), "mlp": (20, 25, 40)}.items()
+            for seed, wrong in enumerate(all_wrong)]  # fmt: skip
+    (pair,) = compared(*rows).pairs.itertuples()
+    # Of nine pairs of trainings the CNN is ahead in seven less one that are equal, which count half.
+    assert (pair.first, pair.second) == ("cnn", "mlp") and pair.improvement == pytest.approx(6.5 / 9)
+    (by_loss,) = compared(*rows, metric="loss").pairs.itertuples()
+    assert by_loss.improvement == pytest.approx(pair.improvement), "less loss is better"
+    assert compared(training("cnn", 1), training("mlp", 2)).pairs["improvement"].isna().all()
+
+
 def test_other_metrics_have_a_margin_only_where_one_says_so():
     rows = [training(name, 10, seed=seed, metrics={"test/loss": loss + seed / 1e3, "test/f1": 0.9 + seed / 1e4})
             for name, loss in (("mlp", 0.1), ("cnn", 0.1005)) for seed in range(3)]  # fmt: skip
@@ -180,7 +218,7 @@ def test_repeated_trainings_are_held_against_each_other_by_images_and_seeds():
     assert found.table["verdict"].tolist() == ["best", "worse"]
     gap = found.table.set_index("architecture").loc["mlp"]
     assert 0 < gap["gap_low"] < gap["gap_to_best"] < gap["gap_high"]
-    assert re.fullmatch(r"worse \(\d\.\d\d to \d\.\d\d pp\)", tables.verdict("accuracy", gap))
+    assert re.fullmatch(r"worse \(\d\.\d\d to \d\.\d\d\)", tables.verdict("accuracy", gap))
 
 
 def test_another_metric_ranks_and_is_tested_over_seeds():

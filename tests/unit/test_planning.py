@@ -78,7 +78,7 @@ def test_what_would_decide_is_said_in_a_sentence():
     )
     assert needs.would_decide(rows) == (
         "Three more seeds of each or about 13,000 test images in all would decide between CNN and vit; about 13,000 "
-        "test images in all would decide between CNN and mlp; nothing within reach would decide between CNN and vgg16: "
+        "test images in all between CNN and mlp; nothing within reach between CNN and vgg16: "
         "with 80 % probability, if the differences stay as they are."
     )
     assert needs.would_decide(rows.iloc[[0, 4]]) == ""

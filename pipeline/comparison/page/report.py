@@ -8,9 +8,11 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
-from pipeline.comparison import charts, needs, tables
+from pipeline.comparison import needs, tables
 from pipeline.comparison.compare import Comparison
-from pipeline.comparison.drawings import MAX_DRAWN, SECTIONS, Group, Section, by_class, hard_images
+from pipeline.comparison.page import charts
+from pipeline.comparison.page.answers import by_class, hard_images
+from pipeline.comparison.page.drawings import MAX_DRAWN, SECTIONS, Group, Section
 from pipeline.comparison.protocol import SHOWN
 from pipeline.data.corruptions import CORRUPTIONS, IMAGES
 from pipeline.metrics.catalog import HIGHER_IS_BETTER, METRICS, PERCENT
@@ -22,7 +24,7 @@ HEADINGS = {
     "accuracy": METRICS["accuracy"].heading,
     "low": "95 % from",
     "high": "to",
-    "verdict": "verdict (behind by)",
+    "verdict": "verdict",
     # What decides between equally good ones comes before what explains.
     **{name: METRICS[name].heading for name in ("train_s", "latency_p50_ms", "parameters")},
     "seeds": "seeds",
@@ -75,15 +77,18 @@ def group(comparison: Comparison, key: str, rows: pd.DataFrame, number: int) -> 
     """Everything the page says of the trainings under one protocol."""
     drawn = Group(comparison, key, rows)
     sections = [section(draw.__name__, draw(drawn), number) for draw in SECTIONS]
-    classes = by_class(drawn)
-    hard = hard_images(drawn) if len(drawn.answers) > 1 else []
+    classes = by_class(drawn.answers)
+    hard = hard_images(drawn.answers, drawn.newest, drawn.results) if len(drawn.answers) > 1 else []
     measured_on = machines(run for runs in drawn.trainings.values() for run in runs)
     title = tables.title(comparison, key, rows)
     return {
         "title": title,
         "verdict": verdict(comparison, key, rows),
         "caption": f"On {title}{f'; times measured on {enumeration(measured_on)}' if measured_on else ''}.",
-        "columns": [{"heading": "architecture"}, *({"heading": HEADINGS[name]} for name in columns(rows))],
+        "columns": [
+            {"heading": "architecture"},
+            *({"heading": heading(name, comparison.metric)} for name in columns(rows)),
+        ],
         "rows": [table_row(comparison, row, columns(rows)) for row in rows.to_dict("records")],
         "sections": [part for part in sections if part["drawings"] or not part["needs_drawings"]],
         "classes": classes,
@@ -155,7 +160,7 @@ def verdict(comparison: Comparison, key: str, rows: pd.DataFrame) -> str:
         sentences.append(f"{enumeration(equivalent['label'])} {verb} equivalent to it within {margin}.")
     if len(worse := by_verdict["worse"]):
         distances = [tables.limits(metric, *row) for row in worse[["gap_low", "gap_high"]].itertuples(index=False)]
-        distances = [distance.replace("pp", "percentage points") for distance in distances]
+        distances[-1] += " percentage points" if metric in PERCENT else ""
         sentences.append(
             enumeration(
                 [
@@ -181,13 +186,14 @@ def verdict(comparison: Comparison, key: str, rows: pd.DataFrame) -> str:
             "latency_p50_ms": ("answers fastest", "ms an image"),
             "parameters": ("is smallest", "parameters"),
         }
-        cheapest = [
-            f"{top.loc[top[cost].idxmin(), 'label']} {says} ({tables.number(cost, top[cost].min())} {unit_of_cost})"
-            for cost, (says, unit_of_cost) in words.items()
-            if top[cost].notna().all()
-        ]
+        cheapest: dict[str, list[str]] = {}
+        for cost, (says, unit_of_cost) in words.items():
+            if top[cost].notna().all():
+                said = f"{says} ({tables.number(cost, top[cost].min())} {unit_of_cost})"
+                cheapest.setdefault(top.loc[top[cost].idxmin(), "label"], []).append(said)
         if cheapest:
-            sentences.append(f"Of those not shown to be worse, {enumeration(cheapest)}.")
+            listed = enumeration([f"{label} {', '.join(said)}" for label, said in cheapest.items()])
+            sentences.append(f"Of those not shown to be worse, {listed}.")
     return " ".join(filter(None, sentences))
 
 
@@ -208,6 +214,11 @@ def columns(rows: pd.DataFrame) -> list[str]:
     return [name for name in HEADINGS if always.get(name, rows[name].notna().any())]
 
 
+def heading(name: str, metric: str) -> str:
+    """What a column is called."""
+    return tables.verdict_heading(metric) if name == "verdict" else HEADINGS[name]
+
+
 def table_row(comparison: Comparison, row: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
     """A row of the page's table: each cell's text, and the number it stands for as the comparison has it."""
     cells = []
@@ -224,7 +235,7 @@ def table_row(comparison: Comparison, row: Mapping[str, Any], names: Sequence[st
             text = tables.number(format_as, value, row.get(f"{name}_std"))
             number = None if pd.isna(value) else repr(float(value))
         cells.append({"column": name, "value": number, "text": text})
-    return {"label": tables.shown(row), "verdict": row["verdict"], "cells": cells}
+    return {"label": tables.shown(row), "letters": row["letters"], "verdict": row["verdict"], "cells": cells}
 
 
 def differing(newest: Mapping[str, TrainingRun]) -> list[tuple[str, list[str]]]:
