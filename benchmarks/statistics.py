@@ -1,5 +1,7 @@
 """How often a comparison is wrong about simulated trainings: false verdicts, intervals that miss, differences missed.
 
+The same of promotions, where one challenger after another is tried.
+
     python -m benchmarks.statistics
 
 Seven architectures answer 10,000 images each; images differ in difficulty, seeds in luck. Exit code 1 when more than
@@ -17,6 +19,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from pipeline.cli.process import catch_signals, run
+from pipeline.comparison import stats
 from pipeline.comparison.pairs import SIGNIFICANT, examine_answers
 from pipeline.comparison.verdicts import verdict
 
@@ -29,6 +32,9 @@ SEEDS = (2, 3, 5, 10)
 SPREADS = (0.0, 0.1, 0.3, 0.5)
 # Of the error rate of the one architecture that is worse, where one is, and the margin within which none is.
 WORSE_BY = 0.002
+# Of promotions: histories, challengers in each, and how much less the one errs that is better.
+HISTORIES, CHALLENGERS, BETTER = 400, 40, 0.6
+ATTEMPTS = (1, 5, 40)
 # Three standard deviations of what the number of repetitions leaves open are added.
 MOST_FALSE = 0.05
 
@@ -41,6 +47,12 @@ def main(repetitions: int, seed: int, output: Path | None) -> None:
     """Print a line for each kind of study."""
     catch_signals()
     kinds = list(product(RATES, SPREADS, SEEDS, (True, False)))
+    equals = pd.DataFrame(hunt(*kind, seed) for kind in product(RATES, (True, False)))
+    print(
+        f"\n{HISTORIES} simulated champions a line, {CHALLENGERS} challengers each, one after the other; a better one "
+        f"errs {1 - BETTER:.0%} less.\n"
+    )
+    print(equals.to_markdown(index=False, floatfmt=".3f"))
     found = pd.read_csv(output).to_dict("records") if output and output.exists() else []
     for kind in tqdm(kinds[len(found) :], leave=False, disable=None):
         found.append(examine(*kind, repetitions, seed))
@@ -52,7 +64,44 @@ def main(repetitions: int, seed: int, output: Path | None) -> None:
     most = MOST_FALSE + 3 * np.sqrt(MOST_FALSE * (1 - MOST_FALSE) / repetitions)
     false = table[[name for name in table.columns if name.startswith("false")]]
     wrong = int((false > most).any(axis=1).sum())
-    sys.exit(f"In {wrong} of {len(table)} kinds of study false verdicts are too many." if wrong else 0)
+    most = MOST_FALSE + 3 * np.sqrt(MOST_FALSE * (1 - MOST_FALSE) / HISTORIES)
+    replaced = int((equals["replaced by an equal one"] > most).sum())
+    broken = [f"In {wrong} of {len(table)} kinds of study false verdicts are too many."] * bool(wrong)
+    broken += [f"In {replaced} of {len(equals)} kinds of history too many champions are replaced."] * bool(replaced)
+    sys.exit(" ".join(broken) or 0)
+
+
+def hunt(rate: float, shared: bool, seed: int) -> dict[str, object]:
+    """How often one of many challengers that are equal to a champion takes its place, and one that is better."""
+    replaced, naively, found = [], [], []
+    for history in range(HISTORIES):
+        random = np.random.default_rng([seed, history])
+        common = chances(random, rate)
+        champion, *challengers = (
+            random.random(IMAGES) < share * (common if shared else chances(random, rate))
+            for share in (*[1.0] * (CHALLENGERS + 1), BETTER)
+        )
+        p_values = [stats.mcnemar(wrong, champion) if wrong.sum() < champion.sum() else 1.0 for wrong in challengers]
+        better = p_values.pop()
+        replaced.append(any(p_value < stats.level(attempt) for attempt, p_value in enumerate(p_values, start=1)))
+        naively.append(min(p_values) < SIGNIFICANT)
+        found.append([better < stats.level(attempt) for attempt in ATTEMPTS])
+    as_attempt = {
+        f"better one found, attempt {attempt}": share
+        for attempt, share in zip(ATTEMPTS, np.mean(found, 0), strict=True)
+    }
+    return {
+        "errors": f"{rate:.1%}",
+        "hard images": "the same for all" if shared else "each its own",
+        "replaced by an equal one": np.mean(replaced),
+        "without counting": np.mean(naively),
+        **as_attempt,
+    }
+
+
+def chances(random: np.random.Generator, rate: float) -> np.ndarray:
+    """Of each image to be answered wrong."""
+    return random.beta(HARDNESS, HARDNESS * (1 - rate) / rate, IMAGES)
 
 
 def examine(rate: float, spread: float, seeds: int, shared: bool, repetitions: int, seed: int) -> dict[str, object]:
@@ -111,14 +160,10 @@ def studies(
     """
     for repetition in range(repetitions):
         random = np.random.default_rng([seed, repetition])
-
-        def chances(random: np.random.Generator = random) -> np.ndarray:
-            return random.beta(HARDNESS, HARDNESS * (1 - rate) / rate, IMAGES)
-
-        common = chances()
+        common = chances(random, rate)
         study = []
         for number in range(ARCHITECTURES):
-            own = (common if shared else chances()) * (1 + (worse_by / rate if not number else 0))
+            own = (common if shared else chances(random, rate)) * (1 + (worse_by / rate if not number else 0))
             luck = np.exp(random.normal(-(spread**2) / 2, spread, seeds))
             study.append(random.random((seeds, IMAGES)) < own * luck[:, None])
         yield study

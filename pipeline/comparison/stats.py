@@ -186,6 +186,18 @@ def _estimate(shares: np.ndarray, weight: float, among: Spread) -> Estimate:
     return Estimate(float(shares.mean()), float(variance), float(min(freedom, MAX_FREEDOM)))
 
 
+def level(attempt: int) -> float:
+    """Below what the p-value of this test of a series must be, so that any number of them err in at most 5 % of cases.
+
+    Alpha spending, as in Tian and Ramdas, "Online control of the familywise error rate", Statistical Methods in Medical
+    Research 2021: each test has a share of 5 % that the number of those after it does not change.
+
+    Args:
+        attempt: 1 for the first.
+    """
+    return (1 - CONFIDENCE) * 6 / (np.pi * attempt) ** 2
+
+
 @dataclass(frozen=True)
 class Simultaneous:
     """Several comparisons at once.

@@ -30,7 +30,7 @@ def margin_of(metric: str, best: float, wanted: float | None) -> float | None:
     return FINE_MARGIN if best > FINE_ABOVE else USUAL_MARGIN
 
 
-def verdict(low: float, high: float, p_value: float, margin: float | None) -> Verdict:
+def verdict(low: float, high: float, p_value: float, margin: float | None, significant: float = SIGNIFICANT) -> Verdict:
     """What is known of how much better the first of two is.
 
     A difference within the margin is equivalent even where it is one beyond chance: Lakens, "Equivalence tests",
@@ -38,11 +38,11 @@ def verdict(low: float, high: float, p_value: float, margin: float | None) -> Ve
 
     Args:
         low, high: the interval of the difference, above 0 where the first is better.
-        p_value: that there is none.
+        p_value: that there is none, which it must be below `significant` to tell.
     """
     if margin is not None and max(-low, high) <= margin:
         return "equivalent"
-    if p_value >= SIGNIFICANT:
+    if p_value >= significant:
         return "undecided"
     return "better" if low >= 0 else "worse"
 
