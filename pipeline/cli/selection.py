@@ -130,6 +130,8 @@ def show_comparison(study_id: str, comparison: Any, *, log: bool = True) -> None
             for ending in (".csv", ".md"):
                 tables.write(comparison, Path(folder, f"comparison{ending}"))
             comparison.pairs.to_csv(Path(folder, "pairs.csv"), index=False)
+            if len(comparison.votes):
+                comparison.votes.to_csv(Path(folder, "votes.csv"), index=False)
             runs.log_artifacts(study_id, Path(folder))
     click.echo(f"Look at it: {run_url(study_id)}")
     click.echo(f"Its trainings beside all others: {trainings_url(experiment_of(study_id))}")

@@ -58,6 +58,7 @@ class Comparison:
             interval low and high, test, p_value, p_adjusted, improvement, how likely a training of the first is
             better than one of the second, and the verdict on the first. The intervals hold all at once in 95 % of
             studies, and p_adjusted is adjusted for all pairs of the protocol as well.
+        votes: one row an ensemble, what trainings under one protocol say together; the columns of the table that apply.
         designs: by protocol and label, how the leader's difference in accuracy would be known in other studies.
         protocols: the fields of each protocol.
         members: by protocol and label, the trainings of each row, newest first.
@@ -70,12 +71,17 @@ class Comparison:
     margin: float | None
     table: pd.DataFrame
     pairs: pd.DataFrame
+    votes: pd.DataFrame
     designs: Mapping[tuple[str, str], "Design"]
     protocols: Mapping[str, Mapping[str, Any]]
     members: Mapping[tuple[str, str], Sequence[TrainingRun]]
     trainings: Sequence[TrainingRun]
     notes: tuple[str, ...]
     results: Results
+
+    def votes_under(self, key: str) -> pd.DataFrame:
+        """The votes under one protocol."""
+        return self.votes[self.votes["protocol"] == key] if len(self.votes) else self.votes
 
     def groups(self) -> list[tuple[str, pd.DataFrame]]:
         """The protocols with their part of the table, each to be read by itself."""
@@ -170,9 +176,12 @@ def compare(
         *untested,
         *unfinished(trainings),
     )
+    votes = pd.DataFrame()
+    if metric == "accuracy":
+        votes = pd.concat([votes_of(rows, by_row, results) for _, rows in table.groupby("protocol", sort=False)])
     if not table["store"].any():
         table = table.drop(columns="store")
-    return Comparison(metric, margin, table, pairs, designs, protocols, by_row, trainings, notes, results)
+    return Comparison(metric, margin, table, pairs, votes, designs, protocols, by_row, trainings, notes, results)
 
 
 def tabulate(trainings: Sequence[TrainingRun], *, by_scenes: bool) -> pd.DataFrame:
@@ -266,3 +275,17 @@ def needed(row: Any, designs: Mapping[tuple[str, str], "Design"]) -> tuple[float
 
     need = planning.need(design, None if np.isnan(row.margin) else row.margin)
     return need.seeds, need.images
+
+
+def votes_of(
+    rows: pd.DataFrame, members: Mapping[tuple[str, str], Sequence[TrainingRun]], results: Results
+) -> pd.DataFrame:
+    """What the trainings under one protocol say together, as far as they were tested."""
+    tested = rows[rows["verdict"].isin(["best", "equivalent", "undecided", "worse"])]
+    if tested["seeds"].sum() < 2:
+        return pd.DataFrame()
+    from pipeline.comparison.votes import votes
+
+    return votes(
+        tested, {label: members[key, label] for key, label in tested[["protocol", "label"]].to_numpy()}, results
+    )

@@ -24,6 +24,10 @@ DETECTOR_NOTE = (
     "its boxes' scores, another quantity than a classifier's."
 )
 RAISED = str.maketrans("abcdefghijklmnop", "ᵃᵇᶜᵈᵉᶠᵍʰⁱʲᵏˡᵐⁿᵒᵖ")
+VOTE_NOTE = (
+    "‡ An ensemble: the mean of the probabilities of one training of each architecture, or of the seeds of one, judged "
+    "against one training of the best, in view of the number of votes. Its costs are its voters' together."
+)
 BUDGET = ("epochs", "images_seen")
 WRITERS = {
     ".csv": lambda comparison, path: comparison.table.to_csv(path, index=False),
@@ -39,6 +43,7 @@ def show(comparison: Comparison) -> None:
     # A pipe has no width of its own.
     console.width = min(WIDTH, console.width) if console.is_terminal else WIDTH
     for key, rows in comparison.groups():
+        rows = with_votes(comparison, key, rows)
         text = readable(comparison, rows)
         # On a narrow terminal the last columns are left out rather than names and numbers cut.
         tables = (rich_table(text.iloc[:, :count], rows) for count in range(len(text.columns), 1, -1))
@@ -59,7 +64,7 @@ def rich_table(text: pd.DataFrame, rows: pd.DataFrame) -> Table:
         words = name == "architecture" or name.startswith("verdict")
         table.add_column(name, justify="left" if words else "right", no_wrap=True)
     for cells, verdict in zip(text.itertuples(index=False), rows["verdict"], strict=True):
-        table.add_row(*cells, style={"best": "bold green", "equivalent": "green"}.get(verdict))
+        table.add_row(*cells, style={"best": "bold green", "better": "bold green", "equivalent": "green"}.get(verdict))
     return table
 
 
@@ -68,7 +73,10 @@ def markdown(comparison: Comparison) -> str:
     parts = []
     for key, rows in comparison.groups():
         parts.append(f"{title(comparison, key, rows)}\n")
-        parts.append(readable(comparison, rows).to_markdown(index=False, disable_numparse=True) + "\n")
+        parts.append(
+            readable(comparison, with_votes(comparison, key, rows)).to_markdown(index=False, disable_numparse=True)
+            + "\n"
+        )
     return "\n".join([*parts, *[f"- {note}" for note in notes(comparison)]]).rstrip()
 
 
@@ -99,10 +107,13 @@ def notes(comparison: Comparison) -> list[str]:
         "crossed": "of several seeds, on other images and with other seeds",
         "Student": "of the mean over seeds, on these images, Student's",
     }
-    if used := [text for method, text in methods.items() if method in set(table["interval"])]:
+    used_methods = {*table["interval"], *(comparison.votes["interval"] if len(comparison.votes) else ())}
+    if used := [text for method, text in methods.items() if method in used_methods]:
         found.append(f"95 % confidence interval (CI): {'; '.join(used)}.")
     if table["seeds"].max() > 1:
         found.append("±: standard deviation over seeds.")
+    if len(comparison.votes):
+        found.append(VOTE_NOTE)
     if table["map"].notna().any():
         found.append(DETECTOR_NOTE)
         scores = table[table["map"].notna()]
@@ -121,6 +132,14 @@ def title(comparison: Comparison, key: str, rows: pd.DataFrame) -> str:
     return f"{names}: {f'{images:,} ' if images else ''}test images, protocol {key[:SHOWN]}"
 
 
+def with_votes(comparison: Comparison, key: str, rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a protocol and, below them, what trainings say together."""
+    votes = comparison.votes_under(key)
+    if votes.empty:
+        return rows
+    return pd.concat([rows, votes.assign(ensemble=True, letters="")]).reset_index(drop=True)
+
+
 def readable(comparison: Comparison, rows: pd.DataFrame) -> pd.DataFrame:
     """Rows of the table as text."""
     metric = comparison.metric
@@ -128,7 +147,7 @@ def readable(comparison: Comparison, rows: pd.DataFrame) -> pd.DataFrame:
         "architecture": [
             f"{shown(row)} {row['letters'].translate(RAISED)}".rstrip() for row in rows.to_dict("records")
         ],
-        "seeds": rows["seeds"].astype(str),
+        "seeds": rows["seeds"].astype(int).astype(str),
     }
     for name in dict.fromkeys([metric, "accuracy", "f1", "loss", "train_s"]):
         heading = {"f1": "F1", "train_s": "train s"}.get(name, name) + (" %" if name in PERCENT else "")
@@ -146,8 +165,9 @@ def readable(comparison: Comparison, rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def shown(row: Mapping[str, Any]) -> str:
-    """A row's label, marked where it is a detector's."""
-    return f"{row['label']} †" if pd.notna(row["map"]) else row["label"]
+    """A row's label, marked where it is a detector's or an ensemble's."""
+    mark = " ‡" if row.get("ensemble") is True else " †" if pd.notna(row["map"]) else ""
+    return f"{row['label']}{mark}"
 
 
 def number(name: str, value: float, deviation: float | None = None) -> str:

@@ -104,6 +104,15 @@ def test_page_table_and_server_have_the_same_numbers(study, command):
     assert pair.p_adjusted == table["p_value"].dropna().item()
     assert ("1 of 1 pairs differ" in page) == (pair.p_adjusted < 0.05)
     assert f"{pair.first} than {pair.second}: {pair.improvement:.2f}" in page
+    votes = pd.read_csv(client.download_artifacts(study_id, "votes.csv", str(study)))
+    assert votes["label"].tolist() == ["vote of all 2", *(f"vote of 2 {label}" for label in table.index)]
+    for vote in votes.itertuples():
+        shown = cells[f"{vote.label} ‡"]
+        for column in ("accuracy", "f1", "loss", "low", "high", "train_s", "latency_p50_ms", "parameters"):
+            assert float(shown[column][0]) == pytest.approx(getattr(vote, column)), (vote.label, column)
+        assert shown["verdict"][1].split(" ")[0] == vote.verdict
+    both = sum(run.data.metrics["cost/parameters"] for run in runs if run.data.tags["architecture"] == "cnn")
+    assert votes.set_index("label")["parameters"]["vote of 2 cnn"] == both
     (logged,) = (file for file in client.list_artifacts(study_id) if file.path == "report.html")
     assert logged.file_size == len(page.encode()) < LARGEST
 

@@ -400,3 +400,43 @@ def test_a_studys_run_shows_its_leader_what_failed_and_how_long_all_took():
     many = compared(*[training("mlp", 10 + number, recipe=f"{number:04}") for number in range(100)])
     text = summary.description(many)
     assert len(text) <= summary.LONGEST and text.endswith("The rest is in comparison.md, among the artifacts.")
+
+
+# --- Votes ---------------------------------------------------------------------------------------------------------
+
+
+class Probabilities(Answers):
+    """Those who are right are nearly sure of it, those who are wrong are not."""
+
+    def read_predictions(self, training: TrainingRun) -> pd.DataFrame | None:
+        table = super().read_predictions(training)
+        if table is not None:
+            right = np.where(table["prediction"] == "1", 0.9, 0.4)
+            table = table.assign(probability_1=right, probability_7=1 - right)
+        return table
+
+
+def test_what_all_say_together_is_a_row_of_its_own(capsys):
+    """Each wrong elsewhere, so that the others outvote it."""
+    rows = [training(name, 20, first=100 * place) for place, name in enumerate(("mlp", "cnn", "vit"))]
+    seeds = [training("cnn", 30, seed=seed, first=100 * (4 + seed)) for seed in (1, 2)]
+    found = compare([*rows, *seeds], Probabilities())
+    assert found.votes["label"].tolist() == ["vote of all 3", "vote of 3 cnn"]
+    assert found.votes["accuracy"].tolist() == [1, 1] and found.votes["seeds"].tolist() == [1, 3]
+    assert found.votes["verdict"].tolist() == ["better", "better"] and (found.votes["gap_high"] <= 0).all()
+    assert found.votes["train_s"].tolist() == [30, 30] and found.votes["parameters"].tolist() == [3 * 79510] * 2
+    # 0.9 twice and 0.4 once, where one is wrong.
+    expected = -(940 * np.log(0.9) + 60 * np.log((0.9 + 0.9 + 0.4) / 3)) / 1000
+    assert found.votes["loss"][0] == pytest.approx(expected)
+    assert "| vote of all 3 ‡ " in tables.markdown(found) and "‡ An ensemble" in tables.markdown(found)
+    tables.show(found)
+    assert "vote of 3 cnn ‡" in capsys.readouterr().out
+    assert len(found.table) == 3 and set(found.table["architecture"]) == {"mlp", "cnn", "vit"}, "no row of the table"
+
+
+def test_without_probabilities_nobody_votes():
+    assert compared(*STUDY).votes.empty and "ensemble" not in tables.markdown(compared(*STUDY))
+    assert compare([training("mlp", 3)], Probabilities()).votes.empty
+    gone = Probabilities(gone="cnn")
+    assert compare(STUDY, gone).votes.empty, "nobody to be judged against"
+    assert compare(STUDY, Probabilities(), metric="loss").votes.empty

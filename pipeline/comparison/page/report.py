@@ -14,6 +14,7 @@ from pipeline.comparison.page import charts
 from pipeline.comparison.page.answers import by_class, hard_images
 from pipeline.comparison.page.drawings import MAX_DRAWN, SECTIONS, Group, Section
 from pipeline.comparison.protocol import SHOWN
+from pipeline.comparison.votes import ALL
 from pipeline.data.corruptions import CORRUPTIONS, IMAGES
 from pipeline.metrics.catalog import HIGHER_IS_BETTER, METRICS, PERCENT
 from pipeline.tracking import schema
@@ -89,7 +90,10 @@ def group(comparison: Comparison, key: str, rows: pd.DataFrame, number: int) -> 
             {"heading": "architecture"},
             *({"heading": heading(name, comparison.metric)} for name in columns(rows)),
         ],
-        "rows": [table_row(comparison, row, columns(rows)) for row in rows.to_dict("records")],
+        "rows": [
+            table_row(comparison, row, columns(rows))
+            for row in tables.with_votes(comparison, key, rows).to_dict("records")
+        ],
         "sections": [part for part in sections if part["drawings"] or not part["needs_drawings"]],
         "classes": classes,
         "answered": list(drawn.answers),
@@ -176,6 +180,9 @@ def verdict(comparison: Comparison, key: str, rows: pd.DataFrame) -> str:
             "what was seen may be chance."
         )
         sentences.append(needs.would_decide(ranked))
+    for vote in comparison.votes_under(key).to_dict("records"):
+        if vote["label"].startswith(ALL):
+            sentences.append(f"Together, by vote, they have {tables.number(metric, vote[metric])} %.")
     untested = ranked[(ranked["verdict"] == "") & (ranked["label"] != best["label"])]
     if len(untested):
         sentences.append(f"Whether {enumeration(untested['label'])} differs from it was not tested.")
@@ -227,7 +234,7 @@ def table_row(comparison: Comparison, row: Mapping[str, Any], names: Sequence[st
         if name == "verdict":
             text, number = tables.verdict(comparison.metric, row), None
         elif name == "seeds":
-            text, number = str(value), value
+            text, number = str(int(value)), repr(int(value))
         elif name == "pretrained":
             text, number = {True: "yes", False: "no"}.get(value, ""), None
         else:
