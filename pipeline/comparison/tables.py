@@ -24,6 +24,13 @@ DETECTOR_NOTE = (
     "its boxes' scores, another quantity than a classifier's."
 )
 RAISED = str.maketrans("abcdefghijklmnop", "ᵃᵇᶜᵈᵉᶠᵍʰⁱʲᵏˡᵐⁿᵒᵖ")
+# What LaTeX reads in its own way, or lacks in its usual fonts.
+IN_LATEX = str.maketrans(
+    {sign: f"\\{sign}" for sign in "&%$#_{}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    | {"±": r"$\pm$", "−": "$-$", "–": "--", "†": r"\dag{}", "‡": r"\ddag{}", "≤": r"$\leq$"}
+    | {chr(raised): rf"\textsuperscript{{{chr(letter)}}}" for letter, raised in RAISED.items()}
+)
 VOTE_NOTE = (
     "‡ An ensemble: the mean of the probabilities of one training of each architecture, or of the seeds of one, judged "
     "against one training of the best, in view of the number of votes. Its costs are its voters' together."
@@ -33,6 +40,7 @@ WRITERS = {
     ".csv": lambda comparison, path: comparison.table.to_csv(path, index=False),
     ".md": lambda comparison, path: path.write_text(markdown(comparison) + "\n"),
     ".json": lambda comparison, path: comparison.table.to_json(path, orient="records", indent=2),
+    ".tex": lambda comparison, path: path.write_text(latex(comparison)),
     ".parquet": lambda comparison, path: comparison.table.to_parquet(path, index=False),
 }
 
@@ -61,8 +69,7 @@ def rich_table(text: pd.DataFrame, rows: pd.DataFrame) -> Table:
     """The text as a table whose best rows stand out."""
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     for name in text.columns:
-        words = name == "architecture" or name.startswith("verdict")
-        table.add_column(name, justify="left" if words else "right", no_wrap=True)
+        table.add_column(name, justify="left" if is_words(name) else "right", no_wrap=True)
     for cells, verdict in zip(text.itertuples(index=False), rows["verdict"], strict=True):
         table.add_row(*cells, style={"best": "bold green", "better": "bold green", "equivalent": "green"}.get(verdict))
     return table
@@ -78,6 +85,28 @@ def markdown(comparison: Comparison) -> str:
             + "\n"
         )
     return "\n".join([*parts, *[f"- {note}" for note in notes(comparison)]]).rstrip()
+
+
+def latex(comparison: Comparison) -> str:
+    """The same for a paper: a table of the package booktabs for each protocol, and the notes as comments."""
+    parts = []
+    for key, rows in comparison.groups():
+        text = readable(comparison, with_votes(comparison, key, rows)).map(lambda cell: cell.translate(IN_LATEX))
+        words = [is_words(name) for name in text.columns]
+        parts.append(
+            text.rename(columns=lambda name: name.translate(IN_LATEX)).to_latex(
+                index=False,
+                column_format="".join("l" if left else "r" for left in words),
+                caption=title(comparison, key, rows).translate(IN_LATEX),
+                label=f"comparison-{key[:SHOWN]}",
+            )
+        )
+    return "\n".join([*parts, *(f"% {note}" for note in notes(comparison))]) + "\n"
+
+
+def is_words(heading: str) -> bool:
+    """Whether a column has words, not numbers."""
+    return heading == "architecture" or heading.startswith("verdict")
 
 
 def notes(comparison: Comparison) -> list[str]:
@@ -229,7 +258,7 @@ def write(comparison: Comparison, path: Path) -> None:
     """Write the table in the format of the file's ending.
 
     Raises:
-        InputError: another ending than csv, md, json or parquet, or a folder that cannot be written.
+        InputError: another ending than csv, md, json, tex or parquet, or a folder that cannot be written.
     """
     check_ending(path, TABLES)
     try:

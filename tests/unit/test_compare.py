@@ -331,6 +331,18 @@ def test_every_format_holds_the_same_numbers(tmp_path):
     assert "| architecture" in (tmp_path / "table.md").read_text()
 
 
+def test_a_table_for_a_paper(tmp_path):
+    rows = [training("faster_rcnn", 10, metrics={"test/map": 0.5, "test/map_50": 0.9}), training("mlp", 60, first=300)]
+    found = compare([*rows, training("mlp", 62, seed=1, first=300)], Probabilities())
+    tables.write(found, tmp_path / "table.tex")
+    text = (tmp_path / "table.tex").read_text()
+    assert r"\begin{tabular}{lrrrlrrr}" in text and r"\toprule" in text and r"\caption{mnist: 1,000 test images" in text
+    assert r"faster\_rcnn \dag{} \textsuperscript{a} & 1 & 99.00 & 98.17--99.46 & best &" in text
+    assert r"accuracy \%" in text and r"vote of 2 mlp \ddag{}" in text and "$\\pm$" in text
+    table = text.split("\n% ")[0]
+    assert table.isascii(), "what the fonts of pdflatex lack"
+
+
 def test_an_unknown_ending_is_refused_and_nothing_is_written(tmp_path):
     with pytest.raises(InputError, match=r"use one of \.csv, \.md, \.json, \.parquet"):
         tables.write(compared(*STUDY), tmp_path / "table.xls")

@@ -1,13 +1,14 @@
 """What architectures answered to the test images: what is taken for what, class by class, and what is hard for most."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from pipeline.comparison import votes
 from pipeline.comparison.page import charts
 from pipeline.comparison.pairs import MAX_TESTED
 from pipeline.data import pictures
@@ -60,15 +61,47 @@ def by_class(answers: Mapping[str, Sequence[pd.DataFrame]]) -> list[dict[str, An
     ]
 
 
+def doubted(
+    answers: Mapping[str, Sequence[pd.DataFrame]], newest: Mapping[str, TrainingRun], results: Results
+) -> list[int]:
+    """The test images whose labels may be wrong: all architectures agree on another class and are confident of it.
+
+    Confident is who gives a class at least the probability that images of this class get on average: Northcutt, Jiang
+    and Chuang, "Confident learning", JAIR 2021, arXiv:1911.00068; Northcutt, Athalye and Mueller, "Pervasive label
+    errors in test sets destabilize machine learning benchmarks", NeurIPS 2021, arXiv:2103.14749.
+    """
+    together = votes.answers([newest[label] for label in answers], results) if len(answers) > 1 else None
+    if together is None:
+        return []
+    probabilities, targets = together
+    said = np.array([found[0]["prediction"].to_numpy() for found in answers.values()])
+    agreed = (said == said[0]).all(0) & (said[0] != next(iter(answers.values()))[0]["target"].to_numpy())
+    usual = np.array(
+        [
+            probabilities[targets == number, number].mean() if (targets == number).any() else np.inf
+            for number in range(probabilities.shape[1])
+        ]
+    )
+    best = probabilities.argmax(1)
+    return [int(place) for place in np.flatnonzero(agreed & (probabilities.max(1) >= usual[best]))]
+
+
 def natural(name: str) -> tuple[int, str]:
     """Sorts numbers by size, before words."""
     return (int(name), "") if name.isdecimal() else (1 << 60, name)
 
 
 def hard_images(
-    answers: Mapping[str, Sequence[pd.DataFrame]], newest: Mapping[str, TrainingRun], results: Results
+    answers: Mapping[str, Sequence[pd.DataFrame]],
+    newest: Mapping[str, TrainingRun],
+    results: Results,
+    suspected: Collection[int],
 ) -> list[dict[str, Any]]:
-    """The test images that most architectures get wrong, those of most errors first."""
+    """The test images that most architectures get wrong, those of most errors first.
+
+    Args:
+        suspected: which of all may have a wrong label.
+    """
     first = {label: found[0] for label, found in answers.items()}
     wrong = np.array([(table["target"] != table["prediction"]).to_numpy() for table in first.values()])
     counts = wrong.sum(0)
@@ -94,6 +127,7 @@ def hard_images(
                     "alternative": f"A picture of {targets[index]}, taken for {text}.",
                     "index": f"{index:,}",
                     "target": targets[index],
+                    "doubted": int(index) in suspected,
                     "wrong": counts[index],
                     "of": len(wrong),
                     "answers": ", ".join(answer for answer in by_answer if answer != targets[index]),

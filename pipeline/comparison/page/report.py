@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from pipeline.comparison import needs, tables
 from pipeline.comparison.compare import Comparison
 from pipeline.comparison.page import charts
-from pipeline.comparison.page.answers import by_class, hard_images
+from pipeline.comparison.page.answers import by_class, doubted, hard_images
 from pipeline.comparison.page.drawings import MAX_DRAWN, SECTIONS, Group, Section
 from pipeline.comparison.protocol import SHOWN
 from pipeline.comparison.votes import ALL
@@ -79,7 +79,8 @@ def group(comparison: Comparison, key: str, rows: pd.DataFrame, number: int) -> 
     drawn = Group(comparison, key, rows)
     sections = [section(draw.__name__, draw(drawn), number) for draw in SECTIONS]
     classes = by_class(drawn.answers)
-    hard = hard_images(drawn.answers, drawn.newest, drawn.results) if len(drawn.answers) > 1 else []
+    suspected = doubted(drawn.answers, drawn.newest, drawn.results)
+    hard = hard_images(drawn.answers, drawn.newest, drawn.results, suspected) if len(drawn.answers) > 1 else []
     measured_on = machines(run for runs in drawn.trainings.values() for run in runs)
     title = tables.title(comparison, key, rows)
     return {
@@ -98,6 +99,7 @@ def group(comparison: Comparison, key: str, rows: pd.DataFrame, number: int) -> 
         "classes": classes,
         "answered": list(drawn.answers),
         "hard": hard,
+        "doubted": doubt(suspected, drawn),
         "protocol": list(comparison.protocols[key].items()),
         "labels": drawn.labels,
         "parameters": differing(drawn.newest),
@@ -202,6 +204,19 @@ def verdict(comparison: Comparison, key: str, rows: pd.DataFrame) -> str:
             listed = enumeration([f"{label} {', '.join(said)}" for label, said in cheapest.items()])
             sentences.append(f"Of those not shown to be worse, {listed}.")
     return " ".join(filter(None, sentences))
+
+
+def doubt(images: Sequence[int], drawn: Group) -> str:
+    """How many labels of the test file may be wrong, and on which images; nothing without the probabilities."""
+    if not images:
+        return ""
+    count = len(next(iter(drawn.answers.values()))[0])
+    shown = enumeration([f"no. {image:,}" for image in images])
+    return (
+        f"All {len(drawn.answers)} take {len(images):,} of the {count:,} test images for the same other class, as sure "
+        f"as they are of that class elsewhere: {shown}. As an estimate so many labels of the test file are wrong, "
+        f"{len(images) / count:.2%}, unless it is the images that mislead."
+    )
 
 
 def enumeration(words: Sequence[str]) -> str:
