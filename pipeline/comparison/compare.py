@@ -179,6 +179,8 @@ def compare(
     votes = pd.DataFrame()
     if metric == "accuracy":
         votes = pd.concat([votes_of(rows, by_row, results) for _, rows in table.groupby("protocol", sort=False)])
+        if votes.empty and len(pairs):
+            notes = (*notes, "There is no vote: the probabilities of the answers are not at hand.")
     if not table["store"].any():
         table = table.drop(columns="store")
     return Comparison(metric, margin, table, pairs, votes, designs, protocols, by_row, trainings, notes, results)

@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.comparison import summary, tables, verdicts
+from pipeline.comparison import summary, tables, verdicts, votes
 from pipeline.comparison.compare import MAX_TESTED_ROWS, Comparison, compare
 from pipeline.errors import InputError
+from pipeline.metrics import classification
 from pipeline.tracking.training_run import Results, TrainingRun
 
 IMAGES = 1000
@@ -446,8 +447,18 @@ def test_what_all_say_together_is_a_row_of_its_own(capsys):
     assert len(found.table) == 3 and set(found.table["architecture"]) == {"mlp", "cnn", "vit"}, "no row of the table"
 
 
+def test_a_vote_is_scored_as_a_training_is():
+    random = np.random.default_rng(0)
+    probabilities = random.dirichlet(np.ones(5), 400)
+    # Of the fifth class there is no image.
+    targets = random.integers(0, 4, 400)
+    expected = classification.scores(np.log(probabilities), targets)
+    assert votes.scores(probabilities, targets) == pytest.approx(expected)
+
+
 def test_without_probabilities_nobody_votes():
     assert compared(*STUDY).votes.empty and "ensemble" not in tables.markdown(compared(*STUDY))
+    assert "There is no vote: the probabilities of the answers are not at hand." in compared(*STUDY).notes
     assert compare([training("mlp", 3)], Probabilities()).votes.empty
     gone = Probabilities(gone="cnn")
     assert compare(STUDY, gone).votes.empty, "nobody to be judged against"
