@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 from pipeline.errors import InputError, PipelineError, reason
 
 # The endings, each a format, of what commands write.
-TABLES = (".csv", ".md", ".json", ".parquet")
+TABLES = (".csv", ".md", ".json", ".parquet", ".tex")
 ANSWERS = (".csv", ".jsonl", ".parquet")
 PAGES = (".html",)
 ROOT_VARIABLE = "DIGIT_COMPARISON_ROOT"

@@ -43,9 +43,15 @@ def auto(name: str, kind: Any, text: str) -> Callable:
     return click.option(name, type=Auto(kind), default="auto", show_default=True, help=text)
 
 
-def switch(name: str, text: str) -> Callable:
-    """An option that is either on or off, also when the launcher gives it a value: -P resume=true."""
-    return click.option(name, type=bool, is_flag=False, flag_value=True, default=False, show_default=True, help=text)
+def switch(name: str, text: str, *earlier: str) -> Callable:
+    """An option that is either on or off, also when the launcher gives it a value: -P resume=true.
+
+    Args:
+        earlier: names that it had before, under which it is still understood.
+    """
+    return click.option(
+        name, *earlier, type=bool, is_flag=False, flag_value=True, default=False, show_default=True, help=text
+    )
 
 
 class LocalPath(click.ParamType):

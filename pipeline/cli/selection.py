@@ -8,15 +8,29 @@ from typing import Any
 import click
 
 import models
-from pipeline.cli.options import options
+from pipeline.cli.options import Auto, options
 from pipeline.errors import InputError, PipelineError
 
-selection_options = options(
+margin_option = click.option(
+    "--margin",
+    type=Auto(click.FloatRange(0)),
+    default="auto",
+    show_default=True,
+    help="How far two may be apart and count as equal: in percentage points, of metrics that are no share in their own "
+    "unit. auto: 0.1 where the best accuracy is above 99 %, else 0.5; other metrics have none.",
+)
+# Which trainings.
+trainings_options = options(
     click.option("--study", default="latest", show_default=True, help="Run id of a study."),
     click.option("--experiment", default="", help="All trainings of this experiment instead."),
     click.option("--filter", "filter_string", default="", help="MLflow filter on them: \"params.seed = '0'\"."),
     click.option("--since", type=click.DateTime(), help="Only those that started then or later."),
+)
+# Which trainings, and how they are compared.
+selection_options = options(
+    trainings_options,
     click.option("--metric", default="accuracy", show_default=True, help="What they are judged by: a column."),
+    margin_option,
     click.option("--sort", default="", help="Column to sort by; the metric by default."),
 )
 # Options that leave trainings out, and what they are called on the page.
@@ -73,7 +87,7 @@ def find_versions(study: str, model: str, version: int | None) -> list[Any]:
 
 
 def select(
-    *, study: str, experiment: str, filter_string: str, since: datetime | None, against: str = "", **choices: str
+    *, study: str, experiment: str, filter_string: str, since: datetime | None, against: str = "", **choices: Any
 ) -> tuple[str | None, Any]:
     """The study that was meant, unless it was an experiment or there is none, and the comparison of its trainings."""
     from pipeline.comparison.compare import compare
@@ -96,9 +110,9 @@ def select(
     return study_id, compare(found, Results(), **choices)
 
 
-def is_usual(*, metric: str, sort: str, **selection: Any) -> bool:
+def is_usual(*, metric: str, margin: float | None, sort: str, **selection: Any) -> bool:
     """Whether it is the comparison that every study shows, which alone its run keeps."""
-    return metric == "accuracy" and not sort and not any(selection[name] for name in NARROWING)
+    return metric == "accuracy" and margin is None and not sort and not any(selection[name] for name in NARROWING)
 
 
 def show_comparison(study_id: str, comparison: Any, *, log: bool = True) -> None:
@@ -116,6 +130,8 @@ def show_comparison(study_id: str, comparison: Any, *, log: bool = True) -> None
             for ending in (".csv", ".md"):
                 tables.write(comparison, Path(folder, f"comparison{ending}"))
             comparison.pairs.to_csv(Path(folder, "pairs.csv"), index=False)
+            if len(comparison.votes):
+                comparison.votes.to_csv(Path(folder, "votes.csv"), index=False)
             runs.log_artifacts(study_id, Path(folder))
     click.echo(f"Look at it: {run_url(study_id)}")
     click.echo(f"Its trainings beside all others: {trainings_url(experiment_of(study_id))}")
@@ -123,7 +139,7 @@ def show_comparison(study_id: str, comparison: Any, *, log: bool = True) -> None
 
 def write_report(path: Path, comparison: Any, *, source: str) -> None:
     """Write a comparison's page."""
-    from pipeline.comparison import report
+    from pipeline.comparison.page import report
     from pipeline.files import atomic_write
 
     page = report.build(comparison, source=source, written=datetime.now())

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -21,13 +21,17 @@ from pipeline.comparison.notes import (
     store_notes,
     unfinished,
 )
-from pipeline.comparison.pairs import SIGNIFICANT, examine_pairs, known_values
+from pipeline.comparison.pairs import examine_pairs, known_values
 from pipeline.comparison.protocol import SHOWN
+from pipeline.comparison.verdicts import judge
 from pipeline.errors import InputError
 from pipeline.metrics.catalog import CONSTANT, HIGHER_IS_BETTER, LOGGED, METRICS, PERCENT, check_columns
 from pipeline.names import short_hash
 from pipeline.tracking import schema
 from pipeline.tracking.training_run import Results, TrainingRun
+
+if TYPE_CHECKING:
+    from pipeline.comparison.planning import Design
 
 # What trainings must share to have one row.
 ROW = ["protocol", "dataset_sha256", "dataset", "store", "architecture", "recipe"]
@@ -41,14 +45,21 @@ class Comparison:
 
     Attributes:
         metric: the column that architectures are ranked and judged by.
+        margin: how far two may be apart and count as equal, as it was asked for; None for the usual one.
         table: one row an architecture and recipe under one protocol; columns protocol, dataset, store (only where
             there are several), architecture, recipe, label (unique within a protocol), seeds, epochs, images_seen,
             pretrained, for each of METRICS its mean `NAME` and its standard deviation over seeds `NAME_std`, the 95 %
-            interval of the metric `low` and `high` with its method `interval`, `verdict`, and `gap_to_best`, its 95 %
-            interval `gap_low` and `gap_high`, and `p_value` against the leader. A mean is empty where a seed lacks the
-            metric.
+            interval of the metric `low` and `high` with its method `interval`, `letters`, of which those share one that
+            were not told apart, `verdict`, and `gap_to_best`, its
+            interval `gap_low` and `gap_high`, and `p_value` against the leader, with the `margin` within which two
+            count as equal, and `seeds_needed` of each or `images_needed` to decide where nothing is decided, infinite
+            where no number would do. A mean is empty where a seed lacks the metric.
         pairs: one row a pair of architectures under one protocol; columns protocol, first, second, difference with its
-            95 % interval low and high, test, p_value, p_holm (corrected by Holm over the pairs of the protocol).
+            interval low and high, test, p_value, p_adjusted, improvement, how likely a training of the first is
+            better than one of the second, and the verdict on the first. The intervals hold all at once in 95 % of
+            studies, and p_adjusted is adjusted for all pairs of the protocol as well.
+        votes: one row an ensemble, what trainings under one protocol say together; the columns of the table that apply.
+        designs: by protocol and label, how the leader's difference in accuracy would be known in other studies.
         protocols: the fields of each protocol.
         members: by protocol and label, the trainings of each row, newest first.
         trainings: all that were looked at, finished or not.
@@ -57,13 +68,20 @@ class Comparison:
     """
 
     metric: str
+    margin: float | None
     table: pd.DataFrame
     pairs: pd.DataFrame
+    votes: pd.DataFrame
+    designs: Mapping[tuple[str, str], "Design"]
     protocols: Mapping[str, Mapping[str, Any]]
     members: Mapping[tuple[str, str], Sequence[TrainingRun]]
     trainings: Sequence[TrainingRun]
     notes: tuple[str, ...]
     results: Results
+
+    def votes_under(self, key: str) -> pd.DataFrame:
+        """The votes under one protocol."""
+        return self.votes[self.votes["protocol"] == key] if len(self.votes) else self.votes
 
     def groups(self) -> list[tuple[str, pd.DataFrame]]:
         """The protocols with their part of the table, each to be read by itself."""
@@ -71,7 +89,12 @@ class Comparison:
 
 
 def compare(
-    trainings: Sequence[TrainingRun], results: Results, *, metric: str = "accuracy", sort: str = ""
+    trainings: Sequence[TrainingRun],
+    results: Results,
+    *,
+    metric: str = "accuracy",
+    sort: str = "",
+    margin: float | None = None,
 ) -> Comparison:
     """Compare the finished ones among these trainings, each group of one protocol by itself.
 
@@ -82,6 +105,7 @@ def compare(
         results: reads what a training predicted for the test images.
         metric: a column of METRICS to rank and judge by.
         sort: a column to sort by instead of the metric.
+        margin: how far two may be apart and count as equal, as `verdicts.margin_of` takes it.
 
     Raises:
         InputError: no training is finished, or none has the metric.
@@ -111,12 +135,14 @@ def compare(
         strict=True,
     )
     pairs, untested = [], []
+    designs: dict[tuple[str, str], Design] = {}
     better = 1 if metric in HIGHER_IS_BETTER else -1
     for key in table["protocol"].unique():
         rows = table[(table["protocol"] == key) & table[metric].notna()]
         best = (better * rows[metric]).nlargest(MAX_TESTED_ROWS).index
         examined = examine_pairs(metric, {table["label"][row]: members[row] for row in best}, results)
         pairs.append(examined.pairs.assign(protocol=key))
+        designs |= {(key, label): design for label, design in examined.designs.items()}
         for row in best:
             if both := examined.intervals.get(table["label"][row]):
                 table.loc[row, ["low", "high", "interval"]] = [*both, "crossed"]
@@ -128,8 +154,11 @@ def compare(
         if len(rows) > len(best):
             untested.append(f"Only the best {len(best)} of the {len(rows):,} under protocol {key[:SHOWN]} are tested.")
     by_row = dict(zip(table[["protocol", "label"]].itertuples(index=False, name=None), members, strict=True))
-    pairs = pd.concat(pairs, ignore_index=True)
-    table = table.join(judge(table, pairs, metric))
+    judged, pairs = judge(table, pd.concat(pairs, ignore_index=True), metric, margin)
+    table = table.join(judged)
+    table["seeds_needed"], table["images_needed"] = zip(
+        *(needed(row, designs) for row in table.itertuples()), strict=True
+    )
     sort = sort or metric
     table = table.sort_values(sort, ascending=sort not in HIGHER_IS_BETTER, kind="stable")
     # The protocol with the most trainings first.
@@ -147,9 +176,14 @@ def compare(
         *untested,
         *unfinished(trainings),
     )
+    votes = pd.DataFrame()
+    if metric == "accuracy":
+        votes = pd.concat([votes_of(rows, by_row, results) for _, rows in table.groupby("protocol", sort=False)])
+        if votes.empty and len(pairs):
+            notes = (*notes, "There is no vote: the probabilities of the answers are not at hand.")
     if not table["store"].any():
         table = table.drop(columns="store")
-    return Comparison(metric, table, pairs, protocols, by_row, trainings, notes, results)
+    return Comparison(metric, margin, table, pairs, votes, designs, protocols, by_row, trainings, notes, results)
 
 
 def tabulate(trainings: Sequence[TrainingRun], *, by_scenes: bool) -> pd.DataFrame:
@@ -234,23 +268,26 @@ def interval(metric: str, runs: Sequence[TrainingRun], fields: Mapping[str, Any]
     return np.nan, np.nan, ""
 
 
-def judge(table: pd.DataFrame, pairs: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Verdict, distance and corrected p-value of each row against the leader of its protocol."""
-    better = 1 if metric in HIGHER_IS_BETTER else -1
-    numbers = dict.fromkeys(["gap_to_best", "gap_low", "gap_high", "p_value"], np.nan)
-    judged = pd.DataFrame({"verdict": "", **numbers}, index=table.index)
-    for key, rows in table[table[metric].notna()].groupby("protocol"):
-        leader = (better * rows[metric]).idxmax()
-        own = pairs[pairs["protocol"] == key]
-        pair_of = {frozenset((pair.first, pair.second)): pair for pair in own.itertuples()}
-        judged.loc[rows.index, "gap_to_best"] = better * (rows[metric][leader] - rows[metric])
-        for row in rows.index:
-            pair = pair_of.get(frozenset((table["label"][leader], table["label"][row])))
-            if row == leader:
-                judged.loc[row, "verdict"] = "best"
-            elif pair is not None and not np.isnan(pair.p_holm):
-                ahead = better if pair.first == table["label"][leader] else -better
-                gap = sorted((ahead * pair.low, ahead * pair.high))
-                judged.loc[row, ["gap_low", "gap_high", "p_value"]] = [*gap, pair.p_holm]
-                judged.loc[row, "verdict"] = "tied" if pair.p_holm >= SIGNIFICANT else "worse"
-    return judged
+def needed(row: Any, designs: Mapping[tuple[str, str], "Design"]) -> tuple[float, float]:
+    """How many seeds, or how many test images, would decide between the leader and a row where nothing is decided."""
+    design = designs.get((row.protocol, row.label))
+    if row.verdict != "undecided" or design is None:
+        return np.nan, np.nan
+    from pipeline.comparison import planning
+
+    need = planning.need(design, None if np.isnan(row.margin) else row.margin)
+    return need.seeds, need.images
+
+
+def votes_of(
+    rows: pd.DataFrame, members: Mapping[tuple[str, str], Sequence[TrainingRun]], results: Results
+) -> pd.DataFrame:
+    """What the trainings under one protocol say together, as far as they were tested."""
+    tested = rows[rows["verdict"].isin(["best", "equivalent", "undecided", "worse"])]
+    if tested["seeds"].sum() < 2:
+        return pd.DataFrame()
+    from pipeline.comparison.votes import votes
+
+    return votes(
+        tested, {label: members[key, label] for key, label in tested[["protocol", "label"]].to_numpy()}, results
+    )

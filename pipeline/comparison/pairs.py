@@ -1,8 +1,9 @@
 """Whether two architectures differ: what each training predicted, and the tests of all pairs."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import combinations
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,12 @@ import pandas as pd
 from pipeline.metrics.catalog import CONSTANT, LOGGED, OF_SCORES
 from pipeline.tracking.training_run import Results, TrainingRun
 
+if TYPE_CHECKING:
+    from pipeline.comparison.planning import Design
+    from pipeline.comparison.stats import Estimate, Simultaneous
+
 SIGNIFICANT = 0.05
+COLUMNS = ["first", "second", "difference", "low", "high", "test", "p_value", "p_adjusted", "improvement"]
 # Of more trainings of one architecture these are enough to tell it from another.
 MAX_TESTED = 20
 
@@ -25,14 +31,35 @@ class Examined:
     """What the answers of architectures to the test images tell.
 
     Attributes:
-        pairs: one row a pair; columns first, second, difference with low and high, test, p_value, p_holm.
+        pairs: one row a pair; columns first, second, difference with low and high, test, p_value, p_adjusted, and how
+            likely one training of the first has a greater value than one of the second, where both were repeated.
         untested: labels of those whose answers are not at hand.
         intervals: 95 %, of accuracies of repeated trainings on other images and with other seeds.
+        designs: by label, how its difference to the first architecture would be known in other studies.
     """
 
     pairs: pd.DataFrame
-    untested: list[str]
-    intervals: Mapping[str, tuple[float, float]]
+    untested: list[str] = field(default_factory=list)
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    designs: Mapping[str, "Design"] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two architectures, held against each other.
+
+    Attributes:
+        difference: of the first and the second, in the metric.
+        p_value: of this pair by itself.
+        nodes: of what their difference is one, by which the differences of several pairs hang together.
+    """
+
+    first: str
+    second: str
+    difference: "Estimate"
+    test: str
+    p_value: float
+    nodes: tuple[int, int]
 
 
 def examine_pairs(metric: str, members: Mapping[str, Sequence[TrainingRun]], results: Results) -> Examined:
@@ -41,44 +68,128 @@ def examine_pairs(metric: str, members: Mapping[str, Sequence[TrainingRun]], res
     Accuracy is tested on the images: over images and seeds where both were repeated, otherwise by McNemar's test of
     the newest run of each. Other metrics are tested over seeds, by Welch's test; those that mean another thing for a
     detector, not between it and a classifier.
+
+    Args:
+        members: the trainings of each, the best first.
+    """
+    values = {label: known_values(runs, metric) for label, runs in members.items()}
+    if metric in CONSTANT:
+        return Examined(pd.DataFrame(columns=COLUMNS))
+    if metric != "accuracy":
+        return examine_values(metric, members, {label: found for label, found in values.items() if len(found) > 1})
+    if len(members) == 1 and len(next(iter(values.values()))) == 1:
+        return Examined(pd.DataFrame(columns=COLUMNS))
+    return examine_answers(values, {label: wrong_predictions(runs, results) for label, runs in members.items()})
+
+
+def examine_answers(values: Mapping[str, Sequence[float]], known: Mapping[str, np.ndarray | None]) -> Examined:
+    """The pairs by what each training answered.
+
+    Args:
+        values: the accuracies of the trainings of each.
+        known: bool (seeds, N), which images each training answered wrong; None where that is not at hand.
     """
     from pipeline.comparison import stats
+    from pipeline.comparison.planning import Design
 
-    columns = ["first", "second", "difference", "low", "high", "test", "p_value"]
-    rows: list[tuple] = []
-    untested: list[str] = []
-    intervals: dict[str, tuple[float, float]] = {}
-    values = {label: known_values(runs, metric) for label, runs in members.items()}
-    means = {label: float(np.mean(found)) for label, found in values.items()}
-    if metric == "accuracy" and (len(members) > 1 or len(next(iter(values.values()), ())) > 1):
-        known = {label: wrong_predictions(runs, results) for label, runs in members.items()}
-        untested = [label for label, found in known.items() if found is None]
-        wrong = {label: found for label, found in known.items() if found is not None}
-        # Answers to another number of images are not those to the test images.
-        images = max((found.shape[1] for found in wrong.values()), default=0)
-        untested += [label for label, found in wrong.items() if found.shape[1] != images]
-        wrong = {label: found for label, found in wrong.items() if found.shape[1] == images}
-        among = stats.spread(wrong.values())
-        intervals = {label: stats.accuracy_interval(own, among) for label, own in wrong.items() if len(own) > 1}
-        for first, second in combinations(wrong, 2):
-            if first in intervals and second in intervals:
-                errors = stats.difference(wrong[first], wrong[second], among)
-                test, p_value = "crossed", errors.p_value
-            else:
-                errors = stats.difference(wrong[first][:1], wrong[second][:1], stats.Spread())
-                test, p_value = "McNemar", stats.mcnemar(wrong[first][0], wrong[second][0])
-            low, high = errors.interval
-            # Of the accuracies: what one errs more, it is right less.
-            rows.append((first, second, means[first] - means[second], -high, -low, test, p_value))
-    elif metric not in CONSTANT:
-        several = {label: found for label, found in values.items() if len(found) > 1}
-        for first, second in combinations(several, 2):
-            if metric in OF_SCORES and is_detector(members[first]) is not is_detector(members[second]):
-                continue
-            p_value, low, high = stats.welch(several[first], several[second])
-            rows.append((first, second, means[first] - means[second], low, high, "Welch", p_value))
-    pairs = pd.DataFrame(rows, columns=columns)
-    return Examined(pairs.assign(p_holm=stats.holm(pairs["p_value"])), untested, intervals)
+    wrong = {label: found for label, found in known.items() if found is not None}
+    # Answers to another number of images are not those to the test images.
+    images = max((found.shape[1] for found in wrong.values()), default=0)
+    wrong = {label: found for label, found in wrong.items() if found.shape[1] == images}
+    among = stats.spread(wrong.values())
+    repeated = {label: own for label, own in wrong.items() if len(own) > 1}
+    # Of each architecture the newest training, then, of those that have several, all of them.
+    newest = {label: place for place, label in enumerate(wrong)}
+    together = {label: len(newest) + place for place, label in enumerate(repeated)}
+    found = []
+    for first, second in combinations(wrong, 2):
+        if first in repeated and second in repeated:
+            errors = stats.difference(wrong[first], wrong[second], among)
+            test, p_value, nodes = "crossed", errors.p_value, (together[first], together[second])
+        else:
+            errors = stats.difference(wrong[first][:1], wrong[second][:1], stats.Spread())
+            test, p_value = "McNemar", stats.mcnemar(wrong[first][0], wrong[second][0])
+            nodes = (newest[first], newest[second])
+        # Of the accuracies: what one errs more, it is right less.
+        found.append(Pair(first, second, replace(errors, value=-errors.value), test, p_value, nodes))
+    shares = [own[0] for own in wrong.values()] + [own.mean(0) for own in repeated.values()]
+    weights = [0.0] * len(wrong) + [own.mean() ** 2 / len(own) for own in repeated.values()]
+    adjusted = adjust(found, stats.covariance(np.array(shares, float), weights, among) if wrong else np.empty((0, 0)))
+    designs = {}
+    for pair in found:
+        if pair.first == next(iter(known)):
+            several = slice(None if pair.test == "crossed" else 1)
+            of_both = wrong[pair.first][several], wrong[pair.second][several]
+            designs[pair.second] = Design.of(*of_both, among, len(wrong), adjusted.confidence)
+    return Examined(
+        tabulate(found, adjusted, values),
+        [label for label in known if label not in wrong],
+        {label: stats.accuracy_interval(own, among) for label, own in repeated.items()},
+        designs,
+    )
+
+
+def examine_values(
+    metric: str, members: Mapping[str, Sequence[TrainingRun]], several: Mapping[str, Sequence[float]]
+) -> Examined:
+    """The pairs by the values of a metric, of those that have several."""
+    from pipeline.comparison import stats
+
+    found = []
+    for (place, first), (other, second) in combinations(enumerate(several), 2):
+        if metric in OF_SCORES and is_detector(members[first]) is not is_detector(members[second]):
+            continue
+        difference = stats.welch(several[first], several[second])
+        found.append(Pair(first, second, difference, "Welch", difference.p_value, (place, other)))
+    independent = np.diag([float(np.var(values, ddof=1)) / len(values) for values in several.values()])
+    return Examined(tabulate(found, adjust(found, independent), several))
+
+
+def adjust(found: Sequence[Pair], of: np.ndarray) -> "Simultaneous":
+    """All pairs at once, by the covariance of their nodes."""
+    from pipeline.comparison import stats
+
+    return stats.simultaneous([pair.p_value for pair in found], [pair.nodes for pair in found], of)
+
+
+def tabulate(found: Sequence[Pair], adjusted: "Simultaneous", values: Mapping[str, Sequence[float]]) -> pd.DataFrame:
+    """One row a pair.
+
+    Args:
+        values: the metric of the trainings of each.
+    """
+    means = {label: float(np.mean(of_one)) for label, of_one in values.items()}
+    rows = []
+    for pair, p_adjusted in zip(found, adjusted.p_values, strict=True):
+        low, high = interval(pair.difference, adjusted.confidence, differs=p_adjusted < SIGNIFICANT)
+        difference = means[pair.first] - means[pair.second]
+        likely = improvement(values[pair.first], values[pair.second])
+        rows.append((pair.first, pair.second, difference, low, high, pair.test, pair.p_value, p_adjusted, likely))
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def improvement(first: Sequence[float], second: Sequence[float]) -> float:
+    """The probability that a training of the first has a greater value than one of the second; NaN of single ones.
+
+    Agarwal et al., "Deep reinforcement learning at the edge of the statistical precipice", NeurIPS 2021,
+    arXiv:2108.13264: the share of all pairs of trainings, of which equal ones count half.
+    """
+    if min(len(first), len(second)) < 2:
+        return np.nan
+    return float((np.sign(np.subtract.outer(first, second)).mean() + 1) / 2)
+
+
+def interval(difference: "Estimate", confidence: float, *, differs: bool) -> tuple[float, float]:
+    """The interval of a difference, in agreement with the test beside it.
+
+    Step by step more is told apart than by intervals that hold all at once, and an exact test goes its own way. Where
+    they disagree, the interval ends at no difference: Guilbaud, "Simultaneous confidence regions corresponding to
+    Holm's step-down procedure and other closed-testing procedures", Biometrical Journal 2008.
+    """
+    low, high = difference.interval(confidence)
+    if not differs:
+        return min(low, 0.0), max(high, 0.0)
+    return (max(low, 0.0), high) if difference.value > 0 else (low, min(high, 0.0))
 
 
 def is_detector(runs: Sequence[TrainingRun]) -> bool:

@@ -10,8 +10,10 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.comparison import needs
 from pipeline.comparison.compare import Comparison
 from pipeline.comparison.protocol import SHOWN
+from pipeline.comparison.verdicts import FINE_ABOVE, FINE_MARGIN, USUAL_MARGIN
 from pipeline.errors import InputError, PipelineError, first_line
 from pipeline.files import TABLES, atomic_write, check_ending
 from pipeline.metrics.catalog import COUNTS, PERCENT
@@ -21,11 +23,24 @@ DETECTOR_NOTE = (
     "† A detector: the class of its best box in an image counts for accuracy and F1. Its loss is the cross-entropy of "
     "its boxes' scores, another quantity than a classifier's."
 )
+RAISED = str.maketrans("abcdefghijklmnop", "ᵃᵇᶜᵈᵉᶠᵍʰⁱʲᵏˡᵐⁿᵒᵖ")
+# What LaTeX reads in its own way, or lacks in its usual fonts.
+IN_LATEX = str.maketrans(
+    {sign: f"\\{sign}" for sign in "&%$#_{}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    | {"±": r"$\pm$", "−": "$-$", "–": "--", "†": r"\dag{}", "‡": r"\ddag{}", "≤": r"$\leq$"}
+    | {chr(raised): rf"\textsuperscript{{{chr(letter)}}}" for letter, raised in RAISED.items()}
+)
+VOTE_NOTE = (
+    "‡ An ensemble: the mean of the probabilities of one training of each architecture, or of the seeds of one, judged "
+    "against one training of the best, in view of the number of votes. Its costs are its voters' together."
+)
 BUDGET = ("epochs", "images_seen")
 WRITERS = {
     ".csv": lambda comparison, path: comparison.table.to_csv(path, index=False),
     ".md": lambda comparison, path: path.write_text(markdown(comparison) + "\n"),
     ".json": lambda comparison, path: comparison.table.to_json(path, orient="records", indent=2),
+    ".tex": lambda comparison, path: path.write_text(latex(comparison)),
     ".parquet": lambda comparison, path: comparison.table.to_parquet(path, index=False),
 }
 
@@ -36,6 +51,7 @@ def show(comparison: Comparison) -> None:
     # A pipe has no width of its own.
     console.width = min(WIDTH, console.width) if console.is_terminal else WIDTH
     for key, rows in comparison.groups():
+        rows = with_votes(comparison, key, rows)
         text = readable(comparison, rows)
         # On a narrow terminal the last columns are left out rather than names and numbers cut.
         tables = (rich_table(text.iloc[:, :count], rows) for count in range(len(text.columns), 1, -1))
@@ -53,9 +69,9 @@ def rich_table(text: pd.DataFrame, rows: pd.DataFrame) -> Table:
     """The text as a table whose best rows stand out."""
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     for name in text.columns:
-        table.add_column(name, justify="left" if name in ("architecture", "verdict") else "right", no_wrap=True)
+        table.add_column(name, justify="left" if is_words(name) else "right", no_wrap=True)
     for cells, verdict in zip(text.itertuples(index=False), rows["verdict"], strict=True):
-        table.add_row(*cells, style={"best": "bold green", "tied": "green"}.get(verdict))
+        table.add_row(*cells, style={"best": "bold green", "better": "bold green", "equivalent": "green"}.get(verdict))
     return table
 
 
@@ -64,8 +80,33 @@ def markdown(comparison: Comparison) -> str:
     parts = []
     for key, rows in comparison.groups():
         parts.append(f"{title(comparison, key, rows)}\n")
-        parts.append(readable(comparison, rows).to_markdown(index=False, disable_numparse=True) + "\n")
+        parts.append(
+            readable(comparison, with_votes(comparison, key, rows)).to_markdown(index=False, disable_numparse=True)
+            + "\n"
+        )
     return "\n".join([*parts, *[f"- {note}" for note in notes(comparison)]]).rstrip()
+
+
+def latex(comparison: Comparison) -> str:
+    """The same for a paper: a table of the package booktabs for each protocol, and the notes as comments."""
+    parts = []
+    for key, rows in comparison.groups():
+        text = readable(comparison, with_votes(comparison, key, rows)).map(lambda cell: cell.translate(IN_LATEX))
+        words = [is_words(name) for name in text.columns]
+        parts.append(
+            text.rename(columns=lambda name: name.translate(IN_LATEX)).to_latex(
+                index=False,
+                column_format="".join("l" if left else "r" for left in words),
+                caption=title(comparison, key, rows).translate(IN_LATEX),
+                label=f"comparison-{key[:SHOWN]}",
+            )
+        )
+    return "\n".join([*parts, *(f"% {note}" for note in notes(comparison))]) + "\n"
+
+
+def is_words(heading: str) -> bool:
+    """Whether a column has words, not numbers."""
+    return heading == "architecture" or heading.startswith("verdict")
 
 
 def notes(comparison: Comparison) -> list[str]:
@@ -80,18 +121,28 @@ def notes(comparison: Comparison) -> list[str]:
     found = []
     if tests:
         found.append(
-            f"Verdict: {comparison.metric} against the best, by {' or '.join(explained[test] for test in tests)}, "
-            "p corrected by Holm for all pairs; tied: p of at least 0.05."
+            f"Verdict: {comparison.metric} against the best, by {' or '.join(explained[test] for test in tests)}; in "
+            "parentheses how far behind the best it is, with 95 % confidence for all pairs at once. "
+            f"{margin_in_words(comparison)} Worse: p below 0.05, adjusted for all pairs. Undecided: neither was shown."
         )
+        if (table["letters"].str.len() > 0).any():
+            found.append("Raised letters: architectures that share one were not told apart.")
+    several = len(comparison.protocols) > 1
+    for key, rows in comparison.groups():
+        if decided := needs.would_decide(rows):
+            found.append(f"Protocol {key[:SHOWN]}: {decided}" if several else decided)
     methods = {
         "Wilson": "of one run, on other images, Wilson's",
         "crossed": "of several seeds, on other images and with other seeds",
         "Student": "of the mean over seeds, on these images, Student's",
     }
-    if used := [text for method, text in methods.items() if method in set(table["interval"])]:
+    used_methods = {*table["interval"], *(comparison.votes["interval"] if len(comparison.votes) else ())}
+    if used := [text for method, text in methods.items() if method in used_methods]:
         found.append(f"95 % confidence interval (CI): {'; '.join(used)}.")
     if table["seeds"].max() > 1:
         found.append("±: standard deviation over seeds.")
+    if len(comparison.votes):
+        found.append(VOTE_NOTE)
     if table["map"].notna().any():
         found.append(DETECTOR_NOTE)
         scores = table[table["map"].notna()]
@@ -110,12 +161,22 @@ def title(comparison: Comparison, key: str, rows: pd.DataFrame) -> str:
     return f"{names}: {f'{images:,} ' if images else ''}test images, protocol {key[:SHOWN]}"
 
 
+def with_votes(comparison: Comparison, key: str, rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a protocol and, below them, what trainings say together."""
+    votes = comparison.votes_under(key)
+    if votes.empty:
+        return rows
+    return pd.concat([rows, votes.assign(ensemble=True, letters="")]).reset_index(drop=True)
+
+
 def readable(comparison: Comparison, rows: pd.DataFrame) -> pd.DataFrame:
     """Rows of the table as text."""
     metric = comparison.metric
     columns: dict[str, Any] = {
-        "architecture": [shown(row) for row in rows.to_dict("records")],
-        "seeds": rows["seeds"].astype(str),
+        "architecture": [
+            f"{shown(row)} {row['letters'].translate(RAISED)}".rstrip() for row in rows.to_dict("records")
+        ],
+        "seeds": rows["seeds"].astype(int).astype(str),
     }
     for name in dict.fromkeys([metric, "accuracy", "f1", "loss", "train_s"]):
         heading = {"f1": "F1", "train_s": "train s"}.get(name, name) + (" %" if name in PERCENT else "")
@@ -128,13 +189,14 @@ def readable(comparison: Comparison, rows: pd.DataFrame) -> pd.DataFrame:
                 "" if pd.isna(low) else f"{number(name, low)}–{number(name, high)}"
                 for low, high in zip(rows["low"], rows["high"], strict=True)
             ]
-            columns["verdict"] = [verdict(metric, row) for row in rows.to_dict("records")]
+            columns[verdict_heading(metric)] = [verdict(metric, row) for row in rows.to_dict("records")]
     return pd.DataFrame(columns)
 
 
 def shown(row: Mapping[str, Any]) -> str:
-    """A row's label, marked where it is a detector's."""
-    return f"{row['label']} †" if pd.notna(row["map"]) else row["label"]
+    """A row's label, marked where it is a detector's or an ensemble's."""
+    mark = " ‡" if row.get("ensemble") is True else " †" if pd.notna(row["map"]) else ""
+    return f"{row['label']}{mark}"
 
 
 def number(name: str, value: float, deviation: float | None = None) -> str:
@@ -149,23 +211,42 @@ def number(name: str, value: float, deviation: float | None = None) -> str:
 
 
 def verdict(metric: str, row: Mapping[str, Any]) -> str:
-    """`best`, `tied`, or by how much it is worse and how sure that is."""
-    if row["verdict"] != "worse":
-        return row["verdict"]
-    return f"worse by {distance(metric, row['gap_to_best'])}, {p_text(row['p_value'])}"
-
-
-def verdict_with_interval(metric: str, row: Mapping[str, Any]) -> str:
-    """The same with the 95 % interval of how far it is behind the best."""
+    """The verdict on a row, and between what limits it is behind the best."""
     if pd.isna(row["gap_low"]):
-        return verdict(metric, row)
-    low, high = (distance(metric, row[name]) for name in ("gap_low", "gap_high"))
-    return f"{verdict(metric, row)} (behind by {low.removesuffix(' pp')} to {high})"
+        return row["verdict"]
+    return f"{row['verdict']} ({limits(metric, row['gap_low'], row['gap_high'])})"
 
 
-def distance(metric: str, value: float) -> str:
-    """How far two values of a metric are apart."""
-    return f"{value * 100:.2f} pp" if metric in PERCENT else number(metric, value)
+def verdict_heading(metric: str) -> str:
+    """What the numbers beside a verdict are."""
+    return f"verdict ({'pp' if metric in PERCENT else metric} behind)"
+
+
+def limits(metric: str, low: float, high: float) -> str:
+    """Between what two values of a metric are apart, in percentage points if it is a share."""
+    scale = 100 if metric in PERCENT else 1
+    size = math.floor(math.log10(max(abs(low), abs(high)))) if low or high else 0
+    decimals = 2 if metric in PERCENT else max(0, 2 - size)
+    # A difference that is nothing when rounded has no sign.
+    texts = [f"{round(value * scale, decimals) + 0.0:,.{decimals}f}".replace("-", "−") for value in (low, high)]
+    return " to ".join(texts)
+
+
+def margin_in_words(comparison: Comparison) -> str:
+    """Which verdict is `equivalent`, in a sentence."""
+    if comparison.table["margin"].isna().all():
+        return f"What difference in {comparison.metric} would not matter was not said, so nothing is called equivalent."
+    if comparison.margin is None:
+        fine, usual, above = (f"{100 * value:g}" for value in (FINE_MARGIN, USUAL_MARGIN, FINE_ABOVE))
+        apart = f"{fine} pp where the best is above {above} %, else {usual} pp"
+    else:
+        apart = f"{within(comparison.metric, comparison.table['margin'].max())}, as was asked for"
+    return f"Equivalent: shown to be within {apart}."
+
+
+def within(metric: str, margin: float) -> str:
+    """A margin as one would type it."""
+    return f"{100 * margin:g} pp" if metric in PERCENT else f"{margin:g}"
 
 
 def p_text(p_value: float) -> str:
@@ -177,7 +258,7 @@ def write(comparison: Comparison, path: Path) -> None:
     """Write the table in the format of the file's ending.
 
     Raises:
-        InputError: another ending than csv, md, json or parquet, or a folder that cannot be written.
+        InputError: another ending than csv, md, json, tex or parquet, or a folder that cannot be written.
     """
     check_ending(path, TABLES)
     try:

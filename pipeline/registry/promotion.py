@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from pipeline.comparison import protocol
+from pipeline.comparison import protocol, tables
 from pipeline.comparison.compare import Comparison
-from pipeline.comparison.pairs import SIGNIFICANT
+from pipeline.comparison.pairs import interval
+from pipeline.comparison.verdicts import margin_of, verdict
 from pipeline.errors import InputError, Refusal
 from pipeline.metrics.catalog import METRICS
 from pipeline.registry import versions
@@ -18,43 +19,54 @@ from pipeline.tracking.training_run import Results, TrainingRun
 
 HEADING = "## Promotion"
 ACCURACY = METRICS["accuracy"].logged
-# What decides between models that are tied: the arithmetic of one answer, the same on every machine.
+# What decides between models that are as good: the arithmetic of one answer, the same on every machine.
 CHEAPER = METRICS["flops"].logged
 
 
 @dataclass(frozen=True)
 class Decision:
-    """Why a version is to be champion.
+    """Whether a version is to be champion, and why.
 
     Attributes:
+        promoted: what was decided.
         sentence: the decision in words.
         figures: what it rests on, by name: both accuracies, their difference, the test and its p-value.
     """
 
+    promoted: bool
     sentence: str
     figures: Mapping[str, Any]
 
 
-def decide(candidate: TrainingRun, champion: TrainingRun | None, results: Results, *, allow_tie: bool) -> Decision:
+def decide(
+    candidate: TrainingRun,
+    champion: TrainingRun | None,
+    results: Results,
+    *,
+    attempt: int = 1,
+    allow_equivalent: bool = False,
+    margin: float | None = None,
+) -> Decision:
     """Judge a candidate against the present champion by what both answered to the same test images.
 
     Args:
         candidate, champion: their trainings; None where there is no champion.
         results: reads what a training predicted for the test images.
-        allow_tie: whether a candidate that is tied with the champion and needs fewer FLOPs an answer will do.
+        attempt: the how manieth it is against this champion: of many that are equal one would pass by chance.
+        allow_equivalent: whether a candidate that is worse by no more than the margin and needs fewer FLOPs an answer
+            will do.
+        margin: in percentage points, within which two accuracies count as equal; None for the usual one.
 
     Raises:
-        Refusal: there is not enough evidence; its text says why.
+        Refusal: they cannot be held against each other; its text says why.
     """
     if not candidate.has(ACCURACY):
         raise Refusal("Not promoted: its training has no results.")
     accuracy = candidate.metrics[ACCURACY]
     figures: dict[str, Any] = {"accuracy": accuracy, "protocol": candidate.tags.get(schema.PROTOCOL, "")}
     if champion is None:
-        return Decision(
-            f"The first champion of its name, with {accuracy:.2%} of the test images right: it had no rival.",
-            figures,
-        )
+        only = f"The first champion of its name, with {accuracy:.2%} of the test images right: it had no rival."
+        return Decision(True, only, figures)
     check_protocols(candidate, champion)
     own, theirs = results.predictions(candidate), results.predictions(champion)
     if own is None or theirs is None or not own["target"].equals(theirs["target"]):
@@ -65,33 +77,45 @@ def decide(candidate: TrainingRun, champion: TrainingRun | None, results: Result
     from pipeline.comparison import stats
 
     wrong = [(table["target"] != table["prediction"]).to_numpy() for table in (own, theirs)]
-    p_value = stats.mcnemar(*wrong)
-    difference = float(wrong[1].mean() - wrong[0].mean())
+    p_value, level = stats.mcnemar(*wrong), stats.level(attempt)
+    difference = stats.difference(wrong[1][None], wrong[0][None], stats.Spread())
+    low, high = interval(difference, 1 - level, differs=p_value < level)
+    theirs_accuracy = champion.metrics[ACCURACY]
+    within = margin_of("accuracy", max(accuracy, theirs_accuracy), margin) or 0.0
+    word = verdict(low, high, p_value, within, level)
     figures |= {
-        "champion_accuracy": champion.metrics[ACCURACY],
-        "difference": difference,
+        "champion_accuracy": theirs_accuracy,
+        "difference": difference.value,
+        "difference_low": low,
+        "difference_high": high,
+        "margin": within,
         "test": "McNemar's exact test",
         "test_images": len(own),
         "p_value": p_value,
+        "attempt": attempt,
+        "level": level,
     }
     evidence = (
-        f"{accuracy:.2%} against the champion's {champion.metrics[ACCURACY]:.2%} "
-        f"on the same {len(own):,} test images, p = {p_value:.2g} by McNemar's exact test"
+        f"{accuracy:.2%} against the champion's {theirs_accuracy:.2%} on the same {len(own):,} test images: better by "
+        f"{tables.limits('accuracy', low, high)} pp, p = {p_value:.2g} by McNemar's exact test; attempt {attempt} "
+        f"against this champion, for which p must be below {level:.2g}"
     )
-    if p_value < SIGNIFICANT and difference > 0:
-        return Decision(f"Better: {evidence}.", figures)
-    if p_value < SIGNIFICANT:
-        raise Refusal(f"Not promoted: worse, {evidence}.")
-    if not allow_tie:
-        raise Refusal(f"Not promoted: tied, {evidence}; with --allow-tie the cheaper of two would do.")
+    if p_value < level and difference.value > 0:
+        return Decision(True, f"Better: {evidence}.", figures)
+    if low < -within:
+        return Decision(False, f"{word}, {evidence}.", figures)
+    as_good = f"not worse by more than {tables.within('accuracy', within)}"
+    if not allow_equivalent:
+        hint = f"It is {as_good}: with --allow-equivalent the cheaper of two would do."
+        return Decision(False, f"{word}, {evidence}. {hint}", figures)
     if not candidate.has(CHEAPER) or not champion.has(CHEAPER):
-        raise Refusal(f"Not promoted: tied, {evidence}, and which is cheaper was not recorded.")
+        return Decision(False, f"{word}, {evidence}, and which is cheaper was not recorded.", figures)
     flops, champion_flops = candidate.metrics[CHEAPER], champion.metrics[CHEAPER]
     costs = f"{flops:,.0f} against {champion_flops:,.0f} FLOPs an image"
     if flops >= champion_flops:
-        raise Refusal(f"Not promoted: tied, {evidence}, and not cheaper: {costs}.")
+        return Decision(False, f"{word}, {evidence}, and not cheaper: {costs}.", figures)
     figures |= {"flops": flops, "champion_flops": champion_flops}
-    return Decision(f"Tied and cheaper: {evidence}; {costs}.", figures)
+    return Decision(True, f"Cheaper and {as_good}: {evidence}; {costs}.", figures)
 
 
 def check_protocols(candidate: TrainingRun, champion: TrainingRun) -> None:
@@ -111,12 +135,18 @@ def check_protocols(candidate: TrainingRun, champion: TrainingRun) -> None:
 # --- In the registry -----------------------------------------------------------------------------------------------
 
 
-def promote(candidate: versions.Version, *, allow_tie: bool = False, dry_run: bool = False) -> str:
-    """Make a version the champion of its registered model if the evidence says so.
+def promote(
+    candidate: versions.Version,
+    *,
+    allow_equivalent: bool = False,
+    margin: float | None = None,
+    dry_run: bool = False,
+) -> str:
+    """Make a version the champion of its registered model if the evidence says so, as `decide` judges it.
 
     The decision and its figures are written into the version's tags and description; the former champion becomes the
-    previous one. Of two promotions at once the second judges against the first's champion, or, from another machine,
-    is told that there is another now.
+    previous one. Versions tried in vain are counted, and each has to be surer than the one before. Of two promotions at
+    once the second judges against the first's champion, or, from another machine, is told that there is another now.
 
     Returns:
         the decision in words.
@@ -130,12 +160,19 @@ def promote(candidate: versions.Version, *, allow_tie: bool = False, dry_run: bo
         if champion and champion.number == version:
             return f"{name} version {version} is the champion already."
         training = training_of(candidate)
+        tried = versions.tried_against(champion, version) if champion else []
         decision = decide(
             training,
             training_of(champion) if champion else None,
             Results(),
-            allow_tie=allow_tie,
+            attempt=tried.index(version) + 1 if tried else 1,
+            allow_equivalent=allow_equivalent,
+            margin=margin,
         )
+        if champion and not dry_run:
+            versions.say_tried(champion, tried)
+        if not decision.promoted:
+            raise Refusal(f"Not promoted: {decision.sentence}")
         former = champion.number if champion else None
         if warning := protocol.repeated(training.tags):
             decision = replace(decision, sentence=f"{decision.sentence} {warning}")
@@ -180,7 +217,7 @@ def roll_back(name: str, *, dry_run: bool = False) -> str:
             raise Refusal(f"Not rolled back: {name} has no previous champion.")
         if dry_run:
             return f"Would make version {previous.number} of {name} champion again, in place of {champion.number}."
-        record(previous, Decision("Champion again, by a rollback.", {}), former=champion.number)
+        record(previous, Decision(True, "Champion again, by a rollback.", {}), former=champion.number)
         versions.set_champion(name, previous.number, former=champion.number)
     return f"Version {previous.number} of {name} is champion again, in place of version {champion.number}."
 

@@ -21,6 +21,8 @@ from pipeline.tracking.client import connect
 from pipeline.tracking.schema import DATASET_SHA256, SOURCE
 
 CHAMPION, PREVIOUS = "champion", "previous-champion"
+# Of a champion, which versions were tried in its place.
+TRIED = "tried"
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,18 @@ def locked(name: str) -> Iterator[None]:
         yield
 
 
+def tried_against(champion: Version, candidate: str) -> list[str]:
+    """The numbers of the versions that were tried in a champion's place, in turn, this candidate among them."""
+    tried = [number for number in champion.tags.get(TRIED, "").split(",") if number]
+    return tried if candidate in tried else [*tried, candidate]
+
+
+def say_tried(champion: Version, tried: Sequence[str]) -> None:
+    """Keep which versions were tried in a champion's place, and say how many."""
+    connect().set_model_version_tag(champion.name, champion.number, TRIED, ",".join(tried))
+    describe(champion.name)
+
+
 def set_champion(name: str, version: str, *, former: str | None) -> None:
     """Make a version the champion, which the model's description then says, and the former one, if any, the previous
     champion.
@@ -104,7 +118,9 @@ def describe(name: str, *, client: mlflow.MlflowClient | None = None) -> None:
         scored = ""
         if "interval" in tags:
             scored = ", accuracy {accuracy} on {test_images} test images (95 % interval {interval})".format_map(tags)
-        which = f"Champion: version {number}{scored}. Load it as `models:/{name}@{CHAMPION}`."
+        tried = len(tags[TRIED].split(",")) if TRIED in tags else 0
+        vain = f" Tried in its place: {tried} other version{'s' * (tried > 1)}." if tried else ""
+        which = f"Champion: version {number}{scored}. Load it as `models:/{name}@{CHAMPION}`.{vain}"
     else:
         which = f"There is no champion yet: `mlflow run . -e promote -P model={name}` chooses one."
     text = (

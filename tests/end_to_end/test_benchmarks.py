@@ -136,11 +136,11 @@ def test_serving_measures_every_way_to_a_model(champions, bars, here):
 
 
 def test_statistics_counts_what_goes_wrong(here, monkeypatch):
-    for name, few in {"RATES": (0.01,), "SPREADS": (0.1,), "SEEDS": (2, 3)}.items():
+    for name, few in {"RATES": (0.01,), "SPREADS": (0.1,), "SEEDS": (2, 3), "HISTORIES": 2}.items():
         monkeypatch.setattr(f"benchmarks.statistics.{name}", few)
     out, _ = here("statistics", "--repetitions", 2)
     table = [row for row in rows(out) if row[0] == "1.0%"]
-    assert len(table) == 4 and all(0 <= float(cell) <= 1 for row in table for cell in row[4:])
+    assert len(table) == 2 + 4 and all(0 <= float(cell) <= 1 for row in table for cell in row[4:])
 
 
 def test_the_plain_loop_learns(environment, bars, here):

@@ -66,8 +66,8 @@ def test_launches(environment, bars, monkeypatch, command, launch):
         torch.save(torchvision.models.alexnet().state_dict(), weights)
     entry, arguments = parsed(launch)
     small = ["--limit", "60", "--val-size", "20", "--epochs", "1"]
-    if entry in ("compare", "report", "promote"):
-        command("main", "--dataset", str(bars), "--models", "mlp", *small)
+    if entry in ("compare", "report", "plan", "promote"):
+        command("main", "--dataset", str(bars), "--models", "mlp,cnn" if entry == "plan" else "mlp", *small)
     for dataset, model in re.findall(r"models:/(\w+)-(\w+)@champion", launch):
         command("train", "--model", model, "--dataset", dataset, "--weights", "none", *small)
         command("promote", "--model", f"{dataset}-{model}")

@@ -172,6 +172,7 @@ def test_versions_are_pinned_and_the_launcher_has_the_same_mlflow():
         (["main", "--models", "cnn,resnet"], "There is no architecture 'resnet'"),
         (["compare", "--output", "table.xls"], "use one of .csv, .md, .json, .parquet"),
         (["compare"], "There is no finished training to compare"),
+        (["plan"], "There is no finished training to compare"),
         (["compare", "--study", "abc"], "There is no run 'abc'"),
         (["compare", "--experiment", "Default", "--filter", "nonsense"], "cannot be used"),
     ],

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from support import pipeline_process
 
+from pipeline.comparison import stats
 from pipeline.errors import Refusal
 from pipeline.registry import promotion, versions
 from pipeline.tracking.client import connect
@@ -44,8 +45,11 @@ class Answers(Results):
         return pd.DataFrame({"target": "1", "prediction": np.where(said, "7", "1")})
 
 
-def judge(new: TrainingRun, old: TrainingRun | None, wrong: dict[str, int], *, allow_tie: bool = False) -> str:
-    return promotion.decide(new, old, Answers(wrong), allow_tie=allow_tie).sentence
+def judge(new: TrainingRun, old: TrainingRun | None, wrong: dict[str, int], *, images: int = 100, **options) -> str:
+    decision = promotion.decide(new, old, Answers(wrong, images), **options)
+    if not decision.promoted:
+        raise Refusal(decision.sentence)
+    return decision.sentence
 
 
 def test_the_first_of_its_name_needs_no_evidence():
@@ -53,21 +57,43 @@ def test_the_first_of_its_name_needs_no_evidence():
 
 
 def test_better_is_what_mcnemar_says():
-    # Six images that only the champion got wrong: p = 2 / 2**6 = 0.031. Five: 0.063.
-    assert "Better" in judge(training("new"), training("old"), {"new": 4, "old": 10})
-    with pytest.raises(Refusal, match=r"tied.*p = 0\.062.*--allow-tie"):
-        judge(training("new"), training("old"), {"new": 5, "old": 10})
-    with pytest.raises(Refusal, match=r"worse.*p = 0\.031"):
-        judge(training("new"), training("old"), {"new": 16, "old": 10}, allow_tie=True)
+    # Seven images that only the champion got wrong: p = 2 / 2**7 = 0.016. Five: 0.063.
+    assert "Better" in judge(training("new"), training("old"), {"new": 3, "old": 10})
+    with pytest.raises(Refusal, match=r"undecided.*better by −\S+ to \S+ pp.*p = 0\.062"):
+        judge(training("new"), training("old"), {"new": 5, "old": 10}, allow_equivalent=True)
+    with pytest.raises(Refusal, match=r"worse.*p = 0\.016"):
+        judge(training("new"), training("old"), {"new": 17, "old": 10}, allow_equivalent=True)
 
 
-def test_a_tie_goes_to_the_cheaper():
-    wrong = {"new": 9, "old": 10}
-    assert "90 against 100 FLOPs" in judge(training("new", flops=90), training("old"), wrong, allow_tie=True)
+def test_who_is_tried_later_must_be_surer():
+    # Of many that are equal to the champion one would be better by chance: all levels together are 5 %.
+    levels = [stats.level(attempt) for attempt in range(1, 100_000)]
+    assert sum(levels) == pytest.approx(0.05, abs=1e-5) and sum(levels) < 0.05
+    with pytest.raises(Refusal, match=r"undecided.*attempt 2 against this champion, for which p must be below 0\.0076"):
+        judge(training("new"), training("old"), {"new": 3, "old": 10}, attempt=2)
+    assert "Better" in judge(training("new"), training("old"), {"new": 0, "old": 10}, attempt=3)
+
+
+def test_of_two_that_are_as_good_the_cheaper_may_be_chosen():
+    # One of 10,000 images is no half point, whatever chance does; of 100 it may well be.
+    wrong = {"new": 10, "old": 9}
+    allowed = {"allow_equivalent": True, "images": 10_000}
+    assert "90 against 100 FLOPs" in judge(training("new", flops=90), training("old"), wrong, **allowed)
+    with pytest.raises(Refusal, match=r"equivalent.*not worse by more than 0\.5 pp: with --allow-equivalent"):
+        judge(training("new", flops=90), training("old"), wrong, images=10_000)
     with pytest.raises(Refusal, match="not cheaper: 100 against 100 FLOPs"):
-        judge(training("new"), training("old"), wrong, allow_tie=True)
+        judge(training("new"), training("old"), wrong, **allowed)
     with pytest.raises(Refusal, match="was not recorded"):
-        judge(training("new", flops=np.nan), training("old"), wrong, allow_tie=True)
+        judge(training("new", flops=np.nan), training("old"), wrong, **allowed)
+    with pytest.raises(Refusal, match="undecided"):
+        judge(training("new", flops=90), training("old"), wrong, allow_equivalent=True)
+    # Of those that are nearly perfect, and where one asks for it, less counts as equal.
+    finest = training("new", flops=90, accuracy=0.999)
+    with pytest.raises(Refusal, match="undecided"):
+        judge(finest, training("old"), {"new": 35, "old": 30}, **allowed)
+    with pytest.raises(Refusal, match="undecided"):
+        judge(training("new", flops=90), training("old"), wrong, margin=0.01, **allowed)
+    assert "0.3 pp" in judge(training("new", flops=90), training("old"), wrong, margin=0.3, **allowed)
 
 
 def test_other_protocols_and_lost_answers_are_no_evidence():
@@ -76,7 +102,7 @@ def test_other_protocols_and_lost_answers_are_no_evidence():
     with pytest.raises(Refusal, match="not recorded"):
         judge(training("new"), training("old", recorded=False), {"new": 0, "old": 50})
     with pytest.raises(Refusal, match="not at hand"):
-        judge(training("new"), training("old"), {}, allow_tie=True)
+        judge(training("new"), training("old"), {}, allow_equivalent=True)
     with pytest.raises(Refusal, match="no results"):
         judge(training("new", accuracy=np.nan), None, {})
 
@@ -113,7 +139,13 @@ def test_from_a_study_to_its_champions_and_back(environment, command, mistake, b
     assert "`bars-mlp` stands for the architecture mlp" in name
     assert f"Champion: version 3, accuracy {version.tags['accuracy']} on " in name
 
-    assert "worse" in mistake("promote", "--model", "bars-mlp", "--version", first, code=3)
+    for _ in range(2):
+        assert "worse" in mistake("promote", "--model", "bars-mlp", "--version", first, code=3)
+        name = mlflow.MlflowClient().get_registered_model("bars-mlp").description
+        assert "Tried in its place: 1 other version." in name, "the same one again is no other attempt"
+    second = {"1": "2", "2": "1"}[first]
+    mistake("promote", "--model", "bars-mlp", "--version", second, "--dry-run", code=3)
+    assert mlflow.MlflowClient().get_model_version("bars-mlp", "3").tags["tried"] == first
     command("train", *data, "--model", "mlp", "--epochs", "30", "--val-size", "30")
     assert "protocol is not the champion's, training_images" in mistake("promote", "--model", "bars-mlp", code=3)
     assert champions("bars-mlp") == ("3", first)
@@ -166,7 +198,7 @@ def test_two_promotions_at_once_leave_one_champion(environment, command, bars):
     said = [process.communicate(timeout=60) for process in processes]
     assert sorted(process.returncode for process in processes) == [0, 3], said
     winner = str(2 + [process.returncode for process in processes].index(0))
-    # Both are right about everything: whoever came second was tied with the first, not better than version 1.
+    # Both are right about everything: whoever came second was not told from the first, not better than version 1.
     assert champions("bars-mlp") == (winner, "1")
 
 

@@ -92,9 +92,36 @@ def test_page_table_and_server_have_the_same_numbers(study, command):
         assert shown["accuracy"][1].startswith(f"{100 * row['accuracy']:.2f}")
         assert float(shown["low"][0]) == pytest.approx(row["low"])
         assert shown["verdict"][1].split(" ")[0] == row["verdict"]
+        limits = [f"{100 * row[name]:.2f}".replace("-", "−") for name in ("gap_low", "gap_high")]
+        assert row["verdict"] == "best" or f"({' to '.join(limits)})" in shown["verdict"][1]
+        assert f'{label}<sup title="' in page and f">{row['letters']}</sup>" in page
     assert set(table.index) == {"mlp", "cnn"}
-    (logged,) = (file for file in client.list_artifacts(only_run("study").info.run_id) if file.path == "report.html")
+    study_id = only_run("study").info.run_id
+    there = pd.read_csv(client.download_artifacts(study_id, "comparison.csv", str(study))).set_index("label")
+    pd.testing.assert_frame_equal(there[table.columns], table)
+    pairs = pd.read_csv(client.download_artifacts(study_id, "pairs.csv", str(study)))
+    (pair,) = pairs.itertuples()
+    assert pair.p_adjusted == table["p_value"].dropna().item()
+    assert ("1 of 1 pairs differ" in page) == (pair.p_adjusted < 0.05)
+    assert f"{pair.first} than {pair.second}: {pair.improvement:.2f}" in page
+    votes = pd.read_csv(client.download_artifacts(study_id, "votes.csv", str(study)))
+    assert votes["label"].tolist() == ["vote of all 2", *(f"vote of 2 {label}" for label in table.index)]
+    for vote in votes.itertuples():
+        shown = cells[f"{vote.label} ‡"]
+        for column in ("accuracy", "f1", "loss", "low", "high", "train_s", "latency_p50_ms", "parameters"):
+            assert float(shown[column][0]) == pytest.approx(getattr(vote, column)), (vote.label, column)
+        assert shown["verdict"][1].split(" ")[0] == vote.verdict
+    both = sum(run.data.metrics["cost/parameters"] for run in runs if run.data.tags["architecture"] == "cnn")
+    assert votes.set_index("label")["parameters"]["vote of 2 cnn"] == both
+    (logged,) = (file for file in client.list_artifacts(study_id) if file.path == "report.html")
     assert logged.file_size == len(page.encode()) < LARGEST
+
+
+def test_a_study_is_planned_from_what_varied_in_another(study, command, mistake):
+    out, _ = command("plan", "--margin", "5")
+    assert "Planned from bars: 20 test images" in out and re.search(r"\| (mlp, cnn|cnn, mlp) +\|.* / ", out)
+    assert "accuracies differ by 5 pp" in out and "80% probability" in out
+    assert "leaves nothing to plan for" in mistake("plan", "--margin", "0", code=2)
 
 
 @pytest.mark.parametrize("architecture", ["mlp", "cnn"])

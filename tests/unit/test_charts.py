@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from pipeline.comparison import charts
-from pipeline.comparison.report import abreast
+from pipeline.comparison.page import charts
+from pipeline.comparison.page.report import abreast
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def test_a_metric_is_one_entry_of_the_catalog(project):
     )
     script = """
 from pipeline.comparison.compare import compare
-from pipeline.comparison.report import HEADINGS
+from pipeline.comparison.page.report import HEADINGS
 from pipeline.comparison.tables import readable
 from pipeline.tracking.training_run import Results, TrainingRun
 trainings = [
@@ -95,7 +95,7 @@ print(type(create_optimizer(config, torch.nn.Linear(2, 2))).__name__)
 
 
 def test_a_section_of_the_report_is_one_function_and_its_place(project):
-    file = project / "pipeline" / "comparison" / "drawings.py"
+    file = project / "pipeline" / "comparison" / "page" / "drawings.py"
     section = """
 def sizes(group: Group) -> Section:
     drawing = Drawing("sizes", Figure(), "Sizes.", group.listing("parameters"))
@@ -107,7 +107,7 @@ def sizes(group: Group) -> Section:
     insert(file, "SECTIONS = [intervals, ", "sizes, ")
     script = """
 from datetime import datetime
-from pipeline.comparison import report
+from pipeline.comparison.page import report
 from pipeline.comparison.compare import compare
 from pipeline.tracking.training_run import Results, TrainingRun
 trainings = [

@@ -1,7 +1,10 @@
 """Intervals, tests and calibration: known answers from the literature, and simulations of what they promise."""
 
+from itertools import combinations
+
 import numpy as np
 import pytest
+from scipy.stats import norm
 from statsmodels.stats.contingency_tables import mcnemar as mcnemar_of_statsmodels
 
 from pipeline.comparison import stats
@@ -36,10 +39,26 @@ def test_mcnemar_as_published():
     assert stats.mcnemar(first, first) == 1
 
 
-def test_holm_as_published():
-    # Four p-values 0.01, 0.04, 0.03, 0.005 are a textbook example: only the smallest two are below 0.05 corrected.
-    assert stats.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert len(stats.holm([])) == 0
+def test_many_pairs_at_once_are_adjusted_as_published():
+    # Of 0.01, 0.04, 0.03 and 0.005 Holm's correction leaves the smallest two below 0.05; who knows that they are
+    # independent can do little better.
+    apart = [(0, 1), (2, 3), (4, 5), (6, 7)]
+    found = stats.simultaneous([0.01, 0.04, 0.03, 0.005], apart, np.eye(8))
+    independent = [1 - 0.99**3, 1 - 0.97**2, 1 - 0.97**2, 1 - 0.995**4]
+    assert found.p_values == pytest.approx(independent, abs=6e-3) and (found.p_values <= [0.03, 0.06, 0.06, 0.02]).all()
+    # Sidak's level, of four that are independent.
+    assert found.confidence == pytest.approx(0.95 ** (1 / 4), abs=1e-3)
+    assert len(stats.simultaneous([], [], np.empty((0, 0))).p_values) == 0
+    alone = stats.simultaneous([0.03], [(0, 1)], np.eye(2))
+    assert alone.p_values.tolist() == [0.03] and alone.confidence == 0.95
+
+
+def test_all_pairs_of_equals_are_tukeys():
+    # All differences among seven: the 95 % quantile of the studentized range with infinite freedom is 4.170, so the
+    # largest difference is one of 2.949 standard deviations (Miller, "Simultaneous Statistical Inference", 1981).
+    pairs = list(combinations(range(7), 2))
+    found = stats.simultaneous([0.5] * 21, pairs, np.eye(7))
+    assert norm.isf((1 - found.confidence) / 2) == pytest.approx(4.170 / np.sqrt(2), abs=0.03)
 
 
 def test_welch_as_published():
@@ -47,8 +66,25 @@ def test_welch_as_published():
     # p = 0.07939 for Welch's test of them, and the interval -3.3654832 to 0.2054832.
     first = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0]
     second = [1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4]
-    assert stats.welch(first, second) == pytest.approx((0.07939, -3.3654832, 0.2054832), abs=5e-6)
-    assert stats.welch([1.0, 1.0], [1.0, 1.0])[0] == 1 and stats.welch([1.0, 1.0], [2.0, 2.0]) == (0, -1, -1)
+    found = stats.welch(first, second)
+    assert (found.p_value, *found.interval()) == pytest.approx((0.07939, -3.3654832, 0.2054832), abs=5e-6)
+    assert stats.welch([1.0, 1.0], [1.0, 1.0]).p_value == 1
+    surely = stats.welch([1.0, 1.0], [2.0, 2.0])
+    assert surely.p_value == 0 and surely.interval() == (-1, -1)
+
+
+def test_an_interval_of_a_paired_difference_as_published():
+    # Bonett and Price's interval of the same patients' difference, 1 and 7 of 21: from -0.507 to -0.003, here with
+    # Student's quantile instead of the normal one, as the freedom of few patients is small.
+    first = np.array([[True] * 1 + [False] * 7 + [True] * 1 + [False] * 12])
+    second = np.array([[False] * 1 + [True] * 7 + [True] * 1 + [False] * 12])
+    found = stats.difference(first, second, stats.Spread())
+    error = np.sqrt((10 / 23 - (6 / 23) ** 2) / 23)
+    assert found.value == pytest.approx(-6 / 21) and np.sqrt(found.variance) == pytest.approx(error, rel=0.03)
+    # Who err on the same images may still differ on others: of 360, by about three.
+    same = np.zeros((1, 360), bool)
+    low, high = stats.difference(same, same, stats.Spread()).interval()
+    assert -0.015 < low < -0.005 and high == -low
 
 
 def test_calibration_error_as_published():
@@ -116,13 +152,14 @@ def test_the_crossed_test_is_that_of_the_components_of_variance():
     found = stats.difference(first, second, stats.Spread(share=0.5, uncorrected=0.5, freedom=1))
     shares = np.array([1, 0.5, 0, 0])
     assert found.value == pytest.approx(shares.mean())
-    assert found.variance == pytest.approx(shares.var(ddof=1) / 4 + 0.5 * shares.mean() ** 2 / 2)
-    low, high = found.interval
+    of_images = np.append(shares, [1, -1]).var(ddof=1) / 6
+    assert found.variance == pytest.approx(of_images + 0.5 * shares.mean() ** 2 / 2)
+    low, high = found.interval()
     assert low < 0 < found.value < high and 0.05 < found.p_value < 1
     same = stats.difference(first, first, stats.spread([first, first]))
     assert same.value == 0 and same.p_value == 1
     nothing = stats.difference(second, second, stats.spread([second, second]))
-    assert nothing.p_value == 1 and nothing.interval == (0, 0)
+    assert nothing.p_value == 1
     # Without an error Wilson's interval remains, that of the images alone.
     assert stats.accuracy_interval(second, stats.spread([second])) == pytest.approx(stats.wilson(4, 4))
 

@@ -8,6 +8,7 @@ from pipeline.cli.commands.evaluate import evaluate
 from pipeline.cli.commands.export import export
 from pipeline.cli.commands.main import main_command
 from pipeline.cli.commands.models import models_command
+from pipeline.cli.commands.plan import plan
 from pipeline.cli.commands.playground import playground
 from pipeline.cli.commands.predict import predict
 from pipeline.cli.commands.prepare import prepare
@@ -40,6 +41,7 @@ for command in (
     train,
     compare,
     report,
+    plan,
     promote,
     predict,
     evaluate,

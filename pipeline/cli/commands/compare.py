@@ -15,7 +15,9 @@ from pipeline.metrics.catalog import check_columns
 @click.command("compare")
 @selection_options
 @click.option("--against", default="", help="Lay the runs of another store beside: a folder with mlflow.db, or a URI.")
-@click.option("--output", type=LocalPath(), help="Write the table to a file ending in .csv, .md, .json or .parquet.")
+@click.option(
+    "--output", type=LocalPath(), help="Write the table to a file ending in .csv, .md, .json, .parquet or .tex."
+)
 def compare(against: str, output: Path | None, **selection: Any) -> None:
     """Compare finished trainings: which architecture is better, and how sure that is."""
     check_columns(selection["metric"], selection["sort"])

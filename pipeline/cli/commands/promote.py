@@ -3,7 +3,7 @@
 import click
 
 from pipeline.cli.options import Auto, switch
-from pipeline.cli.selection import find_versions, nest_launcher_run
+from pipeline.cli.selection import find_versions, margin_option, nest_launcher_run
 from pipeline.ending import catch_signals
 from pipeline.errors import Refusal
 
@@ -19,10 +19,23 @@ from pipeline.errors import Refusal
 @click.option(
     "--version", type=Auto(click.IntRange(1)), default="auto", show_default=True, help="Of the registered model."
 )
-@switch("--allow-tie", "Also promote what is tied with the champion and needs fewer FLOPs an answer.")
+@switch(
+    "--allow-equivalent",
+    "Also promote what is at most the margin worse than the champion and needs fewer FLOPs an answer.",
+    "--allow-tie",
+)
+@margin_option
 @switch("--rollback", "Swap champion and previous champion of the model.")
 @switch("--dry-run", "Show the decision without writing anything.")
-def promote(study: str, model: str, version: int | None, allow_tie: bool, rollback: bool, dry_run: bool) -> None:
+def promote(
+    study: str,
+    model: str,
+    version: int | None,
+    allow_equivalent: bool,
+    margin: float | None,
+    rollback: bool,
+    dry_run: bool,
+) -> None:
     """Make a registered model its name's champion, if there is evidence that it is better."""
     from pipeline.registry import promotion
 
@@ -35,7 +48,7 @@ def promote(study: str, model: str, version: int | None, allow_tie: bool, rollba
             if rollback:
                 done = promotion.roll_back(candidate.name, dry_run=dry_run)
             else:
-                done = promotion.promote(candidate, allow_tie=allow_tie, dry_run=dry_run)
+                done = promotion.promote(candidate, allow_equivalent=allow_equivalent, margin=margin, dry_run=dry_run)
             click.echo(done)
         except Refusal as refusal:
             refusals.append(refusal)

@@ -8,10 +8,13 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
-from pipeline.comparison import charts, tables
+from pipeline.comparison import needs, tables
 from pipeline.comparison.compare import Comparison
-from pipeline.comparison.drawings import MAX_DRAWN, SECTIONS, Group, Section, by_class, hard_images
+from pipeline.comparison.page import charts
+from pipeline.comparison.page.answers import by_class, doubted, hard_images
+from pipeline.comparison.page.drawings import MAX_DRAWN, SECTIONS, Group, Section
 from pipeline.comparison.protocol import SHOWN
+from pipeline.comparison.votes import ALL
 from pipeline.data.corruptions import CORRUPTIONS, IMAGES
 from pipeline.metrics.catalog import HIGHER_IS_BETTER, METRICS, PERCENT
 from pipeline.tracking import schema
@@ -75,20 +78,28 @@ def group(comparison: Comparison, key: str, rows: pd.DataFrame, number: int) -> 
     """Everything the page says of the trainings under one protocol."""
     drawn = Group(comparison, key, rows)
     sections = [section(draw.__name__, draw(drawn), number) for draw in SECTIONS]
-    classes = by_class(drawn)
-    hard = hard_images(drawn) if len(drawn.answers) > 1 else []
+    classes = by_class(drawn.answers)
+    suspected = doubted(drawn.answers, drawn.newest, drawn.results)
+    hard = hard_images(drawn.answers, drawn.newest, drawn.results, suspected) if len(drawn.answers) > 1 else []
     measured_on = machines(run for runs in drawn.trainings.values() for run in runs)
     title = tables.title(comparison, key, rows)
     return {
         "title": title,
         "verdict": verdict(comparison, key, rows),
         "caption": f"On {title}{f'; times measured on {enumeration(measured_on)}' if measured_on else ''}.",
-        "columns": [{"heading": "architecture"}, *({"heading": HEADINGS[name]} for name in columns(rows))],
-        "rows": [table_row(comparison, row, columns(rows)) for row in rows.to_dict("records")],
+        "columns": [
+            {"heading": "architecture"},
+            *({"heading": heading(name, comparison.metric)} for name in columns(rows)),
+        ],
+        "rows": [
+            table_row(comparison, row, columns(rows))
+            for row in tables.with_votes(comparison, key, rows).to_dict("records")
+        ],
         "sections": [part for part in sections if part["drawings"] or not part["needs_drawings"]],
         "classes": classes,
         "answered": list(drawn.answers),
         "hard": hard,
+        "doubted": doubt(suspected, drawn),
         "protocol": list(comparison.protocols[key].items()),
         "labels": drawn.labels,
         "parameters": differing(drawn.newest),
@@ -126,7 +137,7 @@ def abreast(count: int, small: bool) -> int:
 
 
 def verdict(comparison: Comparison, key: str, rows: pd.DataFrame) -> str:
-    """Who is best, who cannot be told from it, and what the others lack."""
+    """Who is best, who is as good, what the others lack, and of whom that is not known."""
     metric = comparison.metric
     ranked = rows.sort_values(metric, ascending=metric not in HIGHER_IS_BETTER, kind="stable")
     ranked = ranked[ranked[metric].notna()]
@@ -148,33 +159,64 @@ def verdict(comparison: Comparison, key: str, rows: pd.DataFrame) -> str:
         f"{best['label']}, {others}, has {tables.number(metric, best[metric])}{unit} {metric.replace('_', ' ')}"
         f"{f' on {measured}' if METRICS[metric].on_test_images else ''} ({seeds}{interval})."
     )
-    tied, worse = (ranked[ranked["verdict"] == word] for word in ("tied", "worse"))
-    if len(tied):
-        sentences.append(f"It cannot be told from {enumeration(tied['label'])}: the differences may be chance.")
-    if len(worse):
-        low, high = (tables.number(metric, worse["gap_to_best"].agg(which)) for which in ("min", "max"))
-        distance = f"{low} to {high}" if low != high else low
-        points = " percentage points" if metric in PERCENT else ""
-        verb = "is" if len(worse) == 1 else "are"
-        sentences.append(f"{enumeration(worse['label'])} {verb} worse, by {distance}{points}.")
+    by_verdict = {word: ranked[ranked["verdict"] == word] for word in ("equivalent", "worse", "undecided")}
+    if len(equivalent := by_verdict["equivalent"]):
+        verb = "is" if len(equivalent) == 1 else "are"
+        margin = tables.within(metric, best["margin"]).replace("pp", "percentage points")
+        sentences.append(f"{enumeration(equivalent['label'])} {verb} equivalent to it within {margin}.")
+    if len(worse := by_verdict["worse"]):
+        distances = [tables.limits(metric, *row) for row in worse[["gap_low", "gap_high"]].itertuples(index=False)]
+        distances[-1] += " percentage points" if metric in PERCENT else ""
+        sentences.append(
+            enumeration(
+                [
+                    f"{label} {'is worse ' if not place else ''}by {distance}"
+                    for place, (label, distance) in enumerate(zip(worse["label"], distances, strict=True))
+                ]
+            )
+            + "."
+        )
+    if len(undecided := by_verdict["undecided"]):
+        sentences.append(
+            f"Whether {enumeration(undecided['label'])} {'is' if len(undecided) == 1 else 'are'} as good is undecided: "
+            "what was seen may be chance."
+        )
+        sentences.append(needs.would_decide(ranked))
+    for vote in comparison.votes_under(key).to_dict("records"):
+        if vote["label"].startswith(ALL):
+            sentences.append(f"Together, by vote, they have {tables.number(metric, vote[metric])} %.")
     untested = ranked[(ranked["verdict"] == "") & (ranked["label"] != best["label"])]
     if len(untested):
         sentences.append(f"Whether {enumeration(untested['label'])} differs from it was not tested.")
-    top = ranked[ranked["verdict"].isin(["best", "tied"])]
+    top = ranked[ranked["verdict"].isin(["best", "equivalent", "undecided"])]
     if len(top) > 1:
         words = {
             "train_s": ("trained fastest", "s"),
             "latency_p50_ms": ("answers fastest", "ms an image"),
             "parameters": ("is smallest", "parameters"),
         }
-        cheapest = [
-            f"{top.loc[top[cost].idxmin(), 'label']} {says} ({tables.number(cost, top[cost].min())} {unit_of_cost})"
-            for cost, (says, unit_of_cost) in words.items()
-            if top[cost].notna().all()
-        ]
+        cheapest: dict[str, list[str]] = {}
+        for cost, (says, unit_of_cost) in words.items():
+            if top[cost].notna().all():
+                said = f"{says} ({tables.number(cost, top[cost].min())} {unit_of_cost})"
+                cheapest.setdefault(top.loc[top[cost].idxmin(), "label"], []).append(said)
         if cheapest:
-            sentences.append(f"Of the best and those tied with it, {enumeration(cheapest)}.")
-    return " ".join(sentences)
+            listed = enumeration([f"{label} {', '.join(said)}" for label, said in cheapest.items()])
+            sentences.append(f"Of those not shown to be worse, {listed}.")
+    return " ".join(filter(None, sentences))
+
+
+def doubt(images: Sequence[int], drawn: Group) -> str:
+    """How many labels of the test file may be wrong, and on which images; nothing without the probabilities."""
+    if not images:
+        return ""
+    count = len(next(iter(drawn.answers.values()))[0])
+    shown = enumeration([f"no. {image:,}" for image in images])
+    return (
+        f"All {len(drawn.answers)} take {len(images):,} of the {count:,} test images for the same other class, as sure "
+        f"as they are of that class elsewhere: {shown}. As an estimate so many labels of the test file are wrong, "
+        f"{len(images) / count:.2%}, unless it is the images that mislead."
+    )
 
 
 def enumeration(words: Sequence[str]) -> str:
@@ -194,15 +236,20 @@ def columns(rows: pd.DataFrame) -> list[str]:
     return [name for name in HEADINGS if always.get(name, rows[name].notna().any())]
 
 
+def heading(name: str, metric: str) -> str:
+    """What a column is called."""
+    return tables.verdict_heading(metric) if name == "verdict" else HEADINGS[name]
+
+
 def table_row(comparison: Comparison, row: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
     """A row of the page's table: each cell's text, and the number it stands for as the comparison has it."""
     cells = []
     for name in names:
         value = row[name]
         if name == "verdict":
-            text, number = tables.verdict_with_interval(comparison.metric, row), None
+            text, number = tables.verdict(comparison.metric, row), None
         elif name == "seeds":
-            text, number = str(value), value
+            text, number = str(int(value)), repr(int(value))
         elif name == "pretrained":
             text, number = {True: "yes", False: "no"}.get(value, ""), None
         else:
@@ -210,7 +257,7 @@ def table_row(comparison: Comparison, row: Mapping[str, Any], names: Sequence[st
             text = tables.number(format_as, value, row.get(f"{name}_std"))
             number = None if pd.isna(value) else repr(float(value))
         cells.append({"column": name, "value": number, "text": text})
-    return {"label": tables.shown(row), "verdict": row["verdict"], "cells": cells}
+    return {"label": tables.shown(row), "letters": row["letters"], "verdict": row["verdict"], "cells": cells}
 
 
 def differing(newest: Mapping[str, TrainingRun]) -> list[tuple[str, list[str]]]:

@@ -142,6 +142,29 @@ def forest(rows: pd.DataFrame, metric: str, *, name: str, share: bool, best: flo
     return figure
 
 
+def differences(rows: pd.DataFrame, *, name: str, scale: float, margin: float | None) -> Figure:
+    """How far each architecture is behind the best, with its interval, and the margin within which it would not matter.
+
+    Args:
+        rows: of the comparison's table, with label, gap_to_best, gap_low and gap_high.
+        scale: what the gaps are shown times.
+    """
+    figure, axis = canvas(5.2, 0.9 + 0.38 * len(rows))
+    style = styles(list(rows["label"]))
+    for position, row in enumerate(rows.to_dict("records")):
+        look = style[row["label"]]
+        axis.plot(scale * row["gap_to_best"], position, look["marker"], color=look["color"])
+        # The interval of an adjusted test need not be even about the difference of the means.
+        axis.plot([scale * row["gap_low"], scale * row["gap_high"]], [position] * 2, "-|", color=look["color"])
+    axis.axvline(0, color=GRID, linestyle=":", zorder=0)
+    if margin:
+        axis.axvspan(-scale * margin, scale * margin, color=GRID, alpha=0.2, zorder=0)
+    axis.set_yticks(range(len(rows)), rows["label"])
+    axis.invert_yaxis()
+    axis.set_xlabel(name)
+    return figure
+
+
 def curves(
     series: Mapping[str, Mapping[int, float] | Mapping[float, float]],
     labels: Sequence[str],
@@ -176,16 +199,22 @@ def curves(
     return figure
 
 
-def p_values(matrix: pd.DataFrame, significant: float) -> Figure:
-    """Corrected p-values of all pairs; those below `significant` filled."""
+def probabilities(matrix: pd.DataFrame, *, filled: pd.DataFrame, digits: int) -> Figure:
+    """A probability for each pair, row against column.
+
+    Args:
+        filled: bool, which cells stand out.
+    """
     count = len(matrix)
     figure = Figure(figsize=(1.8 + 0.62 * count, 1.4 + 0.5 * count), layout="constrained")
     axis = figure.subplots()
-    values = matrix.to_numpy(dtype=float)
-    axis.imshow(np.where(values < significant, 1.0, np.nan), cmap=FILL, vmin=0, vmax=2)
+    values, least = matrix.to_numpy(dtype=float), 10.0**-digits
+    axis.imshow(np.where(filled, 1.0, np.nan), cmap=FILL, vmin=0, vmax=2)
     for row, column in np.argwhere(~np.isnan(values)):
         value = values[row, column]
-        text = "<.001" if value < 0.001 else f"{value:.3f}".lstrip("0") if value < 1 else "1"
+        text = f"{value:.{digits}f}".lstrip("0") if least <= value < 1 - least / 2 else f"{value:.0f}"
+        if 0 < value < least:
+            text = f"<{least:.{digits}f}".replace("0.", ".")
         axis.text(column, row, text, ha="center", va="center", fontsize=8, color=INK)
     axis.set_xticks(range(count), matrix.columns, rotation=45, ha="right")
     axis.set_yticks(range(count), matrix.index)

@@ -1,6 +1,5 @@
 """What a report draws of the trainings under one protocol, a section each."""
 
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,18 +8,19 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from pipeline.comparison import charts, tables
+from pipeline.comparison import tables
 from pipeline.comparison.compare import Comparison
-from pipeline.comparison.pairs import MAX_TESTED, SIGNIFICANT
-from pipeline.data import pictures
+from pipeline.comparison.page import charts
+from pipeline.comparison.page.answers import confusion_matrix, predictions_of
+from pipeline.comparison.pairs import SIGNIFICANT
 from pipeline.data.corruptions import CORRUPTIONS, IMAGES
 from pipeline.metrics.catalog import HIGHER_IS_BETTER, PERCENT
-from pipeline.tracking.schema import CORRUPTED, EARLIER_CORRUPTED, ERRORS
-from pipeline.tracking.training_run import Results, TrainingRun
+from pipeline.tracking.schema import CORRUPTED, EARLIER_CORRUPTED
 
 # More architectures than these would not be told apart in a drawing.
 MAX_DRAWN = 12
-HARD_IMAGES = 24
+# From here on one training is nearly always better than the other.
+LIKELY = 0.95
 COSTS = {
     "train_s": "training and validation, s",
     "latency_p50_ms": "time to answer one image, ms",
@@ -91,16 +91,28 @@ class Section:
 
 
 def intervals(group: Group) -> Section:
-    """Every score with its interval."""
-    metric, best = group.metric, group.drawn[group.metric].agg("max" if group.higher else "min")
-    figure = charts.forest(group.drawn, metric, name=f"test {metric}", share=group.share, best=best)
+    """Every score with its interval, and how far each is behind the best."""
+    metric, rows = group.metric, group.drawn
+    figure = charts.forest(
+        rows, metric, name=f"test {metric}", share=group.share, best=rows[metric].agg("max" if group.higher else "min")
+    )
     numbers = group.listing(metric, "low", "high", form=metric)
-    drawn = f" Drawn are the best {len(group.drawn)} of {len(group.drawn) + group.left_out:,}."
+    drawings = [Drawing("forest", figure, f"Test {metric} and its 95 % interval.", numbers)]
+    if rows["gap_low"].notna().any():
+        margin = rows["margin"].iloc[0]
+        unit = ", percentage points" if metric in PERCENT else ""
+        name = f"{metric} behind the best{unit}"
+        figure = charts.differences(rows, name=name, scale=100 if metric in PERCENT else 1, margin=margin)
+        within = f"; grey: the margin of {tables.within(metric, margin)}" if margin else ""
+        told = "; ".join(f"{row['label']} {tables.verdict(metric, row)}" for row in rows.to_dict("records"))
+        caption = f"How far behind the best, with 95 % confidence for all pairs at once{within}."
+        drawings.append(Drawing("differences", figure, caption, f"{told}."))
+    drawn = f" Drawn are the best {len(rows)} of {len(rows) + group.left_out:,}."
     return Section(
         "How sure the scores are",
-        "The point is the mean, the bar its 95 % interval; the dotted line marks the best."
-        + (drawn if group.left_out else ""),
-        [Drawing("forest", figure, f"Test {metric} and its 95 % interval.", numbers)],
+        "The point is the mean, the bar its interval; the dotted line marks the best. Two intervals may overlap and "
+        "their difference be sure all the same, as both are of the same images." + (drawn if group.left_out else ""),
+        drawings,
     )
 
 
@@ -122,25 +134,41 @@ def cost(group: Group) -> Section:
 
 
 def pairs(group: Group) -> Section:
-    """Which pairs differ."""
+    """Which pairs differ, and how likely a training of one is better than one of another."""
     labels, found = group.labels, group.comparison.pairs
     found = found[(found["protocol"] == group.key) & found["first"].isin(labels) & found["second"].isin(labels)]
-    matrix = pd.DataFrame(np.nan, index=labels, columns=labels)
+    p_values, improvement = (pd.DataFrame(np.nan, index=labels, columns=labels) for _ in range(2))
     for pair in found.itertuples():
-        matrix.loc[pair.first, pair.second] = matrix.loc[pair.second, pair.first] = pair.p_holm
-    differing = (found["p_holm"] < SIGNIFICANT).sum()
-    if len(found) and not differing:
-        least = tables.p_text(found["p_holm"].min()).removeprefix("p = ")
-        nobody = f"None of the {len(found)} pairs differs: the least p-value, corrected by Holm, is {least}."
-        return Section("Who differs from whom", nobody, [], needs_drawings=False)
-    told = "; ".join(f"{pair.first} and {pair.second}: {tables.p_text(pair.p_holm)}" for pair in found.itertuples())
-    caption = f"{differing} of {len(found)} pairs differ." if len(found) else "No pair could be tested."
-    return Section(
-        "Who differs from whom",
-        "p-values of all pairs, corrected by Holm; a filled cell is a difference that chance hardly makes (p below "
-        f"{SIGNIFICANT}).",
-        [Drawing("pairs", charts.p_values(matrix, SIGNIFICANT), caption, told)] if len(labels) > 1 else [],
-    )
+        p_values.loc[pair.first, pair.second] = p_values.loc[pair.second, pair.first] = pair.p_adjusted
+        improvement.loc[pair.first, pair.second] = pair.improvement
+        improvement.loc[pair.second, pair.first] = 1 - pair.improvement
+    drawings = []
+    differing = (found["p_adjusted"] < SIGNIFICANT).sum()
+    if differing:
+        text = (
+            "p-values of all pairs, adjusted for their number; a filled cell is a difference that chance hardly makes "
+            f"(p below {SIGNIFICANT})."
+        )
+        told = "; ".join(
+            f"{pair.first} and {pair.second}: {tables.p_text(pair.p_adjusted)}" for pair in found.itertuples()
+        )
+        figure = charts.probabilities(p_values, filled=p_values < SIGNIFICANT, digits=3)
+        drawings.append(Drawing("pairs", figure, f"{differing} of {len(found)} pairs differ.", told))
+    elif len(found):
+        least = tables.p_text(found["p_adjusted"].min()).removeprefix("p = ")
+        text = f"None of the {len(found)} pairs differs beyond chance: the least adjusted p-value is {least}."
+    else:
+        text = "No pair could be tested."
+    if found["improvement"].notna().any():
+        caption = "How likely one training of the row is better than one of the column; filled from .95 on."
+        told = "; ".join(
+            f"{pair.first} than {pair.second}: {pair.improvement:.2f}"
+            for pair in found.itertuples()
+            if not np.isnan(pair.improvement)
+        )
+        figure = charts.probabilities(improvement, filled=improvement >= LIKELY, digits=2)
+        drawings.append(Drawing("improvement", figure, caption, told))
+    return Section("Who differs from whom", text, drawings, needs_drawings=not len(found))
 
 
 def learning(group: Group) -> Section:
@@ -203,86 +231,3 @@ def confusion(group: Group) -> Section:
 
 # A section of the page is its function here; its place in this list is its place on the page.
 SECTIONS = [intervals, cost, pairs, learning, corruption, confusion]
-
-
-def predictions_of(runs: Sequence[TrainingRun], results: Results) -> list[pd.DataFrame]:
-    """What the trainings of one architecture answered, of those whose answers are at hand."""
-    return [found for run in runs[:MAX_TESTED] if (found := results.predictions(run)) is not None]
-
-
-def confusion_matrix(answers: Sequence[pd.DataFrame], label: str) -> tuple[Figure, str]:
-    """The confusion matrix over all seeds of an architecture, and its most frequent error."""
-    outcomes = [name.removeprefix("probability_") for name in answers[0].columns if name.startswith("probability_")]
-    positions = {name: position for position, name in enumerate(outcomes)}
-    counts = np.zeros((len(outcomes), len(outcomes)), int)
-    for found in answers:
-        np.add.at(counts, (found["target"].map(positions), found["prediction"].map(positions)), 1)
-    # A detector may answer what no image is.
-    present = [position for position in range(len(outcomes)) if counts[position].any()]
-    errors = counts * (1 - np.eye(len(outcomes), dtype=int))
-    row, column = np.unravel_index(errors.argmax(), errors.shape)
-    often = f"; most often {outcomes[row]} for {outcomes[column]}, {errors[row, column]} times"
-    most = often if errors.max() > 1 else ""
-    wrong = f"{errors.sum():,} error{'' if errors.sum() == 1 else 's'}"
-    caption = f"{label}: {wrong} in {counts.sum():,} answers{most}."
-    return charts.confusion(counts[: max(present) + 1], outcomes, label), caption
-
-
-def by_class(group: Group) -> list[dict[str, Any]]:
-    """For each class, how many test images there are of it and what share of them each architecture answers right."""
-    right = {}
-    for label, answers in group.answers.items():
-        answered = pd.concat(answers)
-        right[label] = (answered["target"] == answered["prediction"]).groupby(answered["target"], sort=False).mean()
-    counts = next(iter(group.answers.values()))[0]["target"].value_counts() if right else {}
-    least = {label: shares.min() for label, shares in right.items()}
-    return [
-        {
-            "name": name,
-            "images": f"{counts[name]:,}",
-            "shares": [
-                (f"{100 * shares[name]:.1f}", shares[name] == least[label] < 1) for label, shares in right.items()
-            ],
-        }
-        for name in sorted(counts.keys(), key=natural)
-    ]
-
-
-def natural(name: str) -> tuple[int, str]:
-    """Sorts numbers by size, before words."""
-    return (int(name), "") if name.isdecimal() else (1 << 60, name)
-
-
-def hard_images(group: Group) -> list[dict[str, Any]]:
-    """The test images that most architectures get wrong, those of most errors first."""
-    first = {label: found[0] for label, found in group.answers.items()}
-    wrong = np.array([(table["target"] != table["prediction"]).to_numpy() for table in first.values()])
-    counts = wrong.sum(0)
-    candidates = np.flatnonzero(2 * counts > len(wrong))
-    candidates = candidates[np.argsort(-counts[candidates], kind="stable")][:HARD_IMAGES]
-    kept_images: dict[int, np.ndarray] = {}
-    for run in group.newest.values():
-        if not set(candidates) <= set(kept_images) and (content := group.results.artifact(run, ERRORS)):
-            with np.load(io.BytesIO(content), allow_pickle=False) as kept:
-                kept_images |= {int(index): image for index, image in zip(kept["index"], kept["images"], strict=True)}
-    targets = next(iter(first.values()))["target"]
-    found = []
-    for index in candidates:
-        if int(index) in kept_images:
-            said = {label: table["prediction"][index] for label, table in first.items()}
-            by_answer: dict[str, list[str]] = {}
-            for label, answer in said.items():
-                by_answer.setdefault(answer, []).append(label)
-            text = "; ".join(f"{answer} by {', '.join(by)}" for answer, by in by_answer.items())
-            found.append(
-                {
-                    "source": pictures.data_uri(255 - kept_images[int(index)]),
-                    "alternative": f"A picture of {targets[index]}, taken for {text}.",
-                    "index": f"{index:,}",
-                    "target": targets[index],
-                    "wrong": counts[index],
-                    "of": len(wrong),
-                    "answers": ", ".join(answer for answer in by_answer if answer != targets[index]),
-                }
-            )
-    return found

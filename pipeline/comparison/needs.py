@@ -1,0 +1,70 @@
+"""What it takes to decide, in words and as a table."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+if TYPE_CHECKING:
+    from pipeline.comparison.planning import Design
+
+# Of more than these a sentence would not be read.
+MAX_LISTED = 6
+# Of seeds, in a plan.
+SEEDS = (2, 3, 5, 10, 20)
+NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+
+def would_decide(rows: pd.DataFrame) -> str:
+    """What it takes to decide between the best and those of whom nothing is decided, in a sentence."""
+    best = rows[rows["verdict"] == "best"]
+    rivals: dict[str, list[str]] = {}
+    for row in rows[rows["images_needed"].notna()].itertuples():
+        rivals.setdefault(more(row.seeds_needed - best["seeds"].iloc[0], row.images_needed), []).append(row.label)
+    parts = [
+        f"{what}{'' if place else ' would decide'} between {best['label'].iloc[0]} and {listing(who)}"
+        for place, (what, who) in enumerate(list(rivals.items())[:MAX_LISTED])
+    ]
+    text = f"{'; '.join(parts)}: with 80 % probability, if the differences stay as they are."
+    return text[0].upper() + text[1:] if parts else ""
+
+
+def listing(labels: Sequence[str]) -> str:
+    """Some labels, and how many more."""
+    others = [f"{len(labels) - MAX_LISTED} more"] if len(labels) > MAX_LISTED else []
+    return " or ".join([*labels[:MAX_LISTED], *others])
+
+
+def more(seeds: float, images: float) -> str:
+    """So many more seeds of each, or so many test images in all."""
+    ways = []
+    if np.isfinite(seeds):
+        ways.append(
+            f"{NUMBERS[int(seeds)] if seeds < len(NUMBERS) else int(seeds)} more seed{'s' if seeds > 1 else ''} of each"
+        )
+    if np.isfinite(images):
+        ways.append(f"about {rounded_up(images):,} test images in all")
+    return " or ".join(ways) or "nothing within reach"
+
+
+def rounded_up(images: float) -> int:
+    """To two digits: more would promise too much."""
+    size = 10 ** max(0, math.floor(math.log10(images)) - 1)
+    return math.ceil(images / size) * size
+
+
+def plan_table(best: str, designs: Mapping[str, "Design"], margin: float, power: float) -> str:
+    """For each rival of the best and each number of seeds, how many test images tell apart / show equivalent."""
+    from pipeline.comparison.planning import plan
+
+    rows = []
+    for label, design in designs.items():
+        cells = {"pair": f"{best}, {label}"}
+        for seeds in SEEDS if design.between is not None else (1,):
+            numbers = plan(design, margin, power, seeds)
+            texts = ["–" if np.isinf(number) else f"{rounded_up(number):,}" for number in numbers]
+            cells[f"{seeds} seed{'s' * (seeds > 1)}"] = " / ".join(texts)
+        rows.append(cells)
+    return pd.DataFrame(rows).fillna("").to_markdown(index=False, disable_numparse=True)

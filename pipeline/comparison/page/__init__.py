@@ -1,0 +1,1 @@
+"""A comparison as a page: what is drawn of it, and what is said."""
