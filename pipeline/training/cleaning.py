@@ -26,7 +26,15 @@ from pipeline.tracking.training_run import is_finished
 from pipeline.training.continuation import Place, is_gone
 
 # Other projects may call theirs otherwise, or nothing.
-KINDS = (schema.STUDY, schema.TRAINING, schema.EVALUATION, schema.PREPARATION, schema.LAUNCH)
+KINDS = (
+    schema.STUDY,
+    schema.TRAINING,
+    schema.EVALUATION,
+    schema.PREPARATION,
+    schema.LAUNCH,
+    schema.SEARCH,
+    schema.SEARCH_TRIAL,
+)
 
 
 @dataclass(frozen=True)
@@ -75,6 +83,8 @@ def why_left(client: mlflow.MlflowClient, run: Run) -> str:
         return ""
     if schema.TRIAL in run.data.tags and is_finished(run):
         why = "a trial"
+    elif run.data.tags[schema.KIND] == schema.SEARCH_TRIAL and status == "FINISHED":
+        why = "a trial of a search, which keeps what it needs of it"
     elif is_here(run) and status == "RUNNING" and schema.LEASE in run.data.tags:
         why = "nobody trains it any more"
     elif is_here(run):

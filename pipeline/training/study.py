@@ -1,6 +1,5 @@
 """Many trainings under one protocol: every architecture, every seed, one MLflow run that holds them together."""
 
-import errno
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -9,7 +8,7 @@ from typing import Any
 
 from pipeline.config import TrainConfig, resolve
 from pipeline.data.images import Dataset
-from pipeline.errors import PipelineError, causes, reason
+from pipeline.errors import PipelineError, has_no_room, reason
 from pipeline.files import process_lock
 from pipeline.names import short_hash
 from pipeline.tracking import runs, schema
@@ -22,9 +21,6 @@ from pipeline.training.engine.state import check_build
 from pipeline.training.run import train
 
 logger = logging.getLogger(__name__)
-
-# Every other training would fail of it as well.
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 @dataclass(frozen=True)
@@ -122,7 +118,7 @@ def run(
                     register=register,
                 )
             except Exception as error:
-                if any(isinstance(cause, OSError) and cause.errno in NO_ROOM for cause in causes(error)):
+                if has_no_room(error):
                     raise
                 # Whatever it is: the others go on. The run of this one keeps the traceback.
                 failures[label] = str(error) if isinstance(error, PipelineError) else reason(error) or repr(error)

@@ -1,0 +1,124 @@
+"""Tuned recipes: what a search wrote, read back for trainings."""
+
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from mlflow.exceptions import MlflowException
+
+import models
+from pipeline import arguments
+from pipeline.errors import InputError, first_line
+from pipeline.tracking import queries, schema
+from pipeline.tracking.client import current_experiment
+
+# What a file may at most have: a recipe has two thousand.
+MOST_BYTES = 1_000_000
+
+
+@dataclass(frozen=True)
+class TunedRecipe:
+    """What of an architecture's recipe a search has chosen.
+
+    Attributes:
+        source: the address or the file that it comes from.
+        overrides: fields of the recipe.
+        spent: on the search: trials and training images seen.
+    """
+
+    source: str
+    architecture: str
+    overrides: Mapping[str, Any]
+    model_args: Mapping[str, Any]
+    task_args: Mapping[str, Any]
+    spent: Mapping[str, Any]
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """What a training's run says of it."""
+        return {schema.TUNING: json.dumps({"source": self.source, **self.spent})}
+
+
+def load(source: str) -> TunedRecipe:
+    """Read `recipe.json` of a search's run, `runs:/ID/recipe.json`, or a file.
+
+    Raises:
+        InputError: there is none, or it is no recipe of an architecture that there is here.
+    """
+    if not source.startswith("runs:/"):
+        return parse(source, read(Path(source).expanduser(), source))
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            path = Path(mlflow.artifacts.download_artifacts(source, dst_path=folder))
+        except (MlflowException, OSError) as error:
+            raise InputError(f"There is no recipe at {source}: {first_line(error)}.") from error
+        return parse(source, read(path, source))
+
+
+def newest(architecture: str, dataset_sha256: str) -> TunedRecipe:
+    """The recipe of the newest finished search for an architecture on this data.
+
+    Raises:
+        InputError: there is none.
+    """
+    wanted = {
+        f"tags.{schema.KIND}": schema.SEARCH,
+        f"tags.{schema.ARCHITECTURE}": architecture,
+        f"tags.{schema.DATASET_SHA256}": dataset_sha256,
+        "attributes.status": "FINISHED",
+    }
+    conditions = " and ".join(f"{name} = '{value}'" for name, value in wanted.items())
+    found = queries.find_runs(current_experiment(), conditions, most=1)
+    if not found:
+        raise InputError(
+            f"There is no finished search for {architecture} on this data: run -e tune -P model={architecture} first, "
+            "or leave recipes out."
+        )
+    return load(f"runs:/{found[0].info.run_id}/{schema.TUNED_RECIPE}")
+
+
+def read(path: Path, source: str) -> bytes:
+    """A file's content.
+
+    Raises:
+        InputError: there is none, or far more than a recipe has.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise InputError(f"The recipe {source} cannot be read: {error.strerror}.") from error
+    if len(content) > MOST_BYTES:
+        raise InputError(f"{source} is no recipe: it has more than {MOST_BYTES:,} bytes.")
+    return content
+
+
+def parse(source: str, content: bytes) -> TunedRecipe:
+    """The recipe that a file holds.
+
+    Raises:
+        InputError: what is wrong with it.
+    """
+    try:
+        # What JSON calls NaN or Infinity is no value of a recipe.
+        about = json.loads(content, parse_constant=int)
+        recipe = dict(about["recipe"])
+        architecture = about["architecture"]
+        model_args, task_args = (dict(recipe.pop(group, {})) for group in ("model_args", "task_args"))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        why = f"it lacks {error}" if isinstance(error, KeyError) else first_line(error)
+        raise InputError(f"{source} is no recipe that `tune` wrote: {why}.") from error
+    if architecture not in models.names():
+        raise InputError(f"{source} is a recipe for '{architecture}', which is no architecture here.")
+    arguments.check(f"The recipe {source}", asdict(models.get(architecture).recipe), recipe)
+    arguments.check(architecture, models.get(architecture).arguments, model_args)
+    try:
+        models.check_choices(f"The recipe {source}", recipe)
+    except models.InvalidArchitecture as error:
+        raise InputError(str(error)) from error
+    spent = {name: about.get(name, 0) for name in ("trials", "images_seen")}
+    return TunedRecipe(source, architecture, recipe, model_args, task_args, spent)
