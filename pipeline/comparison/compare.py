@@ -19,6 +19,7 @@ from pipeline.comparison.notes import (
     scene_notes,
     seed_notes,
     store_notes,
+    tuning_notes,
     unfinished,
 )
 from pipeline.comparison.pairs import SIGNIFICANT, examine_pairs, known_values
@@ -141,6 +142,7 @@ def compare(
         *protocol_notes(table, protocols),
         *store_notes(table, metric),
         *budget_notes(table),
+        *tuning_notes(by_row),
         *seed_notes(table, metric),
         *scene_notes(by_row),
         *machine_notes(by_row),

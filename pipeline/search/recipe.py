@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ from pipeline.errors import InputError, first_line
 from pipeline.tracking import queries, schema
 from pipeline.tracking.client import current_experiment
 
+# Stands for the newest recipe of each architecture.
+NEWEST = "tuned"
 # What a file may at most have: a recipe has two thousand.
 MOST_BYTES = 1_000_000
 
@@ -27,6 +29,7 @@ class TunedRecipe:
     Attributes:
         source: the address or the file that it comes from.
         overrides: fields of the recipe.
+        weights: where its trainings started from.
         spent: on the search: trials and training images seen.
     """
 
@@ -35,12 +38,62 @@ class TunedRecipe:
     overrides: Mapping[str, Any]
     model_args: Mapping[str, Any]
     task_args: Mapping[str, Any]
+    weights: str
     spent: Mapping[str, Any]
 
     @property
-    def tags(self) -> dict[str, str]:
-        """What a training's run says of it."""
-        return {schema.TUNING: json.dumps({"source": self.source, **self.spent})}
+    def tuning(self) -> str:
+        """What a training's run says of it, as JSON."""
+        return json.dumps({"source": self.source, **self.spent})
+
+    def under(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Arguments of `config.resolve` with this recipe's values where the user set none."""
+        return {
+            **options,
+            "overrides": {**self.overrides, **options["overrides"]},
+            "model_args": {**self.model_args, **options.get("model_args", {})},
+            "task_args": {**self.task_args, **options.get("task_args", {})},
+        }
+
+
+def find(sources: str, weights: Mapping[str, str], dataset_sha256: str) -> dict[str, TunedRecipe]:
+    """Recipes by architecture.
+
+    Args:
+        sources: files or addresses as `load` takes them, separated by commas; `tuned` for the newest of each
+            architecture on this data; empty for none.
+        weights: by architecture where it starts from.
+
+    Raises:
+        InputError: one is not there, is no recipe, belongs to none of the architectures or to another start.
+    """
+    found = {name: newest(name, dataset_sha256) for name in weights} if sources == NEWEST else listed(sources, weights)
+    for name, recipe in found.items():
+        if (recipe.weights == "none") != (weights[name] == "none"):
+            raise InputError(
+                f"The recipe {recipe.source} was found with weights={recipe.weights}, and {name} would start with "
+                f"weights={weights[name]}: give weights={recipe.weights}, or another recipe."
+            )
+    return found
+
+
+def listed(sources: str, architectures: Collection[str]) -> dict[str, TunedRecipe]:
+    """The recipes that are named, by architecture.
+
+    Raises:
+        InputError: as `find`.
+    """
+    found: dict[str, TunedRecipe] = {}
+    for source in filter(None, (part.strip() for part in sources.split(","))):
+        recipe = load(source)
+        if recipe.architecture not in architectures:
+            raise InputError(
+                f"The recipe {source} is for {recipe.architecture}, which is not trained here: leave it out, or add it."
+            )
+        if other := found.get(recipe.architecture):
+            raise InputError(f"{other.source} and {source} are both recipes for {recipe.architecture}: leave one out.")
+        found[recipe.architecture] = recipe
+    return found
 
 
 def load(source: str) -> TunedRecipe:
@@ -121,4 +174,4 @@ def parse(source: str, content: bytes) -> TunedRecipe:
     except models.InvalidArchitecture as error:
         raise InputError(str(error)) from error
     spent = {name: about.get(name, 0) for name in ("trials", "images_seen")}
-    return TunedRecipe(source, architecture, recipe, model_args, task_args, spent)
+    return TunedRecipe(source, architecture, recipe, model_args, task_args, str(about.get("weights", "none")), spent)

@@ -37,6 +37,7 @@ def train(
     study: Mapping[str, str] | None = None,
     name: str = "",
     register: bool = True,
+    tuning: str = "",
 ) -> tuple[Result, Journal]:
     """Train and test one config; what there is to record is said in a journal, which the sender tells the server.
 
@@ -46,6 +47,7 @@ def train(
         study: the study that it belongs to: the key of its journal and its own.
         name: what a new run is called, by default after its architecture and seed.
         register: whether the model gets a version in the registry.
+        tuning: what was spent on the search for its recipe, as JSON, empty for the recipe of the architecture's file.
 
     Returns:
         the result and the journal, whose `run_id` is known once the server has it.
@@ -67,6 +69,8 @@ def train(
         tags[schema.REPEATED] = str(repeated)
     if start.lineage:
         tags[schema.LINEAGE] = start.lineage
+    if tuning:
+        tags[schema.TUNING] = tuning
     if not register:
         tags[schema.TRIAL] = "true"
     journal = journal or continuation.begin_training(

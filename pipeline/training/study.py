@@ -32,13 +32,20 @@ class Outcome:
 
 
 def plan(
-    names: Sequence[str], seeds: int, dataset: Dataset, *, source: str | None, options: Mapping[str, Any]
+    names: Sequence[str],
+    seeds: int,
+    dataset: Dataset,
+    *,
+    source: str | None,
+    options: Mapping[str, Any],
+    tuned: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> list[TrainConfig]:
     """Every config of a study, so that a wrong option is found before the first hour is spent.
 
     Args:
         seeds: how many times each architecture is trained, with the seeds 0, 1, ...
         source: where weights come from, None for each architecture's own default.
+        tuned: options of single architectures in place of these.
 
     Raises:
         InputError: an option does not fit one of the architectures or this machine.
@@ -49,7 +56,15 @@ def plan(
         # Whether published weights can be had, their training will tell.
         stored = weights.stored(weights_of, name, classes=dataset.classes)
         configs += [
-            resolve(name, dataset, weights=weights_of, stored=stored, seed=seed, **options) for seed in range(seeds)
+            resolve(
+                name,
+                dataset,
+                weights=weights_of,
+                stored=stored,
+                seed=seed,
+                **{**options, **(tuned or {}).get(name, {})},
+            )
+            for seed in range(seeds)
         ]
         check_build(configs[-1], dataset)
     return sorted(configs, key=lambda config: config.seed)
@@ -69,11 +84,15 @@ def run(
     place: Place,
     sender: Sender,
     register: bool = True,
+    tuning: Mapping[str, str] | None = None,
 ) -> Outcome:
     """Train what is not finished yet; an earlier study of the same key is continued.
 
     A training that was cut is resumed from its checkpoint, one that failed without leaving one starts again in a run
     of its own. One failing training does not stop the others, but a full disk does.
+
+    Args:
+        tuning: by architecture what was spent on the search for its recipe, as JSON.
 
     Raises:
         InputError: the study is being run elsewhere.
@@ -116,6 +135,7 @@ def run(
                     journal=standing.journal,
                     study=study,
                     register=register,
+                    tuning=(tuning or {}).get(config.model, ""),
                 )
             except Exception as error:
                 if has_no_room(error):

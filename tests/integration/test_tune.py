@@ -36,6 +36,15 @@ def test_a_search_of_two_architectures_leaves_recipes_and_nothing_in_the_way(env
     assert "There is no finished training to compare" in mistake("compare", code=2)
     assert left_in(environment) == []
 
+    out, _ = command(
+        "main", "--dataset", str(bars), "--models", "mlp,cnn", "--recipes", "tuned", *SMALL, "--limit", "60"
+    )
+    for run in mlflow.MlflowClient().search_runs(["0"], "tags.kind = 'training'"):
+        source = json.loads(run.data.tags["tuning"])["source"]
+        for name, value in json.loads(mlflow.artifacts.load_text(source))["recipe"].items():
+            assert run.data.params[name] == (value if isinstance(value, str) else json.dumps(value))
+    assert "Spent on tuning, on validation: " in " ".join(out.split())
+
     ended = len(trials())
     out, _ = command(*small, "--model", "mlp", "--trials", "3", "--pruner", "none", "--images", "600")
     assert "trial 0" not in out and len(trials()) == ended, "what is done is not done again"
@@ -70,4 +79,35 @@ def test_where_every_trial_diverges_the_reason_is_said(environment, mistake, bar
 
 def test_what_cannot_be_searched_is_said_before_anything_is_trained(environment, mistake, bars):
     assert "cannot be used" in mistake("tune", "--dataset", str(bars), "--storage", "nonsense", code=2)
+    assert mlflow.MlflowClient().search_runs(["0"]) == []
+
+
+def write_recipe(folder, name: str = "mlp", **values) -> str:
+    about = {"architecture": name, "recipe": values, "weights": "none", "trials": 7, "images_seen": 4200}
+    (folder / f"{name}.json").write_text(json.dumps(about))
+    return str(folder / f"{name}.json")
+
+
+def test_a_training_takes_a_recipe_but_for_what_the_user_sets(environment, command, bars):
+    found = write_recipe(environment, lr=0.01, epochs=2, weight_decay=0.1, model_args={"hidden": 20, "dropout": 0.1})
+    options = ["--dataset", str(bars), "--weight-decay", "0.2", "--model-args", "hidden=30", "--register", "false"]
+    command("train", "--model", "mlp", "--recipe", found, *options)
+    run = only_run()
+    assert (run.data.params["lr"], run.data.params["epochs"], run.data.params["weight_decay"]) == ("0.01", "2", "0.2")
+    assert json.loads(run.data.params["model_args"]) == {"hidden": 30, "dropout": 0.1}
+    assert json.loads(run.data.tags["tuning"]) == {"source": found, "trials": 7, "images_seen": 4200}
+
+
+def test_a_recipe_that_does_not_fit_is_refused_in_a_sentence(environment, mistake, bars):
+    found, options = write_recipe(environment, lr=0.01), ["--dataset", str(bars)]
+    assert "is for mlp, which is not trained here" in mistake("train", *options, "--recipe", found, code=2)
+    says = mistake("main", *options, "--models", "mlp", "--recipes", f"{found},{found}", code=2)
+    assert "are both recipes for mlp" in says
+    assert "cannot be read: No such file" in mistake("train", *options, "--recipe", "nowhere.json", code=2)
+    assert "There is no recipe at runs:/1/recipe.json" in mistake(
+        "train", *options, "--recipe", "runs:/1/recipe.json", code=2
+    )
+    assert "There is no finished search for mlp on this data" in mistake(
+        "main", *options, "--models", "mlp", "--recipes", "tuned", code=2
+    )
     assert mlflow.MlflowClient().search_runs(["0"]) == []

@@ -189,6 +189,22 @@ def test_notes_on_what_is_not_there():
     assert gone.table["verdict"].tolist() == ["best", ""]
 
 
+def test_what_was_spent_on_tuning_is_said_and_whether_it_was_equal():
+    def tuned(trials: int, images: int) -> str:
+        return json.dumps({"source": "runs:/1/recipe.json", "trials": trials, "images_seen": images})
+
+    even = [training("cnn", 4, tuning=tuned(40, 90_000)), training("mlp", 9, tuning=tuned(400, 10_000))]
+    (note,) = [note for note in compare(even, Answers()).notes if "tun" in note]
+    assert note == (
+        "Spent on tuning, on validation: cnn 40 trials that saw 90,000 training images; "
+        "mlp 400 trials that saw 10,000 training images."
+    )
+    uneven = [training("cnn", 4, tuning=tuned(40, 100_000)), even[1], training("vit", 5)]
+    notes = [note for note in compare(uneven, Answers()).notes if "tun" in note]
+    assert "vit none, its recipe is that of its file" in notes[0]
+    assert notes[1] == "cnn was tuned 10 times as much as mlp: the order may come of that."
+
+
 def test_of_many_rows_the_best_are_tested():
     found = compared(*[training("mlp", 10 + number, recipe=f"{number:04}") for number in range(100)])
     assert len(found.pairs) == MAX_TESTED_ROWS * (MAX_TESTED_ROWS - 1) / 2
