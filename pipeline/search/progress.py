@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from optuna.study import Study
 from optuna.trial import FrozenTrial
+from rich import box
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -19,6 +20,8 @@ logger = logging.getLogger(__name__)
 
 # So many of the last trials are in the table.
 ROWS = 12
+# And so many seconds pass between two drawings of it.
+PAUSE_S = 0.2
 
 
 class Progress:
@@ -27,7 +30,7 @@ class Progress:
     def __init__(self, search: Search, study: Study) -> None:
         self.search, self.study = search, study
         self.started, self.done = time.monotonic(), 0
-        self.now = ""
+        self.now, self.drawn = "", 0.0
         terminal = sys.stderr.isatty()
         self.live = Live(console=Console(stderr=True), auto_refresh=False, transient=True) if terminal else None
 
@@ -45,22 +48,23 @@ class Progress:
         self.now = f"{label}: epoch {epoch.index} of {self.search.space.base.epochs}"
         self.refresh()
 
-    def end(self, label: str, values: Values, text: str) -> None:
-        """Say how a training ended."""
+    def end(self, label: str, values: Values, text: str, *, failed: bool = False) -> None:
+        """Say how a training ended; in a terminal only why it failed, as the table shows the rest."""
         self.done += 1
         trials = self.study.get_trials(deepcopy=False)
         ended = sum(trial.state.is_finished() for trial in trials)
         position = f"[{ended}/{self.search.trials}] " if self.search.trials and label.startswith("trial ") else ""
         line = f"{position}{label}: {in_words(values)}: {text}; {self.standing(trials)}"
-        if self.live:
+        if self.live and not failed:
             self.refresh()
         else:
             logger.info(line)
 
     def refresh(self) -> None:
-        """Draw the table anew."""
-        if self.live:
+        """Draw the table anew, unless that was just done."""
+        if self.live and time.monotonic() > self.drawn + PAUSE_S:
             self.live.update(self.table(self.study.get_trials(deepcopy=False)), refresh=True)
+            self.drawn = time.monotonic()
 
     def standing(self, trials: Sequence[FrozenTrial]) -> str:
         """The best so far, and what is left of the budget."""
@@ -94,6 +98,7 @@ class Progress:
         table = Table(
             title=f"{base.model} on {base.dataset}: " + ", ".join(f"{n:,} {word}" for word, n in numbers.items()),
             caption=f"{self.standing(trials)}\n{self.now}",
+            box=box.SIMPLE_HEAD,
         )
         for heading in ("trial", "values", "epoch", "val accuracy", "state"):
             table.add_column(heading, justify="right" if heading in ("epoch", "val accuracy") else "left")

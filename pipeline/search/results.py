@@ -22,7 +22,8 @@ class Result:
     """What a search found.
 
     Attributes:
-        best: the trial with the best validation.
+        trials: all of them.
+        best: the one with the best validation.
         values: what the recipe is to have.
         name: whose values these are, the best trial's or the recipe's own.
         fresh: validation accuracy with fresh seeds, by name.
@@ -33,6 +34,7 @@ class Result:
     """
 
     search: Search
+    trials: Sequence[FrozenTrial]
     best: FrozenTrial
     own: float | None
     values: Values
@@ -111,6 +113,7 @@ def result_of(search: Search, study: Study) -> Result:
     scores = [max(trial.intermediate_values.values()) for trial in trials if trial.intermediate_values]
     return Result(
         search,
+        trials,
         best,
         first.value if first.state == COMPLETE else None,
         tried[name],

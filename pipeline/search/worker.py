@@ -162,7 +162,7 @@ class Worker:
         else:
             task.trial.set_user_attr("failure", why)
             self.trials.tell(task.trial.number, state=FAILED)
-        self.progress.end(task.name, task.values, f"failed: {why}")
+        self.progress.end(task.name, task.values, f"failed: {why}", failed=True)
 
     # --- Taking ----------------------------------------------------------------------------------------------------
 

@@ -171,3 +171,12 @@ def test_memory_is_told_beside_the_bytes_of_the_images(environment):
     assert len(table) == 2 and all(float(row[1]) > 0.1 for row in table), out
     # So few images are less than chance in what a process holds.
     assert [name in broken for name in ("prepare takes", "train takes")] == [float(row[3]) > 2.5 for row in table]
+
+
+def test_search(environment, here, bars):
+    options = ["--dataset", bars, "--model", "mlp", "--trials", "3", "--seeds", "1", "--epochs", "3", "--limit", "60"]
+    out, _ = here("search", *options, "--pruners", "median,none")
+    assert "accuracy on 10 validation images" in out
+    found = rows(out)
+    assert [row[0] for row in found if len(row) > 4] == ["pruner", "median", "none"]
+    assert found[-1][1:5] == ["3", "0", "0", "3.0"], "without pruning, three whole trainings"
