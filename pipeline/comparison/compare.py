@@ -19,11 +19,11 @@ from pipeline.comparison.notes import (
     scene_notes,
     seed_notes,
     store_notes,
-    tuning_notes,
     unfinished,
 )
 from pipeline.comparison.pairs import SIGNIFICANT, examine_pairs, known_values
 from pipeline.comparison.protocol import SHOWN
+from pipeline.comparison.tuning import tuning_notes
 from pipeline.errors import InputError
 from pipeline.metrics.catalog import CONSTANT, HIGHER_IS_BETTER, LOGGED, METRICS, PERCENT, check_columns
 from pipeline.names import short_hash

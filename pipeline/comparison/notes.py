@@ -1,6 +1,5 @@
 """What a reader of a comparison must know, in sentences."""
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,11 +8,8 @@ import pandas as pd
 from pipeline.comparison import protocol
 from pipeline.comparison.protocol import SHOWN
 from pipeline.metrics.catalog import PERCENT
-from pipeline.tracking.schema import SCENES, TUNING
+from pipeline.tracking.schema import SCENES
 from pipeline.tracking.training_run import TrainingRun, machines
-
-# Tuned so many times as much as another is worth a word.
-UNEQUAL = 10
 
 
 def in_store(store: str) -> str:
@@ -64,26 +60,6 @@ def budget_notes(table: pd.DataFrame) -> list[str]:
     if table["pretrained"].dropna().nunique() > 1:
         pretrained = table.loc[table["pretrained"] == True, "label"]  # noqa: E712, it may be empty
         notes.append(f"These did not start from scratch: {', '.join(pretrained)}.")
-    return notes
-
-
-def tuning_notes(members: Mapping[tuple[str, str], Sequence[TrainingRun]]) -> list[str]:
-    """What was spent on searches for the recipes, where there were any, and whether it was far from equal."""
-    spent = {label: json.loads(runs[0].tags.get(TUNING, "{}")) for (_, label), runs in members.items()}
-    images = {label: about["images_seen"] for label, about in spent.items() if about.get("images_seen")}
-    if not images:
-        return []
-    parts = [
-        f"{label} {about['trials']:,} trials that saw {about['images_seen']:,} training images"
-        if label in images
-        else f"{label} none, its recipe is that of its file"
-        for label, about in spent.items()
-    ]
-    notes = [f"Spent on tuning, on validation: {'; '.join(parts)}."]
-    most, least = max(images, key=images.__getitem__), min(images, key=images.__getitem__)
-    if images[most] >= UNEQUAL * images[least]:
-        times = images[most] / images[least]
-        notes.append(f"{most} was tuned {times:.0f} times as much as {least}: the order may come of that.")
     return notes
 
 

@@ -20,6 +20,10 @@ from pipeline.tracking.client import current_experiment
 NEWEST = "tuned"
 # What a file may at most have: a recipe has two thousand.
 MOST_BYTES = 1_000_000
+# What is said of the search in the runs of trainings: numbers, and numbers by name.
+SPENT = ("trials", "images_seen", "validation_looked_at", "own_accuracy", "val_accuracy")
+CURVES = ("expected_accuracy", "importance")
+MOST_NUMBERS = 60
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class TunedRecipe:
         source: the address or the file that it comes from.
         overrides: fields of the recipe.
         weights: where its trainings started from.
-        spent: on the search: trials and training images seen.
+        spent: on the search, and what it brought, for whoever compares.
     """
 
     source: str
@@ -173,5 +177,14 @@ def parse(source: str, content: bytes) -> TunedRecipe:
         models.check_choices(f"The recipe {source}", recipe)
     except models.InvalidArchitecture as error:
         raise InputError(str(error)) from error
-    spent = {name: about.get(name, 0) for name in ("trials", "images_seen")}
+    spent = {"trials": 0, "images_seen": 0}
+    spent |= {name: about[name] for name in SPENT if isinstance(about.get(name), int | float)}
+    spent |= {name: about[name] for name in CURVES if is_numbers(about.get(name))}
     return TunedRecipe(source, architecture, recipe, model_args, task_args, str(about.get("weights", "none")), spent)
+
+
+def is_numbers(value: Any) -> bool:
+    """Whether it is a mapping to numbers, and no longer than a tag may be."""
+    if not isinstance(value, dict) or len(value) > MOST_NUMBERS:
+        return False
+    return all(len(name) < MOST_NUMBERS and isinstance(number, int | float) for name, number in value.items())

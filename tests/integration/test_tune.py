@@ -44,6 +44,9 @@ def test_a_search_of_two_architectures_leaves_recipes_and_nothing_in_the_way(env
         for name, value in json.loads(mlflow.artifacts.load_text(source))["recipe"].items():
             assert run.data.params[name] == (value if isinstance(value, str) else json.dumps(value))
     assert "Spent on tuning, on validation: " in " ".join(out.split())
+    study = only_run("study").info.run_id
+    page = mlflow.artifacts.load_text(f"runs:/{study}/report.html")
+    assert "What tuning brought" in page and "the order on validation" in page
 
     ended = len(trials())
     out, _ = command(*small, "--model", "mlp", "--trials", "3", "--pruner", "none", "--images", "600")

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.comparison import summary, tables
+from pipeline.comparison import summary, tables, tuning
 from pipeline.comparison.compare import MAX_TESTED_ROWS, Comparison, compare
 from pipeline.errors import InputError
 from pipeline.tracking.training_run import Results, TrainingRun
@@ -203,6 +203,22 @@ def test_what_was_spent_on_tuning_is_said_and_whether_it_was_equal():
     notes = [note for note in compare(uneven, Answers()).notes if "tun" in note]
     assert "vit none, its recipe is that of its file" in notes[0]
     assert notes[1] == "cnn was tuned 10 times as much as mlp: the order may come of that."
+
+
+def test_whether_tuning_changed_the_order_is_said_in_words():
+    def tuned(own: float, best: float, **importance: float) -> str:
+        return json.dumps({"own_accuracy": own, "val_accuracy": best, "importance": importance})
+
+    runs = {
+        "cnn": training("cnn", 1, tuning=tuned(0.97, 0.99, warmup=0.1, lr=0.8, dropout=0.06, augment=0.04)),
+        "mlp": training("mlp", 1, tuning=tuned(0.96, 0.98)),
+        "vit": training("vit", 1),
+    }
+    assert tuning.in_words(runs) == (
+        "Tuning left the order on validation as it was: cnn, mlp. What mattered most: for cnn lr, warmup, dropout."
+    )
+    runs["mlp"] = training("mlp", 1, tuning=tuned(0.96, 0.995))
+    assert "Tuning changed the order on validation, from cnn, mlp to mlp, cnn." in tuning.in_words(runs)
 
 
 def test_of_many_rows_the_best_are_tested():
