@@ -11,7 +11,7 @@ from optuna.exceptions import StorageInternalError
 
 from pipeline.config import TrainConfig
 from pipeline.data.images import Splits
-from pipeline.errors import PipelineError, has_no_room
+from pipeline.errors import Interrupted, PipelineError, has_no_room
 from pipeline.metrics.epoch import Epoch
 from pipeline.tracking import runs, schema
 from pipeline.tracking.journal import Journal
@@ -138,6 +138,10 @@ def given_up(journal: Journal) -> Iterator[None]:
     """Forget what was trained where the block fails: it would again, unless a disk or the database is to blame."""
     try:
         yield
+    except (Interrupted, KeyboardInterrupt):
+        # Asked to stop, not killed by what it did.
+        journal.note(begun=[])
+        raise
     except Exception as error:
         if not has_no_room(error) and not isinstance(error, StorageInternalError):
             Checkpoint(journal.folder).remove()

@@ -93,17 +93,18 @@ def why_left(client: mlflow.MlflowClient, run: Run) -> str:
 
 
 def find_study(client: mlflow.MlflowClient, study_id: str, root: Path) -> Iterator[Leftover]:
-    """A study with its trainings, their versions and evaluations, and what the root folder holds of them.
+    """A study or search with its trainings, their versions and evaluations, and what the root folder holds of them.
 
     Raises:
         InputError: there is no such study, or it is being run.
     """
     study = queries.get_run(study_id)
-    if study.data.tags.get(schema.KIND) != schema.STUDY:
+    kind = study.data.tags.get(schema.KIND)
+    if kind not in schema.PARENTS:
         raise InputError(f"The run {study_id} is no study: give the run id of one.")
     if holder := lease.read(study):
-        raise InputError(f"This study is being run by {holder}: wait for it to end.")
-    why, experiment = f"of the study {study.info.run_name}", study.info.experiment_id
+        raise InputError(f"This {kind} is being run by {holder}: wait for it to end.")
+    why, experiment = f"of the {kind} {study.info.run_name}", study.info.experiment_id
     within = queries.find_runs(experiment, f"tags.`{schema.PARENT}` = '{study_id}'", client=client)
     for run in within:
         for version in registered(client, run):

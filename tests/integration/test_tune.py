@@ -51,6 +51,9 @@ def test_a_search_of_two_architectures_leaves_recipes_and_nothing_in_the_way(env
     ended = len(trials())
     out, _ = command(*small, "--model", "mlp", "--trials", "3", "--pruner", "none", "--images", "600")
     assert "trial 0" not in out and len(trials()) == ended, "what is done is not done again"
+    out, _ = command("clean", "--study", searches[0].info.run_id)
+    within = [run for run in trials() if run.data.tags["mlflow.parentRunId"] == searches[0].info.run_id]
+    assert "of the search bars" in out and out.count("Would remove run") == 1 + len(within)
     out, _ = command("clean", "--delete")
     assert out.count("a trial of a search") == ended and "search" not in re.sub("a trial of a search", "", out)
     assert trials() == []
