@@ -13,7 +13,8 @@ from rich.live import Live
 from rich.table import Table
 
 from pipeline.metrics.epoch import Epoch
-from pipeline.search.search import COMPLETE, FAILED, PRUNED, RUNNING, WAITING, Search
+from pipeline.search.results import COUNTED, best_of
+from pipeline.search.search import RUNNING, WAITING, Search
 from pipeline.search.space import Values, in_words
 
 logger = logging.getLogger(__name__)
@@ -68,8 +69,7 @@ class Progress:
 
     def standing(self, trials: Sequence[FrozenTrial]) -> str:
         """The best so far, and what is left of the budget."""
-        complete = [trial for trial in trials if trial.state == COMPLETE]
-        best = max(complete, key=lambda trial: (trial.value or 0.0, -trial.number), default=None)
+        best = best_of(trials)
         parts = [f"best {best.value:.2%} (trial {best.number})" if best else "none whole yet"]
         if self.search.images is not None:
             parts.append(f"{self.search.images_seen(trials):,} of {self.search.images:,} images seen")
@@ -87,12 +87,7 @@ class Progress:
 
     def table(self, trials: Sequence[FrozenTrial]) -> Table:
         """The last trials and how the search stands."""
-        counts = {
-            "complete": COMPLETE,
-            "pruned": PRUNED,
-            "failed": FAILED,
-            "running": RUNNING,
-        }
+        counts = {**COUNTED, "running": RUNNING}
         numbers = {word: sum(trial.state == state for trial in trials) for word, state in counts.items()}
         base = self.search.space.base
         table = Table(

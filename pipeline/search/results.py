@@ -30,7 +30,7 @@ class Result:
         counts: trials by how they ended.
         images: training images seen, those with fresh seeds included.
         looks: how often validation was looked at.
-        expected: the expected best accuracy of the first so many trials.
+        expected: the expected best accuracy of one, two, ... trials.
     """
 
     search: Search
@@ -50,6 +50,8 @@ class Result:
         base = self.search.space.base
         images = f"the {base.val_size:,} validation images"
         before = "" if self.own is None else f", where the recipe's own values have {self.own:.2%}"
+        if self.best.number == 0:
+            before = ", the recipe's own values"
         found = [
             f"{base.model} on {base.dataset}: the best of {sum(self.counts.values()):,} trials is trial "
             f"{self.best.number} with {self.best.value:.2%} accuracy on {images}{before} "
@@ -96,7 +98,7 @@ def result_of(search: Search, study: Study) -> Result:
     best = best_of(trials)
     if best is None:
         reasons = [trial.user_attrs["failure"] for trial in trials if "failure" in trial.user_attrs]
-        raise PipelineError(f"No trial was completed: {reasons[0] if reasons else 'none ended'}")
+        raise PipelineError(f"No trial was completed: {reasons[0] if reasons else 'none has ended.'}")
     known = study.user_attrs
     tried = candidates(search, trials)
     fresh = {}

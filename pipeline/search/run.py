@@ -111,7 +111,9 @@ def hold(search: Search, place: Place, *, several: bool) -> Journal | None:
     """The journal of the search's run, None where another process has it."""
     base = search.space.base
     try:
-        journal = continuation.find_search(search.key, title(f"{base.dataset} {base.model} search", {}), place)
+        journal = continuation.find_search(
+            search.key, title(f"{base.dataset} {base.model} search", search.space.fixed), place
+        )
     except InputError:
         return None
     if several and journal.run_id == launcher_run():

@@ -12,12 +12,13 @@ import pytest
 import models
 from pipeline import config
 from pipeline.data.images import Dataset, ImageSet
-from pipeline.errors import InputError
-from pipeline.search import recipe
+from pipeline.errors import InputError, Interrupted, PipelineError
+from pipeline.search import recipe, trial
 from pipeline.search.results import expected_best
 from pipeline.search.search import Search, equal_budget
 from pipeline.search.space import space_of
 from pipeline.search.storage import create_pruner, open_study
+from pipeline.tracking.journal import Journal
 
 
 def images(count: int) -> ImageSet:
@@ -189,3 +190,19 @@ def test_a_file_that_is_no_recipe_is_refused_in_a_sentence(tmp_path, content, sa
     (tmp_path / "recipe.json").write_bytes(content)
     with pytest.raises(InputError, match=re.escape(says)):
         recipe.load(str(tmp_path / "recipe.json"))
+
+
+def test_a_trial_that_ends_its_process_again_and_again_is_given_up(tmp_path):
+    journal = Journal(tmp_path / "trial", doing="This trial is being trained")
+    with pytest.raises(Interrupted), trial.given_up(journal):
+        trial.count_deaths(journal)
+        raise Interrupted(15)
+    for _ in range(trial.MOST_DEATHS):
+        trial.count_deaths(journal)
+    journal.say("metrics", {"points": []}, once="epoch 1")
+    trial.count_deaths(journal)
+    for _ in range(trial.MOST_DEATHS - 1):
+        trial.count_deaths(journal)
+    with pytest.raises(PipelineError, match="was killed 3 times in epoch 2"):
+        trial.count_deaths(journal)
+    journal.close()
