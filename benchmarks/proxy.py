@@ -4,6 +4,7 @@ import http.client
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ class Weather:
         lost: share that the server does, but whose answer is lost.
         cut: share of uploads whose connection is closed in the middle.
         delay: seconds before each answer.
+        forgetful: whether the first request of each kind is refused, and the second done and its answer lost.
         requests: how many there were.
     """
 
@@ -32,6 +34,7 @@ class Weather:
     lost: float = 0.0
     cut: float = 0.0
     delay: float = 0.0
+    forgetful: bool = False
     requests: int = 0
 
 
@@ -39,6 +42,7 @@ class Weather:
 def proxy(server: str, *, seed: int = 0) -> Iterator[Weather]:
     """Stand on a port of this machine before a server; yields the weather, which may be changed at any time."""
     weather, chance = Weather(), random.Random(seed)
+    seen = Counter[tuple[str, ...]]()
     address = urlsplit(server).netloc
 
     class Handler(BaseHTTPRequestHandler):
@@ -56,7 +60,13 @@ def proxy(server: str, *, seed: int = 0) -> Iterator[Weather]:
                 return
             content = self.rfile.read(size)
             time.sleep(weather.delay)
-            if chance.random() < weather.errors:
+            # Without what differs from run to run and from file to file.
+            kind = (
+                self.command,
+                *(part for part in urlsplit(self.path).path.split("/")[:6] if part.isalpha() or "-" in part),
+            )
+            seen[kind] += weather.forgetful
+            if chance.random() < weather.errors or (weather.forgetful and seen[kind] == 1):
                 self.send_error(chance.choice(UNANSWERED))
                 return
             upstream = http.client.HTTPConnection(address, timeout=60)
@@ -65,7 +75,7 @@ def proxy(server: str, *, seed: int = 0) -> Iterator[Weather]:
             answer = upstream.getresponse()
             body = answer.read()
             upstream.close()
-            if weather.away or chance.random() < weather.lost:
+            if weather.away or chance.random() < weather.lost or (weather.forgetful and seen[kind] == 2):
                 self.close_connection = True
                 self.connection.close()
                 return

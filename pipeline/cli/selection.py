@@ -138,7 +138,7 @@ def send_all(sender: Any, wait: float) -> None:
         PipelineError: it has not after so many seconds, or waiting does not help.
     """
     if not sender.finish(wait):
-        from pipeline.tracking.client import cause
+        from pipeline.tracking.failures import cause
 
         problem = cause(sender.problem) if sender.problem else "no answer yet"
         raise PipelineError(

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
+from functools import partial
 from importlib.metadata import version as installed
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from pipeline.registry.versions import Version, describe, version_of
 from pipeline.tracking import deliver
 from pipeline.tracking.client import existing_is_enough
 from pipeline.tracking.deliver import Delivery
+from pipeline.tracking.failures import create_once
 from pipeline.tracking.journal import Journal, Record
 from pipeline.tracking.schema import (
     ARCHITECTURE,
@@ -109,15 +111,17 @@ def deliver_model(client: mlflow.MlflowClient, journal: Journal, record: Record)
 
 def register(client: mlflow.MlflowClient, run: Run, model: LoggedModel, record: Record, name: str) -> None:
     """Give a logged model its version under a registered name, with its card."""
-    version = version_of(run.info.run_id, name, client=client)
-    if version is None:
+
+    def create() -> Version:
         # Another training of the same name may create it at the same time.
         with existing_is_enough():
             client.create_registered_model(name)
         entry = client.create_model_version(
             name, f"models:/{model.model_id}", run.info.run_id, record.content.get("tags"), model_id=model.model_id
         )
-        version = Version.of(entry)
+        return Version.of(entry)
+
+    version = create_once(partial(version_of, run.info.run_id, name, client=client), create)
     client.update_model_version(name, version.number, record.content["card"].replace(VERSION, version.number))
     client.set_logged_model_tags(
         model.model_id, {MODEL_VERSIONS: json.dumps([{"name": name, "version": version.number}])}
@@ -128,16 +132,21 @@ def register(client: mlflow.MlflowClient, run: Run, model: LoggedModel, record: 
 def logged_model(client: mlflow.MlflowClient, journal: Journal, run: Run) -> LoggedModel:
     """The logged model of a journal, created where there is none yet: `mnist-cnn seed 0`, with what the run says."""
     experiment, tags = run.info.experiment_id, run.data.tags
-    for found in client.search_logged_models([experiment], f"tags.{JOURNAL} = '{journal.key}'"):
-        return found
-    return client.create_logged_model(
-        experiment,
-        UNNAMEABLE.sub("_", f"{tags[DATASET]}-{journal.about['name']}"),
-        run.info.run_id,
-        tags={JOURNAL: journal.key, **{name: tags[name] for name in OF_A_MODEL if name in tags}},
-        params=run.data.params,
-        model_type=tags[TASK],
-    )
+
+    def find() -> LoggedModel | None:
+        return next(iter(client.search_logged_models([experiment], f"tags.{JOURNAL} = '{journal.key}'")), None)
+
+    def create() -> LoggedModel:
+        return client.create_logged_model(
+            experiment,
+            UNNAMEABLE.sub("_", f"{tags[DATASET]}-{journal.about['name']}"),
+            run.info.run_id,
+            tags={JOURNAL: journal.key, **{name: tags[name] for name in OF_A_MODEL if name in tags}},
+            params=run.data.params,
+            model_type=tags[TASK],
+        )
+
+    return create_once(find, create)
 
 
 def deliver_scores(client: mlflow.MlflowClient, journal: Journal, record: Record) -> None:

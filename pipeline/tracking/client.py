@@ -8,88 +8,22 @@ import platform
 import re
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import TypeVar
 
 import mlflow
 import requests
 from filelock import FileLock
 from mlflow.entities import Experiment
 from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_TIMEOUT
-from mlflow.exceptions import MlflowException, RestException
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.exc import TimeoutError as NoConnectionFree
+from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline.errors import InputError, PipelineError, causes, first_line, reason
 from pipeline.names import short_hash
 from pipeline.tracking.database import check_database, is_half_made, make_database, sqlite_file
-
-T = TypeVar("T")
-
-# What a database says where another process has just written the same: MLflow looks first and writes then.
-WRITTEN_MEANWHILE = re.compile("UniqueViolation|UNIQUE constraint failed|Duplicate entry")
-# What a database says that lets nobody in: it does so again however long one waits.
-REFUSED = re.compile("authentication failed|access denied|does not exist|unknown database|pg_hba", re.IGNORECASE)
-
-
-class ServerAway(PipelineError):
-    """The tracking server cannot be reached or asks for patience: it may answer later."""
-
-
-def is_away(error: BaseException) -> bool:
-    """Whether waiting may mend what a call of MLflow raised: the server is away, overloaded or being restarted."""
-    return any(map(_says_away, causes(error)))
-
-
-def _says_away(error: BaseException) -> bool:
-    """The same of one error alone; those of requests and SQLAlchemy come inside MLflow's."""
-    if isinstance(error, ServerAway):
-        return True
-    if (status := http_status(error)) is not None:
-        return status in (408, 429) or (status >= 500 and status != 501)
-    if isinstance(error, sqlite3.Error):
-        return "locked" in str(error)
-    if isinstance(error, DBAPIError):
-        text = str(error.orig)
-        if isinstance(error.orig, sqlite3.Error):
-            return False
-        return error.connection_invalidated or (type(error).__name__ == "OperationalError" and not REFUSED.search(text))
-    if isinstance(error, requests.exceptions.SSLError | requests.exceptions.InvalidProxyURL):
-        return False
-    lost = (
-        requests.ConnectionError,
-        requests.Timeout,
-        requests.exceptions.RetryError,
-        requests.exceptions.ChunkedEncodingError,
-        NoConnectionFree,
-        ConnectionError,
-        TimeoutError,
-    )
-    return isinstance(error, lost)
-
-
-def once_more(call: Callable[[], T]) -> T:
-    """What a call gives that may be repeated: again where another process wrote the same at that moment."""
-    try:
-        return call()
-    except Exception as error:
-        if not any(WRITTEN_MEANWHILE.search(str(link)) for link in causes(error)):
-            raise
-        return call()
-
-
-def http_status(error: BaseException) -> int | None:
-    """The status of the server's answer that an error reports; None where it reports none."""
-    if isinstance(error, RestException):
-        return int(error.get_http_status_code())
-    if isinstance(error, requests.HTTPError) and error.response is not None:
-        return error.response.status_code
-    # An answer that is no JSON, of a proxy for example: MLflow's other errors say 500 although no server answered.
-    if isinstance(error, MlflowException) and (found := re.search(r"failed with error code (\d{3}) ", str(error))):
-        return int(found[1])
-    return None
+from pipeline.tracking.failures import ServerAway, http_status, is_away
 
 
 @functools.cache
@@ -185,19 +119,6 @@ def unusable(uri: str, error: BaseException) -> PipelineError:
     if 403 in statuses:
         return PipelineError(f"{place} does not allow this user to read it: ask whoever runs it.")
     return PipelineError(f"{place} cannot be used: {why}.")
-
-
-def cause(error: BaseException) -> str:
-    """What went wrong in one line; of a library's errors the one that says it most plainly."""
-    links = list(causes(error))
-    for link in links:
-        if isinstance(link, requests.Timeout):
-            return "it takes too long"
-        if isinstance(link, requests.exceptions.RetryError):
-            return "it answers with errors"
-        if isinstance(link, requests.ConnectionError):
-            return "no connection"
-    return (reason(error) or first_line(error))[:300].rstrip(".")
 
 
 @functools.cache

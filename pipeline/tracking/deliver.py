@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import mlflow
@@ -20,6 +21,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from pipeline.errors import PipelineError
 from pipeline.tracking import lease, queries
 from pipeline.tracking.client import find_experiment
+from pipeline.tracking.failures import create_once
 from pipeline.tracking.journal import Journal, Record
 from pipeline.tracking.pages import choose_pages
 from pipeline.tracking.schema import (
@@ -51,7 +53,10 @@ def open_run(client: mlflow.MlflowClient, journal: Journal, record: Record) -> N
     if found is None and about["kind"] in PARENTS:
         found = earlier_study(client, experiment, about["study_key"], kind=about["kind"])
     if found is None:
-        found = client.create_run(experiment, start_time=content["time"], tags=tags, run_name=about["name"])
+        found = create_once(
+            partial(run_of, client, journal, experiment),
+            partial(client.create_run, experiment, content["time"], tags, about["name"]),
+        )
         choose_pages(client, experiment)
     else:
         client.log_batch(found.info.run_id, tags=[RunTag(name, value) for name, value in tags.items()])

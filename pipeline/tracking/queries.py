@@ -11,7 +11,8 @@ from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
 
 from pipeline.errors import InputError
-from pipeline.tracking.client import connect, experiment_of, is_away, open_client
+from pipeline.tracking.client import connect, experiment_of, open_client
+from pipeline.tracking.failures import is_away
 from pipeline.tracking.schema import CONFIG_KEY, KIND, PAGE, PARENT, STUDY, STUDY_KEY, TRAINING
 from pipeline.tracking.training_run import TrainingRun, series
 

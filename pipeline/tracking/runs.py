@@ -1,6 +1,7 @@
 """Writing runs: opening and ending them, and what is logged to them."""
 
 import math
+import secrets
 import shlex
 import sys
 import time
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import mlflow
 from mlflow.data.numpy_dataset import from_numpy
-from mlflow.entities import RunTag
+from mlflow.entities import Run, RunTag
 from mlflow.tracking.context.registry import resolve_tags
 
 from pipeline.data.images import ImageSet
@@ -20,10 +21,11 @@ from pipeline.errors import Interrupted, PipelineError
 from pipeline.metrics.catalog import is_of_scenes
 from pipeline.metrics.epoch import Epoch
 from pipeline.tracking import deliver
-from pipeline.tracking.client import connect, launcher_run, once_more, owner
+from pipeline.tracking.client import connect, current_experiment, launcher_run, owner
+from pipeline.tracking.failures import create_once, once_more
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.pages import choose_pages
-from pipeline.tracking.schema import COMMAND, FAILURE, KIND, LAUNCH, OWNER, PARENT, RUN_NAME, TRACEBACK
+from pipeline.tracking.schema import COMMAND, FAILURE, JOURNAL, KIND, LAUNCH, OWNER, PARENT, RUN_NAME, TRACEBACK
 from pipeline.tracking.sender import Sender
 
 # What a run uses images for.
@@ -103,10 +105,8 @@ def open_run(name: str, *, tags: Mapping[str, str], run_id: str | None = None) -
     Yields:
         the run's id.
     """
-    connect()
-    launcher_run()
     status = "FAILED"
-    active = mlflow.start_run(run_id=run_id)
+    active = mlflow.start_run(run_id=run_id or create_run())
     run_id = str(active.info.run_id)
     try:
         once_more(partial(choose_pages, connect(), active.info.experiment_id))
@@ -128,6 +128,17 @@ def open_run(name: str, *, tags: Mapping[str, str], run_id: str | None = None) -
         raise
     finally:
         mlflow.end_run(status)
+
+
+def create_run() -> str:
+    """Id of a new run."""
+    experiment, key = current_experiment(), secrets.token_hex(16)
+
+    def find() -> Run | None:
+        return next(iter(connect().search_runs([experiment], f"tags.{JOURNAL} = '{key}'")), None)
+
+    created = create_once(find, lambda: connect().create_run(experiment, tags={**resolve_tags(), JOURNAL: key}))
+    return str(created.info.run_id)
 
 
 # --- What runs say -------------------------------------------------------------------------------------------------

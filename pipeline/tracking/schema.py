@@ -26,7 +26,8 @@ LINEAGE = "lineage"
 MODEL_URI = "model_uri"
 DEVICE, MACHINE, TORCH, TORCHVISION = "device", "machine", "torch", "torchvision"
 OWNER, COMMAND, FAILURE = "owner", "command", "failure"
-# The key of the journal that a run or a logged model was recorded from, and who trains it now.
+# What a run or a logged model is found by where the answer to its creation was lost: the key of the journal that it was
+# recorded from, where there is one. And who trains it now.
 JOURNAL, LEASE = "journal", "lease"
 # Of a study, the row of its comparison that is best.
 LEADER = "leader"

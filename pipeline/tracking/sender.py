@@ -10,8 +10,9 @@ import mlflow
 
 from pipeline.errors import PipelineError
 from pipeline.tracking import lease
-from pipeline.tracking.client import cause, is_away, once_more, open_client
+from pipeline.tracking.client import open_client
 from pipeline.tracking.deliver import Delivery
+from pipeline.tracking.failures import cause, is_away, once_more
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.schema import LEASE
 
@@ -45,6 +46,8 @@ class Sender:
         self._problems: dict[str, Exception] = {}
         self._closing = False
         self._renewed = 0.0
+        # How many deliveries have arrived.
+        self._confirmed = 0
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="sender", daemon=True)
 
@@ -125,11 +128,14 @@ class Sender:
     def _run(self) -> None:
         pause = FIRST_PAUSE
         while not self._closing:
+            before = self._confirmed
             sent = self._send_all()
+            # A server that does something now and then is asked again soon.
+            if sent or self._confirmed > before:
+                pause = FIRST_PAUSE
             with self._changed:
                 self._changed.notify_all()
                 if sent:
-                    pause = FIRST_PAUSE
                     if not self._closing and all(journal.all_sent for journal in self._journals):
                         self._changed.wait(lease.lasts() / 5)
                 else:
@@ -147,6 +153,7 @@ class Sender:
                 while not self._closing and (record := journal.next()):
                     once_more(partial(self.deliveries[record.kind], client, journal, record))
                     journal.confirm(record)
+                    self._confirmed += 1
                     self._arrived(journal)
                 if renew and journal.run_id and journal.key not in self._left:
                     client.set_tag(journal.run_id, LEASE, lease.write(journal.key))

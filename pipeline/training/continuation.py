@@ -14,7 +14,8 @@ from mlflow.exceptions import MlflowException
 from pipeline.config import TrainConfig
 from pipeline.errors import InputError
 from pipeline.tracking import lease, queries, schema
-from pipeline.tracking.client import chosen_experiment, connect, current_experiment, is_away, tracking_uri
+from pipeline.tracking.client import chosen_experiment, connect, current_experiment, tracking_uri
+from pipeline.tracking.failures import is_away
 from pipeline.tracking.journal import Journal, journals, new_folder, ours
 from pipeline.tracking.sender import Sender
 from pipeline.tracking.training_run import is_finished

@@ -53,7 +53,6 @@ def plan(
     configs = []
     for name in names:
         weights_of = weights.find(name, source, {})
-        # Whether published weights can be had, their training will tell.
         stored = weights.stored(weights_of, name, classes=dataset.classes)
         configs += [
             resolve(

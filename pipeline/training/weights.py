@@ -90,6 +90,16 @@ def download_of(source: str, model: str, model_args: Mapping[str, Any]) -> list[
     return [Download(_published_name(model), published.meta["_file_size"], {"weights": "none", "freeze": None})]
 
 
+def fetch(source: str, model: str, model_args: Mapping[str, Any]) -> None:
+    """Download what `load` would, so that it is known to be had.
+
+    Raises:
+        Unreachable: it is not.
+    """
+    if download_of(source, model, model_args):
+        _published(model, model_args)
+
+
 def _published_name(model: str) -> str:
     return f"the published weights of {model}"
 

@@ -16,6 +16,7 @@ import yaml
 from support import PROJECT, idx_bytes, only_run, write_idx_folder
 
 from pipeline.cli import commands
+from pipeline.tracking.client import connect
 
 HEAVY = {"mlflow", "torch", "torchvision", "pandas", "numpy", "scipy", "sklearn", "matplotlib", "rich", "fastapi"}
 
@@ -88,12 +89,17 @@ def without_network(environment, monkeypatch):
         ("train --dataset=kmnist --model mlp --lr 0.01", "(21 MB)", "train --model mlp --lr 0.01 --dataset digits"),
         ("train --dataset digits --model alexnet", "(233 MB)", "train --dataset digits --model alexnet --weights none"),
         ("main --dataset mnist --models mlp", "(12 MB)", "main --models mlp --dataset digits"),
+        (
+            "main --models mlp,alexnet --weights auto --epochs 1",
+            "(233 MB)",
+            "main --models mlp,alexnet --epochs 1 --weights none",
+        ),
         ("prepare --dataset emnist-digits", "(562 MB)", "prepare --dataset digits"),
     ],
 )
 def test_without_network_the_command_that_works_is_said(without_network, command, arguments, size, instead):
     out, err = command(*arguments.split(), code=2)
-    assert "Downloading " in out and size in out
+    assert "Downloading " in out and size in out and not connect().search_runs(["0"])
     assert err.endswith(f"Without network this works now: python -m pipeline {instead}\n")
 
 

@@ -14,7 +14,8 @@ import torch
 from support import PROJECT, free_port
 
 from pipeline.errors import PipelineError, reason
-from pipeline.tracking.client import ServerAway, is_away, open_client
+from pipeline.tracking.client import open_client
+from pipeline.tracking.failures import ServerAway, is_away
 
 
 def raised(function, *arguments) -> Exception:

@@ -92,6 +92,8 @@ def main_command(
     ]
     with announced([*data, *published]):
         images = load_dataset(dataset, root, side=side, frame=frame, name=name)
+        for each, start in starts.items():
+            initial_weights.fetch(start, each, {})
     found = recipe.find(recipes, starts, images.sha256)
     tuned = {each: one.under(settings) for each, one in found.items()}
     configs = study.plan(architectures, seeds, images, source=weights, options=settings, tuned=tuned)
