@@ -58,13 +58,14 @@ class NumberedSampler(BaseSampler):
 
 
 def create_pruner(kind: Pruning, epochs: int) -> BasePruner:
-    """What ends a trial early that will not be the best.
+    """What ends a trial early, after a third of its epochs at least, that will not be the best.
 
     median: it is worse than half of the whole trainings were at the same epoch. halving: it is not among the best third
     of all that came to an epoch (Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020).
     hyperband: the same, begun at several epochs (Li et al., JMLR 18, 2018).
     """
-    least = max(1, epochs // REDUCTION**2)
+    # Until then the learning rate rises, and who warms up sooner is ahead.
+    least = max(1, epochs // REDUCTION)
     pruners: Mapping[Pruning, BasePruner] = {
         "median": MedianPruner(n_startup_trials=COMPLETE_FIRST, n_warmup_steps=least),
         "halving": SuccessiveHalvingPruner(least, REDUCTION),
