@@ -7,6 +7,9 @@
     PRETRAINED  mapping of the fields that differ when pretrained weights are loaded (optional)
     WEIGHTS     the torchvision weights that `--weights imagenet` loads, or a mapping to them from the values of the
                 argument `backbone` (optional)
+    SEARCH      mapping from what `tune` may change to the values it tries (optional): a field of `SEARCHED`, or
+                `model_args.NAME` or `task_args.NAME`, to {"low": ..., "high": ...} with or without "log": True, or to
+                {"choices": (...)}; the recipe's own value is always one of them
     HEAD        name of the submodule whose last layer depends on the number of classes
     build       class or function returning the module; keyword arguments only, among them
                 `num_classes`, `in_channels` and `image_size` as far as it depends on them
@@ -16,6 +19,7 @@ classification, losses and boxes for detection as `faster_rcnn.py` describes the
 nothing of this project, so that a registered model can carry a copy of that one file.
 """
 
+import ast
 import hashlib
 import importlib
 import inspect
@@ -28,6 +32,8 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 # What the pipeline passes to `build`, as far as `build` takes it; everything else in its signature is the user's.
 SUPPLIED = ("num_classes", "in_channels", "image_size")
+# The fields of a recipe that a search may change. All others decide what one training costs, which is the same for all.
+SEARCHED = ("optimizer", "lr", "weight_decay", "warmup", "batch_size", "clip_norm", "augment")
 
 
 Optimizer = Literal["adam", "adamw", "sgd"]
@@ -94,11 +100,17 @@ class Architecture:
     recipe: Recipe
     pretrained: Mapping[str, Any]
     weights: Any | None
+    search: Mapping[str, Mapping[str, Any]]
 
     @property
     def sha256(self) -> str:
-        """Hash of the source file."""
-        return hashlib.sha256(self.file.read_bytes()).hexdigest()
+        """Hash of the source file but for SEARCH, which decides no training: another one leaves all what they are."""
+        source = self.file.read_bytes()
+        lines = source.splitlines(keepends=True)
+        for node in ast.parse(source).body:
+            if isinstance(node, ast.Assign) and "SEARCH" in [getattr(target, "id", "") for target in node.targets]:
+                del lines[node.lineno - 1 : node.end_lineno]
+        return hashlib.sha256(b"".join(lines)).hexdigest()
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -116,6 +128,13 @@ class Architecture:
     def recipe_for(self, *, pretrained: bool) -> Recipe:
         """The recipe from scratch, or the one for fine-tuning loaded weights."""
         return replace(self.recipe, **self.pretrained) if pretrained else self.recipe
+
+    def own_value(self, field: str, recipe: Any) -> Any:
+        """What a recipe, or a config made of one, has for a field as SEARCH names it; None for a task's own default."""
+        group, _, name = field.rpartition(".")
+        if group == "model_args":
+            return {**self.arguments, **recipe.model_args}[name]
+        return recipe.task_args.get(name) if group else getattr(recipe, field)
 
     def build_arguments(
         self, *, num_classes: int, in_channels: int, image_size: int, model_args: Mapping[str, Any]
@@ -155,8 +174,8 @@ def _validated(name: str, module: ModuleType) -> Architecture:
     if absent := known - set(module.RECIPE):
         raise InvalidArchitecture(f"models/{name}.py: RECIPE lacks {', '.join(sorted(absent))}.")
     for mapping, values in (("RECIPE", module.RECIPE), ("PRETRAINED", pretrained)):
-        _check_choices(f"models/{name}.py: {mapping}", values)
-    return Architecture(
+        check_choices(f"models/{name}.py: {mapping}", values)
+    found = Architecture(
         name=name,
         file=Path(str(module.__file__)),
         task=module.TASK,
@@ -165,10 +184,14 @@ def _validated(name: str, module: ModuleType) -> Architecture:
         recipe=Recipe(**module.RECIPE),
         pretrained=pretrained,
         weights=getattr(module, "WEIGHTS", None),
+        search=getattr(module, "SEARCH", {}),
     )
+    for field, values in found.search.items():
+        _check_searched(f"models/{name}.py: SEARCH has {field}", found, field, values)
+    return found
 
 
-def _check_choices(place: str, values: Mapping[str, Any]) -> None:
+def check_choices(place: str, values: Mapping[str, Any]) -> None:
     """Refuse a value outside the closed set of its field, which would otherwise silently mean something else."""
     for field, kind in get_type_hints(Recipe).items():
         if field not in values:
@@ -186,3 +209,31 @@ def _check_choices(place: str, values: Mapping[str, Any]) -> None:
                 raise InvalidArchitecture(
                     f"{place} has {field} '{value}': choose one of {', '.join(get_args(choices))}."
                 )
+
+
+def _check_searched(place: str, architecture: Architecture, field: str, values: Mapping[str, Any]) -> None:
+    """Refuse what no search could try, or values without the recipe's own, with which every search begins."""
+    arguments = [f"model_args.{name}" for name in architecture.arguments]
+    known = [*SEARCHED, *arguments, *(f"task_args.{name}" for name in architecture.recipe.task_args)]
+    if field not in known:
+        raise InvalidArchitecture(f"{place}, which is none of {', '.join(known)}.")
+    if set(values) not in ({"choices"}, {"low", "high"}, {"low", "high", "log"}):
+        raise InvalidArchitecture(f'{place}: write it as {{"low": ..., "high": ...}} or {{"choices": (...)}}.')
+    if "choices" in values:
+        plain = all(isinstance(value, (str, int, float)) for value in values["choices"])
+        if len(values["choices"]) < 2 or not plain:
+            raise InvalidArchitecture(f"{place}: give at least two choices, each a text or a number.")
+    else:
+        low, high = values["low"], values["high"]
+        if not all(isinstance(value, (int, float)) for value in (low, high)) or low >= high:
+            raise InvalidArchitecture(f"{place} from {low} to {high}: give two numbers, the smaller first.")
+        if values.get("log") and low <= 0:
+            raise InvalidArchitecture(f"{place} from {low} on a logarithmic scale, which begins above 0.")
+    for recipe in (architecture.recipe, architecture.recipe_for(pretrained=True)):
+        own = architecture.own_value(field, recipe)
+        number = isinstance(own, (int, float))
+        there = own in values["choices"] if "choices" in values else number and values["low"] <= own <= values["high"]
+        if own is not None and not there:
+            raise InvalidArchitecture(f"{place} without {own!r}, the recipe's own value, which a search begins with.")
+    for value in values.get("choices", ()):
+        check_choices(place, {field: value})

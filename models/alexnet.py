@@ -37,6 +37,14 @@ PRETRAINED = {
     "epochs": 3,
     "task_args": {},
 }
+SEARCH = {
+    "lr": {"low": 2e-5, "high": 5e-3, "log": True},
+    "weight_decay": {"low": 1e-3, "high": 0.5, "log": True},
+    "warmup": {"low": 0.05, "high": 0.5},
+    "augment": {"choices": ("none", "shift", "affine")},
+    "model_args.dropout": {"low": 0.0, "high": 0.5},
+    "task_args.label_smoothing": {"low": 0.0, "high": 0.2},
+}
 
 
 class AlexNet(torchvision.models.AlexNet):

@@ -26,6 +26,15 @@ RECIPE = {
     "freeze": "none",
     "precision": {"cpu": "bf16", "cuda": "bf16", "mps": "fp32"},
 }
+SEARCH = {
+    "lr": {"low": 4e-4, "high": 4e-2, "log": True},
+    "weight_decay": {"low": 5e-3, "high": 0.5, "log": True},
+    "warmup": {"low": 0.05, "high": 0.5},
+    "batch_size": {"choices": (64, 128, 256)},
+    "augment": {"choices": ("none", "shift", "affine")},
+    "model_args.dropout": {"low": 0.0, "high": 0.5},
+    "task_args.label_smoothing": {"low": 0.0, "high": 0.2},
+}
 
 
 class CNN(nn.Module):

@@ -48,6 +48,12 @@ PRETRAINED = {
     "weight_decay": 0.01,
     "epochs": 3,
 }
+SEARCH = {
+    "lr": {"low": 5e-5, "high": 1e-2, "log": True},
+    "weight_decay": {"low": 1e-3, "high": 0.5, "log": True},
+    "warmup": {"low": 0.05, "high": 0.5},
+    "augment": {"choices": ("none", "shift", "affine")},
+}
 
 ANCHORS = {"sizes": ((12, 20, 30),), "aspect_ratios": ((1.0, 2.0),)}
 PROPOSALS = {

@@ -23,6 +23,14 @@ RECIPE = {
     "freeze": "none",
     "precision": {"cpu": "fp32", "cuda": "fp32", "mps": "fp32"},
 }
+SEARCH = {
+    "lr": {"low": 3e-4, "high": 3e-2, "log": True},
+    "weight_decay": {"low": 5e-3, "high": 0.5, "log": True},
+    "warmup": {"low": 0.05, "high": 0.5},
+    "batch_size": {"choices": (64, 128, 256)},
+    "augment": {"choices": ("none", "shift", "affine")},
+    "model_args.dropout": {"low": 0.0, "high": 0.5},
+}
 
 
 class MLP(nn.Module):

@@ -38,6 +38,14 @@ PRETRAINED = {
     "min_steps": 1500,
     "task_args": {},
 }
+SEARCH = {
+    "lr": {"low": 3e-4, "high": 3e-2, "log": True},
+    "weight_decay": {"low": 5e-3, "high": 0.5, "log": True},
+    "warmup": {"low": 0.05, "high": 0.5},
+    "augment": {"choices": ("none", "shift", "affine")},
+    "model_args.dropout": {"low": 0.0, "high": 0.5},
+    "task_args.label_smoothing": {"low": 0.0, "high": 0.2},
+}
 
 
 class MobileNetV2(torchvision.models.MobileNetV2):

@@ -29,6 +29,15 @@ RECIPE = {
     "freeze": "none",
     "precision": {"cpu": "bf16", "cuda": "bf16", "mps": "fp32"},
 }
+SEARCH = {
+    "lr": {"low": 2e-4, "high": 2e-2, "log": True},
+    "weight_decay": {"low": 5e-3, "high": 0.5, "log": True},
+    "warmup": {"low": 0.05, "high": 0.5},
+    "batch_size": {"choices": (32, 64, 128)},
+    "augment": {"choices": ("none", "shift", "affine")},
+    "model_args.dropout": {"low": 0.0, "high": 0.3},
+    "task_args.label_smoothing": {"low": 0.0, "high": 0.2},
+}
 
 
 class Attention(nn.Module):

@@ -80,6 +80,12 @@ def _reason(error: BaseException, database: str) -> str | None:
     return None
 
 
+def has_no_room(error: BaseException) -> bool:
+    """Whether a disk is full or cannot be written: whatever comes next would fail of it as well."""
+    numbers = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+    return any(isinstance(cause, OSError) and cause.errno in numbers for cause in causes(error))
+
+
 def _store() -> str:
     """Where the tracking server's database is; mlflow is loaded where one was used."""
     mlflow = sys.modules.get("mlflow")

@@ -119,6 +119,14 @@ recipe_options = options(
         "--limit", type=click.IntRange(0), default=0, show_default=True, help="Train on so many images; 0: on all."
     ),
 )
+recipes_option = click.option(
+    "--recipe",
+    "--recipes",
+    "recipes",
+    default="",
+    help="Recipes that tune found: files or runs:/ID/recipe.json, separated by commas; tuned: the newest of each "
+    "architecture on this data.",
+)
 trust_option = click.option(
     "--trust",
     default="configured",

@@ -66,7 +66,7 @@ def run(command: click.Command, module: str) -> None:
     except PipelineError as error:
         fail(str(error), error.exit_code)
     except Interrupted as error:
-        fail("Interrupted; a study goes on when it is run again, a training with --resume.", error.exit_code)
+        fail("Interrupted; a study or search goes on when it is run again, a training with --resume.", error.exit_code)
     except Exception as error:
         sentence = explain(error)
         if sentence is None:

@@ -23,6 +23,7 @@ from pipeline.comparison.notes import (
 )
 from pipeline.comparison.pairs import examine_pairs, known_values
 from pipeline.comparison.protocol import SHOWN
+from pipeline.comparison.tuning import tuning_notes
 from pipeline.comparison.verdicts import judge
 from pipeline.errors import InputError
 from pipeline.metrics.catalog import CONSTANT, HIGHER_IS_BETTER, LOGGED, METRICS, PERCENT, check_columns
@@ -170,6 +171,7 @@ def compare(
         *protocol_notes(table, protocols),
         *store_notes(table, metric),
         *budget_notes(table),
+        *tuning_notes(by_row),
         *seed_notes(table, metric),
         *scene_notes(by_row),
         *machine_notes(by_row),

@@ -24,7 +24,20 @@ from pipeline.tracking.client import find_experiment
 from pipeline.tracking.failures import ServerAway, create_once
 from pipeline.tracking.journal import Journal, Record
 from pipeline.tracking.pages import choose_pages
-from pipeline.tracking.schema import FAILURE, JOURNAL, LEASE, PAGE, PARENT, RUN_NAME, STUDY, STUDY_KEY, TRACEBACK
+from pipeline.tracking.schema import (
+    FAILURE,
+    JOURNAL,
+    LEASE,
+    PAGE,
+    PARENT,
+    PARENTS,
+    RUN_NAME,
+    SEARCH,
+    SEARCH_TRIAL,
+    STUDY,
+    STUDY_KEY,
+    TRACEBACK,
+)
 
 Delivery = Callable[[mlflow.MlflowClient, Journal, Record], None]
 
@@ -35,10 +48,10 @@ def open_run(client: mlflow.MlflowClient, journal: Journal, record: Record) -> N
     experiment = find_experiment(client, about["experiment"])
     tags = {JOURNAL: journal.key, LEASE: lease.write(journal.key), RUN_NAME: about["name"], **content["tags"]}
     if study := about.get("study"):
-        tags[PARENT] = study_run(client, experiment, study)
+        tags[PARENT] = study_run(client, experiment, study, kind=SEARCH if about["kind"] == SEARCH_TRIAL else STUDY)
     found = run_of(client, journal, experiment)
-    if found is None and about["kind"] == STUDY:
-        found = earlier_study(client, experiment, about["study_key"])
+    if found is None and about["kind"] in PARENTS:
+        found = earlier_study(client, experiment, about["study_key"], kind=about["kind"])
     if found is None:
         found = create_once(
             partial(run_of, client, journal, experiment),
@@ -73,14 +86,17 @@ def was_deleted(run_id: str, *, of: str) -> PipelineError:
     return PipelineError(f"The run of {of} was deleted: bring it back with mlflow runs restore --run-id {run_id}.")
 
 
-def earlier_study(client: mlflow.MlflowClient, experiment: str, key: str) -> Run | None:
-    """The study that one begun without knowing it goes on with: the server was away. One that is run is not."""
-    found = queries.find_studies(experiment, key, most=1, client=client)
-    return found[0] if found and not lease.read(found[0]) else None
+def earlier_study(client: mlflow.MlflowClient, experiment: str, key: str, *, kind: str) -> Run | None:
+    """The study or search that one begun without knowing it goes on with: the server was away. One that is run is not.
+
+    A search may be run by several at once.
+    """
+    found = queries.find_studies(experiment, key, kind=kind, most=1, client=client)
+    return found[0] if found and (kind == SEARCH or not lease.read(found[0])) else None
 
 
-def study_run(client: mlflow.MlflowClient, experiment: str, study: Mapping[str, str]) -> str:
-    """Id of the run of the study that a training belongs to.
+def study_run(client: mlflow.MlflowClient, experiment: str, study: Mapping[str, str], *, kind: str) -> str:
+    """Id of the run of the study or search that a training belongs to.
 
     Args:
         study: the key of the study's journal, and the study's own, which is another one's when it was continued from
@@ -91,11 +107,11 @@ def study_run(client: mlflow.MlflowClient, experiment: str, study: Mapping[str, 
         PipelineError: it was deleted.
     """
     for tag, key in ((JOURNAL, study["journal"]), (STUDY_KEY, study["key"])):
-        if found := queries.find_studies(experiment, key, tag=tag, most=1, client=client):
+        if found := queries.find_studies(experiment, key, kind=kind, tag=tag, most=1, client=client):
             return found[0].info.run_id
     if not study["run_id"]:
-        raise ServerAway("The study of this training is not recorded yet.")
-    raise was_deleted(study["run_id"], of="the study")
+        raise ServerAway(f"The {kind} of this training is not recorded yet.")
+    raise was_deleted(study["run_id"], of=f"the {kind}")
 
 
 def run_id_of(journal: Journal) -> str:

@@ -51,13 +51,14 @@ def find_studies(
     experiment: str,
     key: str | None = None,
     *,
+    kind: str = STUDY,
     tag: str = STUDY_KEY,
     most: int | None = None,
     client: mlflow.MlflowClient | None = None,
 ) -> list[Run]:
-    """The studies, newest first; those with this key, in this tag, where one is given."""
+    """The studies, or the searches, newest first; those with this key, in this tag, where one is given."""
     wanted = f" and tags.{tag} = '{key}'" if key else ""
-    return find_runs(experiment, f"tags.{KIND} = '{STUDY}'{wanted}", most=most, client=client)
+    return find_runs(experiment, f"tags.{KIND} = '{kind}'{wanted}", most=most, client=client)
 
 
 def find_trainings(experiment: str, config_key: str, *, parent: str | None = None) -> list[Run]:

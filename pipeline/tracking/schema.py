@@ -3,6 +3,10 @@
 # Tags, and the kinds of run they tell apart.
 KIND, STUDY, TRAINING, PREPARATION, LAUNCH = "kind", "study", "training", "preparation", "launch"
 EVALUATION = "evaluation"
+# A search, and the trainings on validation alone that it tries recipes with.
+SEARCH, SEARCH_TRIAL = "search", "trial"
+# Runs that others belong to: each has a key, by which it is found again.
+PARENTS = (STUDY, SEARCH)
 STUDY_KEY, CONFIG_KEY, RECIPE_KEY = "study_key", "config_key", "recipe_key"
 ARCHITECTURE, TASK, DATASET, DATASET_SHA256 = "architecture", "task", "dataset", "dataset_sha256"
 # Where the data set was read.
@@ -15,6 +19,8 @@ SCENES = "scenes"
 TRIAL = "trial"
 # How many test images are training images as well, where there are such.
 REPEATED = "test_images_also_in_train"
+# Of a training with a tuned recipe, what was spent on it, as JSON.
+TUNING = "tuning"
 # What weights a training started from.
 LINEAGE = "lineage"
 MODEL_URI = "model_uri"
@@ -32,6 +38,7 @@ DESCRIPTION, MODEL_VERSIONS = "mlflow.note.content", "mlflow.modelVersions"
 CORRUPTED, EARLIER_CORRUPTED = "test_corrupted/", "corruption/"
 # Artifacts that are written in one place and read in another.
 PREDICTIONS, ERRORS, BEST_EPOCH, REPORT = "predictions.csv", "errors.npz", "best_epoch.json", "report.html"
+TUNED_RECIPE = "recipe.json"
 TRACEBACK = "traceback.txt"
 # MLflow's limit of rows in one answer.
 PAGE = 1000

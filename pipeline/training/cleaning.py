@@ -26,7 +26,15 @@ from pipeline.tracking.training_run import is_finished
 from pipeline.training.continuation import Place, is_gone
 
 # Other projects may call theirs otherwise, or nothing.
-KINDS = (schema.STUDY, schema.TRAINING, schema.EVALUATION, schema.PREPARATION, schema.LAUNCH)
+KINDS = (
+    schema.STUDY,
+    schema.TRAINING,
+    schema.EVALUATION,
+    schema.PREPARATION,
+    schema.LAUNCH,
+    schema.SEARCH,
+    schema.SEARCH_TRIAL,
+)
 
 
 @dataclass(frozen=True)
@@ -75,6 +83,8 @@ def why_left(client: mlflow.MlflowClient, run: Run) -> str:
         return ""
     if schema.TRIAL in run.data.tags and is_finished(run):
         why = "a trial"
+    elif run.data.tags[schema.KIND] == schema.SEARCH_TRIAL and status == "FINISHED":
+        why = "a trial of a search, which keeps what it needs of it"
     elif is_here(run) and status == "RUNNING" and schema.LEASE in run.data.tags:
         why = "nobody trains it any more"
     elif is_here(run):
@@ -83,17 +93,18 @@ def why_left(client: mlflow.MlflowClient, run: Run) -> str:
 
 
 def find_study(client: mlflow.MlflowClient, study_id: str, root: Path) -> Iterator[Leftover]:
-    """A study with its trainings, their versions and evaluations, and what the root folder holds of them.
+    """A study or search with its trainings, their versions and evaluations, and what the root folder holds of them.
 
     Raises:
         InputError: there is no such study, or it is being run.
     """
     study = queries.get_run(study_id)
-    if study.data.tags.get(schema.KIND) != schema.STUDY:
+    kind = study.data.tags.get(schema.KIND)
+    if kind not in schema.PARENTS:
         raise InputError(f"The run {study_id} is no study: give the run id of one.")
     if holder := lease.read(study):
-        raise InputError(f"This study is being run by {holder}: wait for it to end.")
-    why, experiment = f"of the study {study.info.run_name}", study.info.experiment_id
+        raise InputError(f"This {kind} is being run by {holder}: wait for it to end.")
+    why, experiment = f"of the {kind} {study.info.run_name}", study.info.experiment_id
     within = queries.find_runs(experiment, f"tags.`{schema.PARENT}` = '{study_id}'", client=client)
     for run in within:
         for version in registered(client, run):

@@ -172,26 +172,48 @@ def close(run_id: str | None, place: Place) -> None:
                 place.client.set_terminated(run_id, "KILLED")
 
 
+def find_search(search_key: str, name: str, place: Place) -> Journal:
+    """The journal of the search of this key, as `find_study`; several machines may run it at once.
+
+    Raises:
+        InputError: another process here holds it.
+    """
+    journal = newest_journal(schema.SEARCH, search_key, place) or begin(
+        place.root, schema.SEARCH, name, study_key=search_key
+    )
+    if place.client and place.experiment_id:
+        for earlier in queries.find_studies(place.experiment_id, search_key, kind=schema.SEARCH, most=1):
+            journal.note(run_id=earlier.info.run_id)
+    return journal
+
+
 def find_study(study_key: str, name: str, place: Place) -> Journal:
     """The journal of the study of this key, of an earlier one where there is one here or on the server.
 
     Raises:
         InputError: somebody runs it now.
     """
-    journal = None
-    for folder, _ in place.journals(kind=schema.STUDY, study_key=study_key):
-        found = Journal(folder, doing="This study is being run")
-        if journal or is_gone(found, place):
-            found.remove()
-        else:
-            journal = found
-    journal = journal or begin(place.root, schema.STUDY, name, study_key=study_key)
+    journal = newest_journal(schema.STUDY, study_key, place) or begin(
+        place.root, schema.STUDY, name, study_key=study_key
+    )
     if place.client and place.experiment_id and (earlier := queries.find_study(place.experiment_id, study_key)):
         holder = lease.read(earlier)
         if holder and holder.holder != journal.key:
             journal.close()
             raise InputError(f"This study is being run by {holder}: wait for it to end.")
         journal.note(run_id=earlier.info.run_id)
+    return journal
+
+
+def newest_journal(kind: str, key: str, place: Place) -> Journal | None:
+    """The newest journal here of a study or search that is not deleted; others of the same key are removed."""
+    journal = None
+    for folder, _ in place.journals(kind=kind, study_key=key):
+        found = Journal(folder, doing=f"This {kind} is being run")
+        if journal or is_gone(found, place):
+            found.remove()
+        else:
+            journal = found
     return journal
 
 

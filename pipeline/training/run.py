@@ -2,7 +2,7 @@
 
 import multiprocessing
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from pipeline.data.images import Dataset
 from pipeline.data.splits import split
 from pipeline.errors import PipelineError
 from pipeline.evaluation import profiling
+from pipeline.metrics.epoch import Epoch
 from pipeline.tracking import runs, schema
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.sender import Sender
@@ -37,6 +38,7 @@ def train(
     study: Mapping[str, str] | None = None,
     name: str = "",
     register: bool = True,
+    tuning: str = "",
 ) -> tuple[Result, Journal]:
     """Train and test one config; what there is to record is said in a journal, which the sender tells the server.
 
@@ -46,6 +48,7 @@ def train(
         study: the study that it belongs to: the key of its journal and its own.
         name: what a new run is called, by default after its architecture and seed.
         register: whether the model gets a version in the registry.
+        tuning: what was spent on the search for its recipe, as JSON, empty for the recipe of the architecture's file.
 
     Returns:
         the result and the journal, whose `run_id` is known once the server has it.
@@ -67,15 +70,16 @@ def train(
         tags[schema.REPEATED] = str(repeated)
     if start.lineage:
         tags[schema.LINEAGE] = start.lineage
+    if tuning:
+        tags[schema.TUNING] = tuning
     if not register:
         tags[schema.TRIAL] = "true"
     journal = journal or continuation.begin_training(
         config, root, study=study, name=name or title(config.model, {}, seed=config.seed)
     )
-    checkpoint = Checkpoint(journal.folder)
     with ExitStack() as stack:
         stack.enter_context(runs.recording(journal, sender, tags=tags))
-        if saved := checkpoint.load():
+        if saved := Checkpoint(journal.folder).load():
             training.load_state_dict(saved["training"])
             started -= saved["elapsed"]
         if not journal.said("params"):
@@ -87,24 +91,12 @@ def train(
                     for kind, part in samples.items():
                         suffix = "" if kind == "single" else f"-{kind}"
                         runs.say_images(journal, part, f"{dataset.name}-{context}{suffix}", context=context)
-        for epoch in training.history:
-            runs.say_epoch(journal, epoch)
-
         meter = profiling.Meter(training.device)
         stack.enter_context(SystemMetrics(journal))
-        try:
-            with Progress(config, steps=training.steps, done=len(training.history)) as progress:
-                for epoch in fit(training, report=progress.step):
-                    meter.update()
-                    # The checkpoint first: what it holds is said on resuming, what only the journal had is lost.
-                    elapsed = time.perf_counter() - started
-                    checkpoint.save(training=training.state_dict(), config=config.params(), elapsed=elapsed)
-                    runs.say_epoch(journal, epoch)
-                    progress.epoch(epoch)
-        except PipelineError:
-            # It diverged, and would again.
-            checkpoint.remove()
-            raise
+        with Progress(config, steps=training.steps, done=len(training.history)) as progress:
+            for epoch in kept_epochs(training, journal, started=started, report=progress.step):
+                meter.update()
+                progress.epoch(epoch)
 
         spent = meter.read()
         if saved or multiprocessing.parent_process():
@@ -114,3 +106,34 @@ def train(
         total_s = time.perf_counter() - started
         record(journal, result, training, dataset, splits, start, total_s=total_s, register=register)
     return result, journal
+
+
+def kept_epochs(
+    training: Training,
+    journal: Journal,
+    *,
+    started: float,
+    report: Callable[[int, int, float], None] = lambda epoch, step, loss: None,
+) -> Iterator[Epoch]:
+    """Train as `fit` does; what was trained before and every new epoch is said in the journal, and kept beside it.
+
+    Args:
+        started: when the training began, by `time.perf_counter`, had it never been interrupted.
+
+    Raises:
+        PipelineError: the loss is no longer a finite number.
+    """
+    checkpoint = Checkpoint(journal.folder)
+    for epoch in training.history:
+        runs.say_epoch(journal, epoch)
+    try:
+        for epoch in fit(training, report=report):
+            # The checkpoint first: what it holds is said on resuming, what only the journal had is lost.
+            elapsed = time.perf_counter() - started
+            checkpoint.save(training=training.state_dict(), config=training.config.params(), elapsed=elapsed)
+            runs.say_epoch(journal, epoch)
+            yield epoch
+    except PipelineError:
+        # It diverged, and would again.
+        checkpoint.remove()
+        raise

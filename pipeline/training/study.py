@@ -28,13 +28,20 @@ class Outcome:
 
 
 def plan(
-    names: Sequence[str], seeds: int, dataset: Dataset, *, source: str | None, options: Mapping[str, Any]
+    names: Sequence[str],
+    seeds: int,
+    dataset: Dataset,
+    *,
+    source: str | None,
+    options: Mapping[str, Any],
+    tuned: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> list[TrainConfig]:
     """Every config of a study, so that a wrong option is found before the first hour is spent.
 
     Args:
         seeds: how many times each architecture is trained, with the seeds 0, 1, ...
         source: where weights come from, None for each architecture's own default.
+        tuned: options of single architectures in place of these.
 
     Raises:
         InputError: an option does not fit one of the architectures or this machine.
@@ -44,7 +51,15 @@ def plan(
         weights_of = weights.find(name, source, {})
         stored = weights.stored(weights_of, name, classes=dataset.classes)
         configs += [
-            resolve(name, dataset, weights=weights_of, stored=stored, seed=seed, **options) for seed in range(seeds)
+            resolve(
+                name,
+                dataset,
+                weights=weights_of,
+                stored=stored,
+                seed=seed,
+                **{**options, **(tuned or {}).get(name, {})},
+            )
+            for seed in range(seeds)
         ]
         check_build(configs[-1], dataset)
     return sorted(configs, key=lambda config: config.seed)
@@ -65,6 +80,7 @@ def run(
     sender: Sender,
     register: bool = True,
     workers: int = 1,
+    tuning: Mapping[str, str] | None = None,
 ) -> Outcome:
     """Train what is not finished yet; an earlier study of the same key is continued.
 
@@ -72,6 +88,7 @@ def run(
 
     Args:
         workers: how many trainings at a time.
+        tuning: by architecture what was spent on the search for its recipe, as JSON.
 
     Raises:
         InputError: the study is being run elsewhere.
@@ -101,7 +118,7 @@ def run(
             for number, config in enumerate(configs, start=1):
                 # Each time: what another host began at the same moment may not have been there to see.
                 continuation.check_rivals(journal, study_key, place)
-                yield Task(f"[{number}/{len(configs)}]", config, study, register)
+                yield Task(f"[{number}/{len(configs)}]", config, study, register, (tuning or {}).get(config.model, ""))
 
         if workers > 1:
             ended = side_by_side(tasks(), dataset, place, count=workers)

@@ -1,6 +1,5 @@
 """The trainings of a study: one after the other in this process, or several at a time in processes of their own."""
 
-import errno
 import logging
 import multiprocessing
 import os
@@ -18,7 +17,7 @@ import torch
 from pipeline.config import TrainConfig
 from pipeline.data.images import Dataset
 from pipeline.ending import QuickEnd, catch_signals
-from pipeline.errors import Interrupted, PipelineError, causes, reason
+from pipeline.errors import Interrupted, PipelineError, causes, has_no_room, reason
 from pipeline.registry.register import DELIVERIES
 from pipeline.tracking.sender import Sender
 from pipeline.training import continuation, weights
@@ -27,8 +26,6 @@ from pipeline.training.run import train
 
 logger = logging.getLogger(__name__)
 
-# Every other training would fail of it as well.
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 # Free memory that a training is given, VGG16's with some reserve.
 MEMORY = 3 * 2**30
 # One architecture takes about a third of a study's time: more workers than this share of its trainings would only wait.
@@ -44,12 +41,14 @@ class Task:
     Attributes:
         position: where it stands among all, for people.
         study: the key of the study's journal, its own, and its run's id.
+        tuning: as `run.train` takes it.
     """
 
     position: str
     config: TrainConfig
     study: Mapping[str, str]
     register: bool
+    tuning: str = ""
 
     @property
     def label(self) -> str:
@@ -75,7 +74,7 @@ def attempt(task: Task, dataset: Dataset, place: Place, sender: Sender) -> str:
     of its own.
 
     Raises:
-        OSError: there is no room on the disk.
+        Exception: there is no room on the disk, of which every other training would fail as well.
     """
     config, position = task.config, f"{task.position} {task.label}"
     try:
@@ -94,11 +93,11 @@ def attempt(task: Task, dataset: Dataset, place: Place, sender: Sender) -> str:
             journal=standing.journal,
             study=task.study,
             register=task.register,
+            tuning=task.tuning,
         )
     except Exception as error:
-        for cause in causes(error):
-            if isinstance(cause, OSError) and cause.errno in NO_ROOM:
-                raise cause from error
+        if has_no_room(error):
+            raise
         # Whatever it is: the others go on. The run of this one keeps the traceback.
         failure = str(error) if isinstance(error, PipelineError) else reason(error) or repr(error)
         logger.warning("%s: failed: %s", position, failure)
@@ -246,8 +245,8 @@ def work(pipe: Connection, dataset: Dataset, root: Path, experiment_id: str | No
                     told.position = task.position
                     try:
                         told.tell(attempt(task, dataset, place, sender))
-                    except OSError as no_room:
-                        told.tell(no_room)
+                    except Exception as error:
+                        told.tell(next(cause for cause in causes(error) if isinstance(cause, OSError)))
         except Interrupted as interrupted:
             sys.exit(interrupted.exit_code)
         except (EOFError, BrokenPipeError, ConnectionResetError):

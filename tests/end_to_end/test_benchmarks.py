@@ -171,3 +171,12 @@ def test_memory_is_told_beside_the_bytes_of_the_images(environment, here, monkey
     (row,) = (row for row in rows(out) if row[0] == "prepare")
     # So few images are less than chance in what a process holds.
     assert float(row[1]) > 0.1 and ("prepare takes" in broken) == (float(row[3]) > 2.5), out
+
+
+def test_search(environment, here, bars):
+    options = ["--dataset", bars, "--model", "mlp", "--trials", "3", "--seeds", "1", "--epochs", "3", "--limit", "60"]
+    out, _ = here("search", *options, "--pruners", "median,none")
+    assert "accuracy on 10 validation images" in out
+    found = rows(out)
+    assert [row[0] for row in found if len(row) > 4] == ["pruner", "median", "none"]
+    assert found[-1][1:5] == ["3", "0", "0", "3.0"], "without pruning, three whole trainings"

@@ -75,6 +75,10 @@ def test_launches(environment, bars, monkeypatch, command, launch):
     shutil.copy(PROJECT / "docs" / "three.png", environment / "docs")
     if entry in ("main", "train"):
         arguments += [*(["--models", "mlp"] if entry == "main" else []), *small]
+    if "tuned" in arguments:
+        command("tune", "--models", "mlp", "--dataset", "mnist", "--trials", "2", "--seeds", "0", *small)
+    if entry == "tune":
+        arguments += ["--trials", "2", "--seeds", "0", *small]
     command(entry, *arguments)
 
 

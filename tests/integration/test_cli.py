@@ -49,6 +49,7 @@ def test_help_imports_nothing_heavy(arguments):
         ["train", "--task-args", "smoothing=0.1"],
         ["train", "--weights", "imagenet"],
         ["main", "--models", "cnn,resnet"],
+        ["tune", "--models", "cnn,resnet"],
         ["main", "--dataset", "mnits"],
         ["models", "--model", "resnet"],
         ["prepare", "--dataset", "mnits"],

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.comparison import summary, tables, verdicts, votes
+from pipeline.comparison import summary, tables, tuning, verdicts, votes
 from pipeline.comparison.compare import MAX_TESTED_ROWS, Comparison, compare
 from pipeline.errors import InputError
 from pipeline.metrics import classification
@@ -265,6 +265,38 @@ def test_notes_on_what_is_not_there():
     gone = compare(STUDY, Answers(gone="mlp"))
     assert "The answers of mlp to the test images are not at hand, so it is not tested." in gone.notes
     assert gone.table["verdict"].tolist() == ["best", ""]
+
+
+def test_what_was_spent_on_tuning_is_said_and_whether_it_was_equal():
+    def tuned(trials: int, images: int) -> str:
+        return json.dumps({"source": "runs:/1/recipe.json", "trials": trials, "images_seen": images})
+
+    even = [training("cnn", 4, tuning=tuned(40, 90_000)), training("mlp", 9, tuning=tuned(400, 10_000))]
+    (note,) = [note for note in compare(even, Answers()).notes if "tun" in note]
+    assert note == (
+        "Spent on tuning, on validation: cnn 40 trials that saw 90,000 training images; "
+        "mlp 400 trials that saw 10,000 training images."
+    )
+    uneven = [training("cnn", 4, tuning=tuned(40, 100_000)), even[1], training("vit", 5)]
+    notes = [note for note in compare(uneven, Answers()).notes if "tun" in note]
+    assert "vit none, its recipe is that of its file" in notes[0]
+    assert notes[1] == "cnn was tuned 10 times as much as mlp: the order may come of that."
+
+
+def test_whether_tuning_changed_the_order_is_said_in_words():
+    def tuned(own: float, best: float, **importance: float) -> str:
+        return json.dumps({"own_accuracy": own, "val_accuracy": best, "importance": importance})
+
+    runs = {
+        "cnn": training("cnn", 1, tuning=tuned(0.97, 0.99, warmup=0.1, lr=0.8, dropout=0.06, augment=0.04)),
+        "mlp": training("mlp", 1, tuning=tuned(0.96, 0.98)),
+        "vit": training("vit", 1),
+    }
+    assert tuning.in_words(runs) == (
+        "Tuning left the order on validation as it was: cnn, mlp. What mattered most: for cnn lr, warmup, dropout."
+    )
+    runs["mlp"] = training("mlp", 1, tuning=tuned(0.96, 0.995))
+    assert "Tuning changed the order on validation, from cnn, mlp to mlp, cnn." in tuning.in_words(runs)
 
 
 def test_of_many_rows_the_best_are_tested():

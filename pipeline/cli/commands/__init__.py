@@ -16,6 +16,7 @@ from pipeline.cli.commands.promote import promote
 from pipeline.cli.commands.report import report
 from pipeline.cli.commands.sync import sync
 from pipeline.cli.commands.train import train
+from pipeline.cli.commands.tune import tune
 from pipeline.cli.process import run
 
 
@@ -39,6 +40,7 @@ for command in (
     prepare,
     models_command,
     train,
+    tune,
     compare,
     report,
     plan,

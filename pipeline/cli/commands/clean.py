@@ -9,7 +9,9 @@ from pipeline.ending import catch_signals
 
 
 @click.command("clean")
-@click.option("--study", default="", help="Run id of a study to remove with its trainings, models and evaluations.")
+@click.option(
+    "--study", default="", help="Run id of a study or search to remove with its trainings, models and evaluations."
+)
 @switch("--delete", "Remove what is listed; otherwise it is only shown.")
 @root_option
 def clean(study: str, delete: bool, root: Path) -> None:

@@ -15,6 +15,7 @@ from pipeline.cli.options import (
     chosen,
     naming_options,
     recipe_options,
+    recipes_option,
     root_option,
     split_choices,
     split_names,
@@ -30,6 +31,7 @@ from pipeline.errors import PipelineError
 @click.option("--models", "names", default="all", show_default=True, help="Architectures, separated by commas.")
 @click.option("--seeds", type=click.IntRange(1, 1000), default=1, show_default=True, help="Trainings of each.")
 @click.option("--weights", type=Auto(str), default="none", show_default=True, help=f"{WEIGHTS}.")
+@recipes_option
 @naming_options
 @click.option(
     "--workers",
@@ -48,6 +50,7 @@ def main_command(
     names: str,
     seeds: int,
     weights: str | None,
+    recipes: str,
     name: str,
     register: bool,
     workers: int | None,
@@ -75,6 +78,7 @@ def main_command(
     from pipeline.comparison.compare import compare
     from pipeline.registry import versions
     from pipeline.registry.register import DELIVERIES
+    from pipeline.search import recipe
     from pipeline.tracking import queries, runs, schema
     from pipeline.tracking.sender import Sender
     from pipeline.tracking.training_run import Results
@@ -91,18 +95,21 @@ def main_command(
         study.plan(
             architectures, 1, sources.stand_in(dataset, side), source=weights, options=settings | {"val_size": None}
         )
-    starts = {architecture: config.resolve_weights(architecture, weights, {}) for architecture in architectures}
+    starts = {each: config.resolve_weights(each, weights, {}) for each in architectures}
     published = [
         download for each, start in starts.items() for download in initial_weights.download_of(start, each, {})
     ]
     with announced([*data, *published]):
         images = load_dataset(dataset, root, side=side, frame=frame, name=name)
-        for architecture, start in starts.items():
-            initial_weights.fetch(start, architecture, {})
-    configs = study.plan(architectures, seeds, images, source=weights, options=settings)
+        for each, start in starts.items():
+            initial_weights.fetch(start, each, {})
+    found = recipe.find(recipes, starts, images.sha256)
+    tuned = {each: one.under(settings) for each, one in found.items()}
+    configs = study.plan(architectures, seeds, images, source=weights, options=settings, tuned=tuned)
     naming = {**({"name": name} if name else {}), **({} if register else {"register": False})}
-    study_key = study.key(images, source=weights, options=settings | naming)
+    study_key = study.key(images, source=weights, options=settings | naming | ({"recipes": tuned} if tuned else {}))
     own = {} if weights == "none" else {"weights": weights or "auto"}
+    own |= {"recipes": recipe.NEWEST} if found else {}
     title = config.title(f"{images.name} study", own | chosen(choices))
     place = continuation.find_place(root)
     if register and not name:
@@ -117,6 +124,7 @@ def main_command(
             place=place,
             sender=sender,
             workers=workers or paying(configs),
+            tuning={each: one.tuning for each, one in found.items()},
         )
         send_all(sender, wait)
     study_id = str(outcome.journal.run_id)

@@ -18,12 +18,12 @@ def sync(wait: float, root: Path) -> None:
     from pipeline.registry.register import DELIVERIES
     from pipeline.tracking import runs
     from pipeline.tracking.journal import Journal, journals
-    from pipeline.tracking.schema import STUDY
+    from pipeline.tracking.schema import PARENTS
     from pipeline.tracking.sender import Sender
 
     catch_signals()
     # A study's run before those that belong to it, and what was begun first before the rest.
-    found = sorted(journals(root), key=lambda entry: (entry[1]["kind"] != STUDY, entry[1]["began"]))
+    found = sorted(journals(root), key=lambda entry: (entry[1]["kind"] not in PARENTS, entry[1]["began"]))
     sent: list[str] = []
     with Sender(DELIVERIES) as sender:
         for folder, about in found:

@@ -15,6 +15,7 @@ from pipeline.cli.options import (
     chosen,
     naming_options,
     recipe_options,
+    recipes_option,
     root_option,
     split_choices,
     switch,
@@ -32,6 +33,7 @@ from pipeline.errors import InputError
 @click.option("--weights", type=Auto(str), default="auto", show_default=True, help=f"{WEIGHTS}.")
 @click.option("--model-args", default="", help="Constructor arguments: kernel_size=5,dropout=0.3.")
 @click.option("--task-args", default="", help="Arguments of the task: label_smoothing=0.1, for a detector canvas=96.")
+@recipes_option
 @switch("--resume", "Continue the last interrupted training of exactly these options, if there is one.")
 @naming_options
 @wait_option
@@ -46,6 +48,7 @@ def train(
     weights: str | None,
     model_args: str,
     task_args: str,
+    recipes: str,
     resume: bool,
     name: str,
     register: bool,
@@ -68,6 +71,7 @@ def train(
     click.echo(f"{model} on {to_download(dataset, data)}, seed {seed}, {config.start_in_words(weights, model)}.")
     from pipeline.registry import versions
     from pipeline.registry.register import DELIVERIES
+    from pipeline.search import recipe
     from pipeline.tracking import runs
     from pipeline.tracking.pages import run_url
     from pipeline.tracking.sender import Sender
@@ -90,6 +94,10 @@ def train(
     with announced(downloads):
         images = load() if data else known
         start = initial_weights.load(source, model, of_model, classes=images.classes)
+    tuned = recipe.find(recipes, {model: source}, images.sha256).get(model)
+    if tuned:
+        settings = tuned.under(settings)
+        click.echo(f"Recipe of {tuned.source}.")
     resolved = config.resolve(model, images, weights=source, seed=seed, stored=start.stored, **settings)
     check_build(resolved, images)
     place = continuation.find_place(root)
@@ -123,7 +131,13 @@ def train(
             runs.nest_launcher_run("resumed", under=journal.run_id)
         if start.lineage:
             click.echo(f"Starting from {start.lineage}.")
-        own = {**({"weights": weights} if weights else {}), **of_model, **of_task, **chosen(choices)}
+        own = {
+            **({"weights": weights} if weights else {}),
+            **({"recipe": "tuned"} if tuned else {}),
+            **of_model,
+            **of_task,
+            **chosen(choices),
+        }
         result, journal = run.train(
             resolved,
             images,
@@ -131,8 +145,9 @@ def train(
             sender=sender,
             start=start,
             journal=journal,
-            name=config.title(model, own, seed=seed),
+            name=config.title(model, own | of_model | of_task | chosen(choices), seed=seed),
             register=register,
+            tuning=tuned.tuning if tuned else "",
         )
         click.echo(f"{model} on {images.name}: {result.summary()}.")
         send_all(sender, wait)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from pipeline.comparison import tables
+from pipeline.comparison import tables, tuning
 from pipeline.comparison.compare import Comparison
 from pipeline.comparison.page import charts
 from pipeline.comparison.page.answers import confusion_matrix, predictions_of
@@ -229,5 +229,20 @@ def confusion(group: Group) -> Section:
     return Section("What is taken for what", text, drawings, small=True)
 
 
+def tuned(group: Group) -> Section:
+    """What searches for the recipes brought."""
+    drawings = []
+    if curves := tuning.expected_accuracy(group.newest):
+        figure = charts.curves(curves, group.labels, x="trials", y="expected best validation accuracy", share=True)
+        ends = "; ".join(f"{label} {list(curve.values())[-1]:.2%}" for label, curve in curves.items())
+        drawings.append(Drawing("tuning", figure, "Expected best accuracy over trials.", f"Of all: {ends}."))
+    return Section(
+        "What tuning brought",
+        "The best accuracy on validation that so many trials are expected to reach, drawn at random from those of the "
+        f"search (Dodge et al., 2019). {tuning.in_words(group.newest)}",
+        drawings,
+    )
+
+
 # A section of the page is its function here; its place in this list is its place on the page.
-SECTIONS = [intervals, cost, pairs, learning, corruption, confusion]
+SECTIONS = [intervals, cost, pairs, learning, tuned, corruption, confusion]

@@ -1,0 +1,146 @@
+"""A search from its space to a recipe, alone or together with other processes."""
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from filelock import FileLock
+from optuna.exceptions import StorageInternalError
+
+from pipeline.config import title
+from pipeline.data.images import Dataset
+from pipeline.data.splits import split
+from pipeline.errors import InputError
+from pipeline.files import make_folder
+from pipeline.search.progress import Progress
+from pipeline.search.record import record
+from pipeline.search.results import Result, result_of
+from pipeline.search.search import Search
+from pipeline.search.storage import broken, create_pruner, open_study
+from pipeline.search.worker import Worker
+from pipeline.tracking import queries, runs, schema
+from pipeline.tracking.client import launcher_run
+from pipeline.tracking.journal import Journal
+from pipeline.tracking.sender import Sender
+from pipeline.training import continuation
+from pipeline.training.continuation import Place
+from pipeline.training.weights import InitialWeights
+
+# Seconds that the last of several processes waits for another to let go of the search's run.
+LETTING_GO_S = 30
+
+
+def run(
+    search: Search, dataset: Dataset, *, place: Place, sender: Sender, start: InitialWeights, several: bool
+) -> tuple[Result, Journal] | None:
+    """Try recipes until the budget is spent, and record the best.
+
+    The same search goes on with the trials that there are, one that was cut with its last epoch. Any number of
+    processes may run it at once; the last of them says what was found.
+
+    Args:
+        several: whether this process has other searches as well, so that the launcher's run is not this one's.
+
+    Returns:
+        what was found, and the journal of the search's run; None where another process still trains.
+
+    Raises:
+        InputError: the database cannot be used.
+        PipelineError: no trial was completed, or the database failed.
+    """
+    base = search.space.base
+    make_folder(place.root / "journals")
+    alone = FileLock(place.root / "journals" / f"search-{search.key}.lock")
+    with ExitStack() as stack:
+        with alone:
+            pruner = create_pruner(search.pruning, base.epochs)
+            trials = open_study(search.storage, search.name, first=search.space.own, seed=base.seed, pruner=pruner)
+            journal = hold(search, place, several=several)
+            if journal:
+                stack.enter_context(recording(journal, search, dataset, sender))
+        study = {"journal": journal.key if journal else "", "key": search.key, "run_id": run_id(search, journal, place)}
+        if not several and study["run_id"] != launcher_run():
+            runs.nest_launcher_run("continued" if journal else "joined", under=study["run_id"])
+        splits = split(dataset, val_size=base.val_size, limit=base.limit)
+        try:
+            with Progress(search, trials) as progress:
+                worker = Worker(
+                    search,
+                    trials,
+                    splits,
+                    place=place,
+                    sender=sender,
+                    start=start,
+                    alone=alone,
+                    study=study,
+                    progress=progress,
+                )
+                worker.try_all()
+                if worker.others_train() or not worker.confirm():
+                    return None
+            found = result_of(search, trials)
+        except StorageInternalError as error:
+            raise broken(search.storage, error) from error
+        if not journal:
+            journal = wait_for(search, place)
+            stack.enter_context(recording(journal, search, dataset, sender))
+        record(journal, trials, found)
+    return found, journal
+
+
+@contextmanager
+def recording(journal: Journal, search: Search, dataset: Dataset, sender: Sender) -> Iterator[None]:
+    """Say that the search begins or goes on, on which images, and, when the block ends early, how."""
+    base = search.space.base
+    tags = {
+        schema.KIND: schema.SEARCH,
+        schema.STUDY_KEY: search.key,
+        schema.DATASET: base.dataset,
+        schema.DATASET_SHA256: base.dataset_sha256,
+        schema.ARCHITECTURE: base.model,
+    }
+    with runs.recording(journal, sender, tags=tags):
+        if not journal.said("params"):
+            with journal.transaction():
+                journal.say("params", base.params())
+                runs.say_images(journal, dataset.train, f"{dataset.name}-{runs.TRAINING}", context=runs.TRAINING)
+        yield
+
+
+def hold(search: Search, place: Place, *, several: bool) -> Journal | None:
+    """The journal of the search's run, None where another process has it."""
+    base = search.space.base
+    try:
+        journal = continuation.find_search(
+            search.key, title(f"{base.dataset} {base.model} search", search.space.fixed), place
+        )
+    except InputError:
+        return None
+    if several and journal.run_id == launcher_run():
+        journal.note(run_id=None)
+    return journal
+
+
+def wait_for(search: Search, place: Place) -> Journal:
+    """The same, when another process has said in it what it had to say.
+
+    Raises:
+        InputError: it does not let go of it.
+    """
+    deadline = time.monotonic() + LETTING_GO_S
+    while not (journal := hold(search, place, several=True)):
+        if time.monotonic() > deadline:
+            raise InputError("This search's run is being recorded by another process: run the same command again.")
+        time.sleep(0.2)
+    return journal
+
+
+def run_id(search: Search, journal: Journal | None, place: Place) -> str:
+    """Id of the search's run, empty while the server has none or is away."""
+    if journal or place.client is None or place.experiment_id is None:
+        return (journal.run_id if journal else None) or ""
+    experiment = place.experiment_id
+    found = continuation.answer(
+        lambda: queries.find_studies(experiment, search.key, kind=schema.SEARCH, most=1, client=place.client)
+    )
+    return found[0].info.run_id if found else ""
