@@ -1,6 +1,7 @@
 """Images from files of several kinds, a block at a time: a million need no more memory than a thousand."""
 
 import math
+import os
 import zlib
 from collections import Counter
 from collections.abc import Iterator
@@ -69,7 +70,7 @@ def find(path: Path) -> Found:
         InputError: there is no such file, or no picture in the folder.
     """
     if path.is_dir():
-        inside = sorted(file for file in path.rglob("*") if not is_hidden(file.relative_to(path)) and file.is_file())
+        inside = sorted(file for file in files_below(path) if not is_hidden(file.relative_to(path)) and file.is_file())
         found = Found(
             files=[file for file in inside if file.suffix.lower() in PICTURES],
             others=[file for file in inside if file.suffix.lower() not in PICTURES],
@@ -84,6 +85,18 @@ def find(path: Path) -> Found:
     if not path.is_file():
         raise InputError(f"There is no file or folder '{path}'.")
     return Found([path], [], in_folder=False)
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """What lies in a folder, in those within it and in those that links lead to; in each of them once."""
+    seen: set[str] = set()
+    for place, within, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            within.clear()
+            continue
+        seen.add(real)
+        yield from (Path(place, name) for name in names)
 
 
 def is_hidden(path: Path) -> bool:

@@ -311,6 +311,16 @@ def test_hidden_files_are_no_input_and_others_are_counted_and_named(tmp_path):
     assert "2 files of other kinds (1 .gif, 1 .txt)" in found.others_in_words()
 
 
+def test_folders_that_links_lead_to_are_read_once(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "5.png").write_bytes(b"x")
+    (tmp_path / "here").mkdir()
+    for name, target in {"fives": "../elsewhere", "again": "../elsewhere", "round": "."}.items():
+        (tmp_path / "here" / name).symlink_to(target)
+    (found,) = image_files.find(tmp_path / "here").files
+    assert found.name == "5.png"
+
+
 def read_array(tmp_path, array: np.ndarray) -> np.ndarray:
     np.save(tmp_path / "a.npy", array)
     return np.concatenate([block.images for block in image_files.blocks(tmp_path / "a.npy", (28, 28))])
