@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 # Of more than these a sentence would not be read.
 MAX_LISTED = 6
+# Of more needs than these the least and the greatest are said.
+MAX_SAID = 3
 # Of seeds, in a plan.
 SEEDS = (2, 3, 5, 10, 20)
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -21,12 +23,14 @@ def would_decide(rows: pd.DataFrame) -> str:
     """What it takes to decide between the best and those of whom nothing is decided, in a sentence."""
     best = rows[rows["verdict"] == "best"]
     rivals: dict[str, list[str]] = {}
-    for row in rows[rows["images_needed"].notna()].itertuples():
+    for row in rows[rows["images_needed"].notna()].sort_values("images_needed", kind="stable").itertuples():
         rivals.setdefault(more(row.seeds_needed - best["seeds"].iloc[0], row.images_needed), []).append(row.label)
     parts = [
         f"{what}{'' if place else ' would decide'} between {best['label'].iloc[0]} and {listing(who)}"
-        for place, (what, who) in enumerate(list(rivals.items())[:MAX_LISTED])
+        for place, (what, who) in enumerate(rivals.items())
     ]
+    if len(parts) > MAX_SAID:
+        parts = [parts[0], parts[-1], "what the others need lies in between"]
     text = f"{'; '.join(parts)}: with 80 % probability, if the differences stay as they are."
     return text[0].upper() + text[1:] if parts else ""
 

@@ -82,3 +82,16 @@ def test_what_would_decide_is_said_in_a_sentence():
         "with 80 % probability, if the differences stay as they are."
     )
     assert needs.would_decide(rows.iloc[[0, 4]]) == ""
+    many = pd.DataFrame(
+        {
+            "label": ["CNN", "vit", "mlp", "vgg16", "alexnet"],
+            "verdict": ["best", *["undecided"] * 4],
+            "seeds": 1,
+            "seeds_needed": np.nan,
+            "images_needed": [np.nan, 93_000, 1_100, 4_800, 1_400],
+        }
+    )
+    assert needs.would_decide(many) == (
+        "About 1,100 test images in all would decide between CNN and mlp; about 93,000 test images in all between CNN "
+        "and vit; what the others need lies in between: with 80 % probability, if the differences stay as they are."
+    )
