@@ -32,9 +32,12 @@ def interrupt(number: int, frame: object) -> None:
 
     Later signals are ignored: on Ctrl-C the launcher adds a SIGTERM to the terminal's SIGINT.
     """
-    for other in STOPPING:
-        signal.signal(other, signal.SIG_IGN)
+    on_signals(ignore)
     raise Interrupted(number)
+
+
+def ignore(number: int, frame: object) -> None:
+    """Signal handler that does nothing; of SIG_IGN Python complains where a signal is already on its way."""
 
 
 def leave(number: int, frame: object) -> None:
