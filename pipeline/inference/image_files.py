@@ -134,7 +134,7 @@ def count(file: Path, shape: tuple[int | None, int | None]) -> int | None:
         if ending in PICTURES:
             return 1
         if ending == ".npy":
-            return len(as_images(np.load(file, mmap_mode="r", allow_pickle=False), shape, file))
+            return len(as_images(np.lib.format.open_memmap(file, mode="r"), shape, file))
         return None if file.name.lower().endswith(pixel_tables.ENDINGS) else idx.count_images(file)
     except (OSError, ValueError, EOFError, AttributeError, OverflowError, zlib.error, InputError):
         # Reading it will say what is wrong.
@@ -159,13 +159,13 @@ def _of_idx(file: Path) -> Iterator[Block]:
 
 def _of_array(file: Path, shape: tuple[int | None, int | None]) -> Iterator[Block]:
     try:
-        # Mapped, not read; objects, which would have to be unpickled, are refused.
-        array = np.load(file, mmap_mode="r", allow_pickle=False)
+        # Mapped, not read; objects, which would have to be unpickled, are refused, and so are archives.
+        found = np.lib.format.open_memmap(file, mode="r")
     except (ValueError, EOFError, OverflowError) as error:
         with file.open("rb") as opened:
             mistaken = idx.mistaken_for(opened.read(64))
         raise InputError(f"{file} {mistaken or 'is no .npy array of numbers'}.") from error
-    array = as_images(array, shape, file)
+    array = as_images(found, shape, file)
     block = block_size(*array.shape[1:3])
     for first in range(0, len(array), block):
         yield Block(file, first, pixels.as_images(np.array(array[first : first + block]), str(file)))

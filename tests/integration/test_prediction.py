@@ -267,7 +267,7 @@ BROKEN = {
         ("odd.csv", b"1,2,3\n", "rows of 3 values"),
         ("high.csv", b"1,2,3,256\n", "pixels are whole, 0 to 255"),
         ("bad.npy", b"\x93NUMPY", "is no .npy array of numbers"),
-        ("zip.npy", archive(), "is no .npy array of images"),
+        ("zip.npy", archive(), "is a zip archive"),
         ("text.npy", saved(np.array([["a"]])), "pixels are whole, 0 to 255"),
         ("shares.npy", saved(np.full((1, 28, 28), 0.5)), "multiply them by 255 and round"),
         ("point.npy", saved(np.array(3)), "is no .npy array of images"),

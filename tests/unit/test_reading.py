@@ -6,7 +6,7 @@ import io
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from scipy.special import log_softmax
@@ -389,8 +389,12 @@ BYTES = st.one_of(st.binary(max_size=300), NEAR_A_TABLE)
 @pytest.mark.parametrize("name", ["x.csv", "x.csv.gz", "x.npy", "x.png", "x.tiff", "x.idx"])
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    content=BYTES, head=st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"\x93NUMPY\x01\x00", b"\x1f\x8b\x08", b"II*\x00"])
+    content=BYTES,
+    head=st.sampled_from(
+        [b"", b"\x89PNG\r\n\x1a\n", b"\x93NUMPY\x01\x00", b"\x1f\x8b\x08", b"II*\x00", b"PK\x03\x04", b"PK\x05\x06"]
+    ),
 )
+@example(content=b"", head=b"PK\x03\x04")
 def test_arbitrary_bytes_are_read_or_refused_in_a_sentence(tmp_path, name, head, content):
     file = tmp_path / name
     file.write_bytes(head + content)
