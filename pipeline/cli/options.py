@@ -150,6 +150,20 @@ def chosen(choices: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in choices.items() if value not in (None, 0)}
 
 
+def named_architectures(names: str) -> list[str]:
+    """The architectures of a list separated by commas, or all, before any is imported.
+
+    Raises:
+        InputError: there is no such architecture.
+    """
+    from pipeline import config
+
+    found = list(models.names()) if names == "all" else list(split_names(names))
+    for name in found:
+        config.check_name(name)
+    return found
+
+
 def split_names(text: str) -> list[str]:
     """Names separated by commas."""
     return [name.strip() for name in text.split(",") if name.strip()]

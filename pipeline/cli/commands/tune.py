@@ -5,16 +5,15 @@ from typing import Any, get_args
 
 import click
 
-import models
 from pipeline.cli.dataset import dataset_options, load_dataset
 from pipeline.cli.downloads import announced, to_download
 from pipeline.cli.options import (
     WEIGHTS,
     Auto,
+    named_architectures,
     recipe_options,
     root_option,
     split_choices,
-    split_names,
     wait_option,
 )
 from pipeline.cli.selection import send_all
@@ -77,9 +76,7 @@ def tune(
     from pipeline import config
     from pipeline.data import sources
 
-    architectures = models.names() if names == "all" else split_names(names)
-    for architecture in architectures:
-        config.check_name(architecture)
+    architectures = named_architectures(names)
     sources.check_name(dataset, name)
     config.check_source(weights, *architectures)
     data = sources.download_of(dataset, root)
