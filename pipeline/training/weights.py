@@ -90,6 +90,11 @@ def download_of(source: str, model: str, model_args: Mapping[str, Any]) -> list[
     return [Download(_published_name(model), published.meta["_file_size"], {"weights": "none", "freeze": None})]
 
 
+def downloads_of(starts: Mapping[str, str]) -> list[Download]:
+    """What `load` would download for several architectures, each with where it starts from."""
+    return [download for model, source in starts.items() for download in download_of(source, model, {})]
+
+
 def fetch(source: str, model: str, model_args: Mapping[str, Any]) -> None:
     """Download what `load` would, so that it is known to be had.
 

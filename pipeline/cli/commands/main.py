@@ -93,10 +93,7 @@ def main_command(
             architectures, 1, sources.stand_in(dataset, side), source=weights, options=settings | {"val_size": None}
         )
     starts = {each: config.resolve_weights(each, weights, {}) for each in architectures}
-    published = [
-        download for each, start in starts.items() for download in initial_weights.download_of(start, each, {})
-    ]
-    with announced([*data, *published]):
+    with announced([*data, *initial_weights.downloads_of(starts)]):
         images = load_dataset(dataset, root, side=side, frame=frame, name=name)
         for each, start in starts.items():
             initial_weights.fetch(start, each, {})

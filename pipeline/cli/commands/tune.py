@@ -101,8 +101,7 @@ def tune(
     catch_signals()
     settings = split_choices(choices)
     found = {each: initial_weights.find(each, weights, {}) for each in architectures}
-    published = [item for each, source in found.items() for item in initial_weights.download_of(source, each, {})]
-    with announced([*data, *published]):
+    with announced([*data, *initial_weights.downloads_of(found)]):
         known = load_dataset(dataset, root, side=side, frame=frame, name=name)
         starts = {each: initial_weights.load(found[each], each, {}, classes=known.classes) for each in architectures}
     spaces = []
