@@ -211,7 +211,8 @@ def journals(root: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     folders = [path.parent for path in (root / "journals").glob(f"*/{FILE}") if not path.parent.name.startswith(".")]
     for folder in sorted(folders, key=lambda folder: folder.stat().st_ctime, reverse=True):
         try:
-            with closing(sqlite3.connect(f"{(folder / FILE).as_uri()}?mode=ro", uri=True)) as database:
+            # Not read-only: what a killed process left half-written is rolled back by whoever opens it next.
+            with closing(sqlite3.connect(f"{(folder / FILE).as_uri()}?mode=rw", uri=True)) as database:
                 about = dict(database.execute("SELECT name, value FROM about"))
         except sqlite3.OperationalError:
             # Another process is just beginning it, or has just removed it.

@@ -128,10 +128,13 @@ def find_training(config: TrainConfig, place: Place, sender: Sender, *, study: M
             found = journal
         else:
             journal.close()
-    own = found.run_id if found else None
     for run in on_server:
-        if run.info.status == "RUNNING" and run.info.run_id != own:
+        # By the key, too: its process may have been killed before it knew of the run that it had made.
+        own = found and (run.info.run_id == found.run_id or run.data.tags.get(schema.JOURNAL) == found.key)
+        if run.info.status == "RUNNING" and not own:
             if holder := lease.read(run):
+                if found:
+                    found.close()
                 raise InputError(f"{run.info.run_name} is being trained by {holder}: wait for it to end.")
             close(run.info.run_id, place)
     if found is None and finished is not None:

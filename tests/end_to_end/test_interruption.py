@@ -2,9 +2,11 @@
 
 import json
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import mlflow
@@ -90,6 +92,19 @@ def test_a_killed_study_is_continued_where_it_stopped(environment, command, bars
     study = only_run("study")
     runs = mlflow.MlflowClient().search_runs(["0"], "tags.kind = 'training'")
     assert study.info.status == "FINISHED" and [run.info.status for run in runs] == ["FINISHED"] * 2
+
+
+def test_what_was_killed_before_it_knew_of_its_run_goes_on_in_it(environment, command, bars):
+    options = ["--dataset", str(bars), *OPTIONS[:2], "--epochs", "6", "--batch-size", "8", "--val-size", "20"]
+    killed("train", *options)
+    (journal,) = environment.glob("**/journal.db")
+    # As if the server's answer had come too late to be written down.
+    with closing(sqlite3.connect(journal)) as database, database:
+        database.execute("DELETE FROM about WHERE name IN ('run_id', 'experiment_id')")
+        database.execute("UPDATE records SET sent = 0")
+    out, _ = command("train", *options, "--resume")
+    assert "epoch 1/6" not in out and "epoch 3/6" in out
+    assert only_run().info.status == "FINISHED" and left_in(environment) == []
 
 
 def test_a_run_that_is_being_trained_is_not_resumed(environment, mistake, bars):

@@ -1,7 +1,9 @@
 """A study whose trainings run side by side: the same numbers, and nothing lost whichever process is killed."""
 
+import re
 import signal
 
+import mlflow
 import psutil
 import pytest
 from support import left_in, only_run, pipeline, pipeline_process, wait_for_line
@@ -26,9 +28,9 @@ def test_a_process_is_killed_and_a_study_stopped_and_the_numbers_are_those_of_on
 ):
     study = [*STUDY, "--dataset", str(bars), "--workers", "2"]
     process = pipeline_process(*study)
-    wait_for_line(process, "epoch  2/40")
-    children = psutil.Process(process.pid).children()
-    next(filter(trains, children)).kill()
+    wait_for_line(process, "[1/2] cnn          epoch  2/40")
+    (run,) = mlflow.MlflowClient().search_runs(["0"], "params.seed = '0'")
+    psutil.Process(int(re.search(r"process (\d+)", run.data.tags["lease"])[1])).kill()
     out, err = process.communicate(timeout=120)
     assert process.returncode == 1 and "ended from outside (exit code -9)" in err and out.count("images right") == 1
     assert only_run("study").info.status == "FAILED"

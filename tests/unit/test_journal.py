@@ -86,6 +86,24 @@ Journal(Path({str(journal.folder)!r}), doing="This is being tried")
         Journal(again.folder, doing="This is being tried once more")
 
 
+def test_a_process_killed_while_it_writes_leaves_a_journal_that_is_found(journal, tmp_path):
+    journal.note(kind="training")
+    journal.close()
+    script = f"""
+import os, signal
+from pathlib import Path
+from pipeline.tracking.journal import Journal
+journal = Journal(Path({str(journal.folder)!r}), doing="This is being tried")
+journal._database.execute("PRAGMA cache_size = 1")
+with journal.transaction():
+    journal.note(kind="half", **{{f"name{{n}}": "x" * 500 for n in range(500)}})
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    subprocess.run([sys.executable, "-c", script], cwd=PROJECT, check=False)
+    assert (journal.folder / "journal.db-journal").exists(), "what SQLite rolls back"
+    assert list(journals(tmp_path)) == [(journal.folder, {"kind": "training"})]
+
+
 def test_a_damaged_journal_is_set_aside(journal, tmp_path, caplog):
     journal.note(kind="training")
     journal.close()
