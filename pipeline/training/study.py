@@ -16,7 +16,7 @@ from pipeline.tracking.sender import Sender
 from pipeline.training import continuation, weights
 from pipeline.training.continuation import Place
 from pipeline.training.engine.state import check_build, operations
-from pipeline.training.workers import Task, in_turn, side_by_side
+from pipeline.training.workers import Engine, Task, in_turn
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def run(
     place: Place,
     sender: Sender,
     register: bool = True,
-    workers: int = 1,
+    engine: Engine = in_turn,
     tuning: Mapping[str, str] | None = None,
 ) -> Outcome:
     """Train what is not finished yet; an earlier study of the same key is continued.
@@ -87,7 +87,7 @@ def run(
     One failing training does not stop the others, but a full disk does.
 
     Args:
-        workers: how many trainings at a time.
+        engine: does the trainings, several at a time or one after the other.
         tuning: by architecture what was spent on the search for its recipe, as JSON.
 
     Raises:
@@ -110,7 +110,7 @@ def run(
         runs.say_images(journal, dataset.test, f"{dataset.name}-{runs.TEST}", context=runs.TEST)
         study = {"journal": journal.key, "key": study_key, "run_id": journal.run_id or ""}
 
-        if workers > 1:
+        if engine is not in_turn:
             # What takes longest first: begun last, it would end alone.
             configs = sorted(configs, key=lambda config: (config.seed, -operations(config, dataset)))
 
@@ -120,11 +120,7 @@ def run(
                 continuation.check_rivals(journal, study_key, place)
                 yield Task(f"[{number}/{len(configs)}]", config, study, register, (tuning or {}).get(config.model, ""))
 
-        if workers > 1:
-            ended = side_by_side(tasks(), dataset, place, count=workers)
-        else:
-            ended = in_turn(tasks(), dataset, place, sender)
-        with closing(ended):
+        with closing(engine(tasks(), dataset, place, sender)) as ended:
             failures = {task.label: failure for task, failure in ended if failure}
         continuation.take_over(study_key, place, sender)
         reasons = "; ".join(f"{label}: {reason}" for label, reason in failures.items())

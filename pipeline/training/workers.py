@@ -6,10 +6,12 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from typing import Any, Protocol
 
 import psutil
 import torch
@@ -54,6 +56,15 @@ class Task:
     def label(self) -> str:
         """What it is called."""
         return f"{self.config.model} seed {self.config.seed}"
+
+
+# Does tasks and gives each back as it ends, with why it failed.
+Engine = Callable[[Iterable[Task], Dataset, Place, Sender], Generator[tuple[Task, str]]]
+
+
+def on_this_machine(count: int) -> Engine:
+    """The engine that does so many tasks at a time."""
+    return in_turn if count == 1 else partial(side_by_side, count=count)
 
 
 def paying(configs: Sequence[TrainConfig]) -> int:
@@ -112,7 +123,9 @@ def in_turn(tasks: Iterable[Task], dataset: Dataset, place: Place, sender: Sende
         yield task, attempt(task, dataset, place, sender)
 
 
-def side_by_side(tasks: Iterable[Task], dataset: Dataset, place: Place, *, count: int) -> Generator[tuple[Task, str]]:
+def side_by_side(
+    tasks: Iterable[Task], dataset: Dataset, place: Place, sender: Sender, *, count: int
+) -> Generator[tuple[Task, str]]:
     """Do so many tasks at a time; each, as it ends, with why it failed.
 
     Every process computes with its share of this one's threads. What it could not tell the tracking server is left in
@@ -198,10 +211,16 @@ class Worker:
             return failure
 
 
+class Pipe(Protocol):
+    """What leads to the process that began it."""
+
+    def send(self, said: Any, /) -> None: ...
+
+
 class Tell(logging.Handler):
     """What the modules of a process log, told to the process that began it."""
 
-    def __init__(self, pipe: Connection) -> None:
+    def __init__(self, pipe: Pipe) -> None:
         super().__init__()
         self.pipe = pipe
         self.position = ""
@@ -234,10 +253,7 @@ def work(pipe: Connection, dataset: Dataset, root: Path, experiment_id: str | No
             torch.set_num_threads(threads)
             told = Tell(pipe)
             told.takes_over()
-            if experiment_id:
-                # The launcher's run, which tells it otherwise, is the study's.
-                os.environ.pop("MLFLOW_EXPERIMENT_NAME", None)
-                os.environ["MLFLOW_EXPERIMENT_ID"] = experiment_id
+            choose_experiment(experiment_id)
             place = continuation.find_place(root)
             with Sender(DELIVERIES) as sender:
                 while True:
@@ -252,6 +268,13 @@ def work(pipe: Connection, dataset: Dataset, root: Path, experiment_id: str | No
         except (EOFError, BrokenPipeError, ConnectionResetError):
             # Nothing more is to be done, or nobody waits for it.
             return
+
+
+def choose_experiment(experiment_id: str | None) -> None:
+    """Let runs go where the study's goes: the launcher's run, which tells it otherwise, is the study's own."""
+    if experiment_id:
+        os.environ.pop("MLFLOW_EXPERIMENT_NAME", None)
+        os.environ["MLFLOW_EXPERIMENT_ID"] = experiment_id
 
 
 def end_with_parent() -> None:

@@ -12,6 +12,7 @@ from pipeline.cli.options import (
     WEIGHTS,
     Auto,
     chosen,
+    engine_options,
     named_architectures,
     naming_options,
     recipe_options,
@@ -32,13 +33,7 @@ from pipeline.errors import PipelineError
 @click.option("--weights", type=Auto(str), default="none", show_default=True, help=f"{WEIGHTS}.")
 @recipes_option
 @naming_options
-@click.option(
-    "--workers",
-    type=Auto(click.IntRange(1, 256)),
-    default="auto",
-    show_default=True,
-    help="Trainings at a time, each in a process with its share of the cores; auto: as many as pay.",
-)
+@engine_options
 @wait_option
 @root_option
 @recipe_options
@@ -52,7 +47,11 @@ def main_command(
     recipes: str,
     name: str,
     register: bool,
+    engine: str,
     workers: int | None,
+    address: str,
+    cpus: int,
+    gpus: float | None,
     wait: float,
     root: Path,
     **choices: Any,
@@ -81,7 +80,8 @@ def main_command(
     from pipeline.tracking.training_run import Results
     from pipeline.training import continuation, study
     from pipeline.training import weights as initial_weights
-    from pipeline.training.workers import paying
+    from pipeline.training.cluster import Cluster
+    from pipeline.training.workers import Engine, on_this_machine, paying
 
     catch_signals()
     settings = split_choices(choices)
@@ -105,6 +105,11 @@ def main_command(
     own = {} if weights == "none" else {"weights": weights or "auto"}
     own |= {"recipes": recipe.NEWEST} if found else {}
     title = config.title(f"{images.name} study", own | chosen(choices))
+    if engine == "ray":
+        gpus = float(configs[0].device == "cuda") if gpus is None else gpus
+        does: Engine = Cluster(address, cpus=cpus, gpus=gpus, most=workers).do
+    else:
+        does = on_this_machine(workers or paying(configs))
     place = continuation.find_place(root)
     if register and not name:
         versions.check_names(images, architectures, place.client)
@@ -117,7 +122,7 @@ def main_command(
             register=register,
             place=place,
             sender=sender,
-            workers=workers or paying(configs),
+            engine=does,
             tuning={each: one.tuning for each, one in found.items()},
         )
         send_all(sender, wait)

@@ -1,0 +1,232 @@
+"""The trainings of a study on a Ray cluster: Ray says where and when, and any node goes on with what another left."""
+
+import logging
+import os
+import re
+import socket
+import sys
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from pipeline.data.images import Dataset
+from pipeline.ending import catch_signals
+from pipeline.errors import InputError, Interrupted, PipelineError, causes, first_line
+from pipeline.registry.register import DELIVERIES
+from pipeline.tracking.client import tracking_uri
+from pipeline.tracking.database import sqlite_file
+from pipeline.tracking.sender import Sender
+from pipeline.training import continuation
+from pipeline.training.continuation import Place
+from pipeline.training.workers import PATIENCE_S, Task, Tell, attempt, choose_experiment
+
+logger = logging.getLogger(__name__)
+
+# How often a training goes on elsewhere when its node or process is lost.
+RETRIES = 5
+# Trainings that are handed over beyond those that run, so that no node waits and the cluster sees what is wanted.
+AHEAD = 8
+# Seconds between two looks at what the nodes have said.
+PAUSE_S = 0.2
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A Ray cluster, and what is asked of it for each training.
+
+    Attributes:
+        address: `auto` for the cluster that this machine belongs to, or one begun here where it belongs to none.
+        cpus: cores, to which its threads are limited.
+        gpus: a half lets two trainings share one.
+        most: trainings at a time, None for as many as there is room for.
+    """
+
+    address: str
+    cpus: int
+    gpus: float
+    most: int | None = None
+
+    def do(self, tasks: Iterable[Task], dataset: Dataset, place: Place, sender: Sender) -> Generator[tuple[Task, str]]:
+        """Do all tasks; each, as it ends, with why it failed. However this generator is left, Ray is left, too.
+
+        Raises:
+            InputError: there is no such cluster, or it has no room for one training.
+            OSError: a node has no room on its disk.
+        """
+        ray = join(self.address)
+        try:
+            room = self._room(ray)
+            # On the node of this process, which ends with it anyway.
+            beside = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
+                ray.get_runtime_context().get_node_id(), soft=False
+            )
+            told = ray.util.queue.Queue(actor_options={"num_cpus": 0, "scheduling_strategy": beside})
+            # Once into the memory of each node, however many trainings it does.
+            images = ray.put(dataset)
+            remote = ray.remote(work).options(num_cpus=self.cpus, num_gpus=self.gpus, max_retries=RETRIES)
+            here = Here(place.root, place.experiment_id, environment(), tuple(sys.argv))
+            waiting = iter(tasks)
+            begun: dict[Any, Task] = {}
+            try:
+                while True:
+                    while len(begun) < (self.most or room + AHEAD) and (task := next(waiting, None)):
+                        begun[remote.remote(task, images, here, Queued(told), self.cpus)] = task
+                    if not begun:
+                        return
+                    ended, _ = ray.wait(list(begun), timeout=PAUSE_S)
+                    for line in told.get_nowait_batch(told.size()):
+                        logger.log(line.level, line.text)
+                    for reference in ended:
+                        task = begun.pop(reference)
+                        yield task, outcome(ray, reference, task)
+            finally:
+                for reference in begun:
+                    ray.cancel(reference)
+                if begun:
+                    ray.wait(list(begun), num_returns=len(begun), timeout=PATIENCE_S)
+        finally:
+            ray.shutdown()
+
+    def _room(self, ray: ModuleType) -> int:
+        """How many trainings the cluster has room for at once.
+
+        Raises:
+            InputError: for none, or its nodes cannot share what they record.
+        """
+        nodes = [node for node in ray.nodes() if node["Alive"]]
+        if sqlite_file(tracking_uri()) and len({node["NodeManagerAddress"] for node in nodes}) > 1:
+            raise InputError(
+                "The machines of a cluster cannot share a database in a file: start an MLflow server and set "
+                "MLFLOW_TRACKING_URI, as docs/server.md shows."
+            )
+        wanted = {"CPU": self.cpus, "GPU": self.gpus}
+        rooms = [
+            min(int(node["Resources"].get(kind, 0) / count) for kind, count in wanted.items() if count)
+            for node in nodes
+        ]
+        if not any(rooms):
+            cpus = max((node["Resources"].get("CPU", 0) for node in nodes), default=0)
+            gpus = max((node["Resources"].get("GPU", 0) for node in nodes), default=0)
+            raise InputError(
+                f"No node of the cluster has room for a training with cpus={self.cpus} and gpus={self.gpus:g}: the "
+                f"largest have {cpus:g} and {gpus:g}."
+            )
+        return sum(rooms)
+
+
+def join(address: str) -> ModuleType:
+    """Connect this process to a cluster; Ray itself.
+
+    Raises:
+        InputError: Ray is not installed, or there is no such cluster.
+    """
+    # Nothing is told to its makers, and a project that `uv run` started needs no second environment.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    try:
+        import ray
+        import ray.util.queue
+        import ray.util.scheduling_strategies
+    except ImportError as error:
+        raise InputError("engine=ray needs Ray: pip install -r requirements-ray.txt.") from error
+    if reachable := re.search(r"([^/:]+):(\d+)$", address):
+        # Ray itself would try for two minutes.
+        try:
+            socket.create_connection((reachable[1], int(reachable[2])), timeout=5).close()
+        except OSError as error:
+            raise InputError(f"Nothing answers at address={address}: {error.strerror or error}.") from error
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    try:
+        try:
+            ray.init(address=address, **quiet)
+        except ConnectionError:
+            if address != "auto" or os.environ.get("RAY_ADDRESS"):
+                raise
+            ray.init(include_dashboard=False, _node_ip_address="127.0.0.1", **quiet)
+    except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+        raise InputError(f"There is no Ray cluster at address={address}: {first_line(error)}.") from error
+    return ray
+
+
+def outcome(ray: ModuleType, reference: Any, task: Task) -> str:
+    """Why a task failed, empty where it did not.
+
+    Raises:
+        OSError: a node has no room on its disk.
+    """
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayError as error:
+        for cause in causes(error):
+            if isinstance(cause, OSError) and cause.errno:
+                raise cause from error
+        failure = f"its process was lost {RETRIES + 1} times, or Ray could not begin it: {first_line(error)}"
+        logger.warning("%s %s: failed: %s", task.position, task.label, failure)
+        return failure
+
+
+# --- On the nodes --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Here:
+    """What a node needs to know of the process that began the study.
+
+    Attributes:
+        environment: the variables by which MLflow, its stores and this project are told what to do.
+        arguments: of its command line.
+    """
+
+    root: Path
+    experiment_id: str | None
+    environment: Mapping[str, str]
+    arguments: tuple[str, ...]
+
+
+def environment() -> dict[str, str]:
+    """The variables that decide where and how runs are recorded, with the server's address as a whole."""
+    ours = ("MLFLOW_", "AWS_", "DIGIT_COMPARISON_", "GOOGLE_", "AZURE_", "DATABRICKS_")
+    found = {name: value for name, value in os.environ.items() if name.startswith(ours)}
+    return {**found, "MLFLOW_TRACKING_URI": tracking_uri()}
+
+
+class Queued:
+    """Ray's queue, as the modules of a process send to a pipe."""
+
+    def __init__(self, queue: Any) -> None:
+        self.queue = queue
+
+    def send(self, said: object) -> None:
+        """Put it into the queue, unless whoever reads it is gone."""
+        with suppress(Exception):
+            self.queue.put(said)
+
+
+def work(task: Task, dataset: Dataset, here: Here, told: Queued, cpus: int) -> str:
+    """Do one task; why it failed, empty where it did not.
+
+    A process that is asked to stop ends, so that Ray does the task again elsewhere.
+
+    Raises:
+        OSError: there is no room on the disk.
+    """
+    catch_signals()
+    os.environ.update(here.environment)
+    sys.argv[:] = here.arguments
+    choose_experiment(here.experiment_id)
+    torch.set_num_threads(cpus)
+    tell = Tell(told)
+    tell.position = task.position
+    tell.takes_over()
+    try:
+        with Sender(DELIVERIES) as sender:
+            return attempt(task, dataset, continuation.find_place(here.root), sender)
+    except Interrupted as interrupted:
+        os._exit(interrupted.exit_code)
+    except PipelineError as error:
+        return str(error)

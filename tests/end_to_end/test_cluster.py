@@ -1,0 +1,84 @@
+"""A study on a real Ray cluster of several nodes on this machine: the same numbers, whoever is killed."""
+
+import re
+
+import mlflow
+import psutil
+import pytest
+from support import left_in, only_run, pipeline, pipeline_process, wait_for_line
+
+from benchmarks.weather import recorded
+from pipeline.files import ROOT_VARIABLE
+
+STUDY = ["main", "--models", "cnn", "--seeds", "2", "--epochs", "40", "--batch-size", "8", "--val-size", "20"]
+
+
+@pytest.fixture
+def cluster(environment):
+    """Begins clusters: a head, for whoever asks it, and nodes of one core each; the processes end with the test."""
+    utils = pytest.importorskip("ray.cluster_utils", reason="Ray is not installed")
+    begun = []
+
+    def begin(nodes: int, **resources):
+        # Another name of loopback: Ray replaces the usual one by an address that others reach.
+        here = {"node_ip_address": "127.0.0.2", "include_dashboard": False}
+        made = utils.Cluster(initialize_head=True, head_node_args={**here, "num_cpus": 0})
+        begun.append(made)
+        for _ in range(nodes):
+            made.add_node(**here, **{"num_cpus": 1, **resources})
+        return made
+
+    yield begin
+    for made in begun:
+        made.shutdown()
+
+
+def trained_by(seed: int) -> psutil.Process:
+    """The process that trains this seed, as its lease says."""
+    (run,) = mlflow.MlflowClient().search_runs(["0"], f"params.seed = '{seed}'")
+    return psutil.Process(int(re.search(r"process (\d+)", run.data.tags["lease"])[1]))
+
+
+@pytest.mark.timeout(600)
+def test_a_node_and_the_whole_cluster_are_killed_and_the_numbers_are_those_of_one_machine(
+    environment, cluster, tmp_path_factory, bars
+):
+    study = [*STUDY, "--dataset", str(bars)]
+    first = cluster(2)
+    process = pipeline_process(*study, "--engine", "ray", "--address", first.address)
+    wait_for_line(process, "[1/2] cnn          epoch  2/40")
+    # The node: what trains there dies with it, and Ray has it gone on with elsewhere.
+    trained_by(0).parent().kill()
+    wait_for_line(process, "resuming")
+    process.kill()
+    process.communicate(timeout=60)
+    first.shutdown()
+
+    second = cluster(2)
+    out, err = pipeline(*study, "--engine", "ray", "--address", second.address)
+    assert out.count("images right") + out.count("finished before") == 2 and "epoch  1/40" not in out
+    assert only_run("study").info.status == "FINISHED"
+    assert left_in(environment) == []
+    folder = tmp_path_factory.mktemp("here")
+    uri = f"sqlite:///{folder}/mlflow.db"
+    pipeline(*study, "--workers", "1", env={"MLFLOW_TRACKING_URI": uri, ROOT_VARIABLE: str(folder / "root")}, cwd=folder)
+    assert recorded(f"sqlite:///{environment}/mlflow.db") == recorded(uri)
+
+
+@pytest.mark.timeout(600)
+def test_two_share_a_gpu_and_what_a_cluster_cannot_do_is_a_sentence(environment, cluster, mistake, bars):
+    study = [*STUDY, "--dataset", str(bars), "--engine", "ray"]
+    assert "Nothing answers at address=127.0.0.2:1" in mistake(*study, "--address", "127.0.0.2:1", code=2)
+
+    # A GPU that is only said to be there: what is shared is Ray's to count.
+    made = cluster(1, num_cpus=2, num_gpus=1)
+    study += ["--address", made.address]
+    says = mistake(*study, "--cpus", "3", code=2)
+    assert "has room for a training with cpus=3 and gpus=0: the largest have 2 and 1" in says
+    out, _ = pipeline(*study, "--gpus", "0.5")
+    assert out.index("[2/2] cnn seed 1: training on cpu") < out.index("images right")
+    assert out.count("images right") == 2
+
+    # Machines without anything in common.
+    made.add_node(node_ip_address="127.0.0.3", num_cpus=1)
+    assert "cannot share a database in a file: start an MLflow server" in mistake(*study, "--epochs", "3", code=2)
