@@ -4,8 +4,8 @@ import atexit
 import os
 import signal
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any
 
@@ -13,6 +13,9 @@ from pipeline.errors import Interrupted
 
 # Windows knows no terminal that hangs up.
 STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+# For each block that is to be done as a whole, the signal that came meanwhile, or 0.
+_asked: list[int] = []
 
 
 def catch_signals() -> None:
@@ -32,8 +35,23 @@ def interrupt(number: int, frame: object) -> None:
 
     Later signals are ignored: on Ctrl-C the launcher adds a SIGTERM to the terminal's SIGINT.
     """
+    if _asked:
+        _asked[-1] = number
+        return
     on_signals(ignore)
     raise Interrupted(number)
+
+
+@contextmanager
+def whole() -> Iterator[None]:
+    """What is done here is done as a whole: being asked to stop meanwhile is answered at its end."""
+    _asked.append(0)
+    try:
+        yield
+    finally:
+        number = _asked.pop()
+    if number:
+        interrupt(number, None)
 
 
 def ignore(number: int, frame: object) -> None:

@@ -10,7 +10,7 @@ from pipeline.comparison import protocol
 from pipeline.config import TrainConfig, title
 from pipeline.data.images import Dataset
 from pipeline.data.splits import split
-from pipeline.errors import PipelineError
+from pipeline.errors import Interrupted
 from pipeline.evaluation import profiling
 from pipeline.metrics.epoch import Epoch
 from pipeline.tracking import runs, schema
@@ -18,7 +18,7 @@ from pipeline.tracking.journal import Journal
 from pipeline.tracking.sender import Sender
 from pipeline.training import continuation
 from pipeline.training.engine.checkpoint import Checkpoint
-from pipeline.training.engine.loop import fit
+from pipeline.training.engine.loop import Diverged, fit
 from pipeline.training.engine.state import Training
 from pipeline.training.evaluate import Result, test
 from pipeline.training.progress import Progress
@@ -117,23 +117,32 @@ def kept_epochs(
 ) -> Iterator[Epoch]:
     """Train as `fit` does; what was trained before and every new epoch is said in the journal, and kept beside it.
 
+    Interrupted within an epoch, it keeps that, too.
+
     Args:
         started: when the training began, by `time.perf_counter`, had it never been interrupted.
 
     Raises:
-        PipelineError: the loss is no longer a finite number.
+        Diverged: the loss is no longer a finite number.
     """
     checkpoint = Checkpoint(journal.folder)
+
+    def save() -> None:
+        elapsed = time.perf_counter() - started
+        checkpoint.save(training=training.state_dict(), config=training.config.params(), elapsed=elapsed)
+
     for epoch in training.history:
         runs.say_epoch(journal, epoch)
     try:
         for epoch in fit(training, report=report):
             # The checkpoint first: what it holds is said on resuming, what only the journal had is lost.
-            elapsed = time.perf_counter() - started
-            checkpoint.save(training=training.state_dict(), config=training.config.params(), elapsed=elapsed)
+            save()
             runs.say_epoch(journal, epoch)
             yield epoch
-    except PipelineError:
-        # It diverged, and would again.
+    except Interrupted:
+        save()
+        raise
+    except Diverged:
+        # It would again.
         checkpoint.remove()
         raise

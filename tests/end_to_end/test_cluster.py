@@ -55,13 +55,15 @@ def test_a_node_and_the_whole_cluster_are_killed_and_the_numbers_are_those_of_on
     first.shutdown()
 
     second = cluster(2)
-    out, err = pipeline(*study, "--engine", "ray", "--address", second.address)
+    out, _ = pipeline(*study, "--engine", "ray", "--address", second.address)
     assert out.count("images right") + out.count("finished before") == 2 and "epoch  1/40" not in out
     assert only_run("study").info.status == "FINISHED"
     assert left_in(environment) == []
     folder = tmp_path_factory.mktemp("here")
     uri = f"sqlite:///{folder}/mlflow.db"
-    pipeline(*study, "--workers", "1", env={"MLFLOW_TRACKING_URI": uri, ROOT_VARIABLE: str(folder / "root")}, cwd=folder)
+    pipeline(
+        *study, "--workers", "1", env={"MLFLOW_TRACKING_URI": uri, ROOT_VARIABLE: str(folder / "root")}, cwd=folder
+    )
     assert recorded(f"sqlite:///{environment}/mlflow.db") == recorded(uri)
 
 

@@ -1,5 +1,7 @@
 """The training loop: repeatable, resumable, honest about broken numbers."""
 
+import random
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,11 +10,11 @@ import pytest
 import torch
 
 import models
-from pipeline import config
+from pipeline import config, ending
 from pipeline.data import sources
 from pipeline.data.images import Dataset, ImageSet
 from pipeline.data.splits import split
-from pipeline.errors import InputError, PipelineError
+from pipeline.errors import InputError, Interrupted, PipelineError
 from pipeline.training.engine import batches, gradients, loop, optim
 from pipeline.training.engine.loop import fit, predict_images
 from pipeline.training.engine.state import Training, check_build
@@ -84,6 +86,42 @@ def test_resuming_is_bit_identical(dataset, tmp_path, name, overrides, model_arg
     assert_equal(whole, resumed)
     assert resumed.best.index == whole.best.index
     assert all(torch.equal(whole.best_weights[name], resumed.best_weights[name]) for name in whole.best_weights)
+
+
+@pytest.fixture
+def alarm():
+    """Interrupts the test after so many seconds."""
+    before = {number: signal.getsignal(number) for number in (*ending.STOPPING, signal.SIGALRM)}
+    signal.signal(signal.SIGALRM, ending.interrupt)
+    yield lambda seconds: signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("name", ["cnn", "faster_rcnn"])
+def test_interrupted_at_any_moment_it_goes_on_from_there(dataset, tmp_path, alarm, name):
+    options = {"limit": 40, "overrides": {"epochs": 4, "batch_size": 4}, "model_args": {"dropout": 0.5}}
+    if name == "faster_rcnn":
+        options.pop("model_args")
+    undisturbed = start(dataset, name, **options)
+    list(fit(undisturbed))
+
+    within, chance = 0, random.Random(1)
+    while within < 2:
+        cut = start(dataset, name, **options)
+        while len(cut.history) < 4:
+            try:
+                alarm(undisturbed.seconds * chance.uniform(0.05, 0.3))
+                list(fit(cut))
+                alarm(0)
+            except Interrupted:
+                within += bool(cut.begun and 0 < cut.begun.step < cut.steps)
+                torch.save(cut.state_dict(), tmp_path / "state")
+                torch.manual_seed(999)
+                cut = start(dataset, name, **options)
+                cut.load_state_dict(torch.load(tmp_path / "state", weights_only=True))
+        assert_equal(undisturbed, cut)
 
 
 def test_learns_and_tests_the_best_epoch(dataset):

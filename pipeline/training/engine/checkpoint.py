@@ -18,14 +18,16 @@ KEPT = 2
 
 
 class Checkpoint:
-    """The checkpoints of one training, in its folder: `checkpoint-EPOCH-SHA256.pt`."""
+    """The checkpoints of one training, in its folder: `checkpoint-EPOCHS-SHA256.pt`, a step within one as decimals."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def files(self) -> list[Path]:
         """Those there are, the newest first."""
-        return sorted(self.folder.glob("checkpoint-*.pt"), key=lambda path: int(path.stem.split("-")[1]), reverse=True)
+        return sorted(
+            self.folder.glob("checkpoint-*.pt"), key=lambda path: float(path.stem.split("-")[1]), reverse=True
+        )
 
     def save(self, *, training: Mapping[str, Any], config: Mapping[str, str], elapsed: float) -> None:
         """Write the file as a whole, and remove all but the last two.
@@ -36,12 +38,14 @@ class Checkpoint:
             elapsed: seconds this training has taken so far, earlier processes included.
         """
         content = {"version": VERSION, "config": dict(config), "elapsed": elapsed, "training": dict(training)}
-        epoch = len(training["history"])
+        epochs = str(len(training["history"]))
+        if training.get("begun"):
+            epochs += f".{training['begun']['step']:09}"
         with atomic_write(self.folder / "checkpoint.new") as temporary:
             # By its path: a signal that raised within a file of Python's would end torch's writer, and the process.
             torch.save(content, temporary)
             digest = sha256(temporary)
-        (self.folder / "checkpoint.new").replace(self.folder / f"checkpoint-{epoch}-{digest}.pt")
+        (self.folder / "checkpoint.new").replace(self.folder / f"checkpoint-{epochs}-{digest}.pt")
         for old in self.files()[KEPT:]:
             old.unlink()
 

@@ -2,19 +2,19 @@
 
 import math
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from pipeline.config import TrainConfig
+from pipeline.ending import whole
 from pipeline.errors import PipelineError
 from pipeline.metrics.epoch import Epoch
 from pipeline.training.engine.batches import CachedFeatures, DeviceBatches, autocast, channels_last, create_batches
 from pipeline.training.engine.gradients import gradients
-from pipeline.training.engine.state import Training, get_rng, set_rng, train_mode
+from pipeline.training.engine.state import Begun, Training, get_rng, set_rng, train_mode
 
 REPORT_EVERY = 10
 
@@ -25,11 +25,12 @@ def fit(
     """Train until the config's number of epochs is reached, yielding after each.
 
     Args:
-        training: where to begin; it is changed in place, and its state is consistent whenever this yields.
+        training: where to begin; it is changed in place, and its state is consistent whenever this yields, and when
+            it is interrupted within an epoch.
         report: told the epoch, the step within it and the mean loss so far, every few steps.
 
     Raises:
-        PipelineError: the loss is no longer a finite number.
+        Diverged: the loss is no longer a finite number.
     """
     config, optimizer, scaler = training.config, training.optimizer, training.scaler
     # TF32 where there are matrix units for it: training does not need the last bits of a product.
@@ -42,58 +43,66 @@ def fit(
     for index in range(len(training.history) + 1, config.epochs + 1):
         train_mode(training.model, config.freeze, training.head)
         set_rng(training.rng)
-        order = torch.randperm(len(training.train), generator=training.generator, device=training.device)
-        totals: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=training.device))
-        seen = 0
-        training_started = time.perf_counter()
-        # Batches that differ by one image at most: no tiny last one, on which batch normalisation would fail.
-        for step, batch in enumerate(order.tensor_split(training.steps), start=1):
-            inputs, targets = feed.train(batch)
-            losses = compute(inputs, targets)
-            if config.clip_norm:
-                scaler.unscale_(optimizer)
-                nn.utils.clip_grad_norm_(parameters, config.clip_norm)
-            scaler.step(optimizer)
-            scaler.update()
-            optimizer.zero_grad()
-            training.schedule.step()
-            for name, loss in losses.items():
-                totals[name] += loss * len(batch)
-            seen += len(batch)
-            if step % REPORT_EVERY == 0 or step == training.steps:
-                mean = totals["loss"].item() / seen
-                check_finite(mean, config, index)
-                report(index, step, mean)
-        training_seconds = time.perf_counter() - training_started
-        training.rng = get_rng(training.device)
+        with whole():
+            begun = training.begun = training.begun or Begun.of(training)
+        earlier, training_started = begun.seconds, time.perf_counter()
+        try:
+            # Batches that differ by one image at most: no tiny last one, on which batch normalisation would fail.
+            for step, batch in enumerate(begun.order.tensor_split(training.steps), start=1):
+                if step <= begun.step:
+                    continue
+                with whole():
+                    inputs, targets = feed.train(batch)
+                    losses = compute(inputs, targets)
+                    if config.clip_norm:
+                        scaler.unscale_(optimizer)
+                        nn.utils.clip_grad_norm_(parameters, config.clip_norm)
+                    scaler.step(optimizer)
+                    scaler.update()
+                    optimizer.zero_grad()
+                    training.schedule.step()
+                    begun.add(losses, images=len(batch))
+                if step % REPORT_EVERY == 0 or step == training.steps:
+                    mean = begun.means()["loss"]
+                    check_finite(mean, config, index)
+                    report(index, step, mean)
+        finally:
+            training.rng = get_rng(training.device)
+            begun.seconds = earlier + time.perf_counter() - training_started
 
         scores = training.task.score(predict(training, feed), training.samples)
         check_finite(scores["loss"], config, index)
-        epoch = Epoch(
-            index,
-            {
-                **{f"train/{name}": total.item() / seen for name, total in totals.items()},
-                **{f"val/{name}": value for name, value in scores.items()},
-                "train/lr": float(training.schedule.get_last_lr()[0]),
-                "train/images_per_second": seen / training_seconds,
-            },
-            time.perf_counter() - started,
-        )
-        training.history.append(epoch)
-        if training.best is epoch:
-            training.best_weights = {name: value.clone() for name, value in training.model.state_dict().items()}
+        with whole():
+            epoch = Epoch(
+                index,
+                {
+                    **{f"train/{name}": mean for name, mean in begun.means().items()},
+                    **{f"val/{name}": value for name, value in scores.items()},
+                    "train/lr": float(training.schedule.get_last_lr()[0]),
+                    "train/images_per_second": begun.seen / begun.seconds,
+                },
+                earlier + time.perf_counter() - started,
+            )
+            training.begun = None
+            training.history.append(epoch)
+            if training.best is epoch:
+                training.best_weights = {name: value.clone() for name, value in training.model.state_dict().items()}
         yield epoch
         started = time.perf_counter()
+
+
+class Diverged(PipelineError):
+    """A training's loss is no longer a finite number, and would not be next time."""
 
 
 def check_finite(loss: float, config: TrainConfig, epoch: int) -> None:
     """Stop a training that has diverged.
 
     Raises:
-        PipelineError: the loss is infinite or not a number.
+        Diverged: the loss is infinite or not a number.
     """
     if not math.isfinite(loss):
-        raise PipelineError(
+        raise Diverged(
             f"The loss of {config.model} became {loss} in epoch {epoch}: "
             f"try a smaller lr than {config.lr:g}, or precision=fp32."
         )

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any, cast
 
@@ -20,6 +21,46 @@ from pipeline.registry.bundled.preprocess import Preprocess
 from pipeline.training.engine.optim import create_optimizer, one_cycle
 
 
+@dataclass
+class Begun:
+    """How far an epoch is that has begun.
+
+    Attributes:
+        order: in which it takes the training images.
+        step: the last step done.
+        seen: images in these.
+        totals: by name of a loss its sum over them.
+        seconds: that they took.
+    """
+
+    order: Tensor
+    step: int = 0
+    seen: int = 0
+    totals: dict[str, Tensor] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @classmethod
+    def of(cls, training: "Training") -> "Begun":
+        """An epoch at its beginning, in a random order."""
+        return cls(torch.randperm(len(training.train), generator=training.generator, device=training.device))
+
+    def to(self, device: torch.device) -> "Begun":
+        """The same on a device."""
+        totals = {name: total.to(device) for name, total in self.totals.items()}
+        return replace(self, order=self.order.to(device), totals=totals)
+
+    def add(self, losses: Mapping[str, Tensor], *, images: int) -> None:
+        """One more step: its losses, and how many images it saw."""
+        for name, loss in losses.items():
+            self.totals[name] = self.totals.get(name, torch.zeros_like(loss)) + loss * images
+        self.seen += images
+        self.step += 1
+
+    def means(self) -> dict[str, float]:
+        """The losses, as means over the images."""
+        return {name: total.item() / self.seen for name, total in self.totals.items()}
+
+
 class Training:
     """One training in progress: what it learns, how far it is, and what continues it bit for bit.
 
@@ -32,6 +73,7 @@ class Training:
         model: the module, on the config's device.
         samples: what it is examined on after every epoch, made from the validation images.
         history: the epochs done.
+        begun: the one that is being done.
         best: the epoch with the highest rank, its weights in `best_weights`.
     """
 
@@ -61,6 +103,7 @@ class Training:
         # Kept here between epochs, so that nothing else that draws random numbers changes the training.
         self.rng = get_rng(self.device)
         self.history: list[Epoch] = []
+        self.begun: Begun | None = None
         self.best_weights: dict[str, Tensor] = {}
 
     @property
@@ -88,6 +131,7 @@ class Training:
             # The generator draws the order of the data and the augmentation, the global ones dropout.
             "generator": self.generator.get_state(),
             "rng": self.rng,
+            "begun": asdict(self.begun) if self.begun else None,
             "history": [(epoch.index, dict(epoch.metrics), epoch.seconds) for epoch in self.history],
         }
 
@@ -100,6 +144,7 @@ class Training:
         self.scaler.load_state_dict(state["scaler"])
         self.generator.set_state(state["generator"])
         self.rng = state["rng"]
+        self.begun = Begun(**state["begun"]).to(self.device) if state.get("begun") else None
         self.history = [Epoch(*epoch) for epoch in state["history"]]
 
 
