@@ -51,6 +51,9 @@ def run(command: click.Command, module: str) -> None:
         # Names of files may be no text, and saying them must not fail.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    if "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("RANK", "0") != "0":
+        # Of the processes of one training the first one says it.
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
     logger = logging.getLogger("pipeline")
     logger.handlers, logger.propagate = [Echo()], False
     logger.setLevel(logging.INFO)

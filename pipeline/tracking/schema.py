@@ -25,6 +25,8 @@ TUNING = "tuning"
 LINEAGE = "lineage"
 MODEL_URI = "model_uri"
 DEVICE, MACHINE, TORCH, TORCHVISION = "device", "machine", "torch", "torchvision"
+# How many trained it together, where it was not one.
+PROCESSES = "processes"
 OWNER, COMMAND, FAILURE = "owner", "command", "failure"
 # What a run or a logged model is found by where the answer to its creation was lost: the key of the journal that it was
 # recorded from, where there is one. And who trains it now.

@@ -19,6 +19,7 @@ from pipeline.tracking.sender import Sender
 from pipeline.training import continuation
 from pipeline.training.engine.checkpoint import Checkpoint
 from pipeline.training.engine.loop import Diverged, fit
+from pipeline.training.engine.ranks import ALONE, Ranks
 from pipeline.training.engine.state import Training
 from pipeline.training.evaluate import Result, test
 from pipeline.training.progress import Progress
@@ -39,6 +40,7 @@ def train(
     name: str = "",
     register: bool = True,
     tuning: str = "",
+    ranks: Ranks = ALONE,
 ) -> tuple[Result, Journal]:
     """Train and test one config; what there is to record is said in a journal, which the sender tells the server.
 
@@ -49,6 +51,7 @@ def train(
         name: what a new run is called, by default after its architecture and seed.
         register: whether the model gets a version in the registry.
         tuning: what was spent on the search for its recipe, as JSON, empty for the recipe of the architecture's file.
+        ranks: the processes that train it together, of which this is the first.
 
     Returns:
         the result and the journal, whose `run_id` is known once the server has it.
@@ -59,7 +62,7 @@ def train(
     """
     started = time.perf_counter()
     splits = split(dataset, val_size=config.val_size, limit=config.limit)
-    training = Training(config, splits, start.state)
+    training = Training(config, splits, start.state, ranks)
     tags = training_tags(
         config,
         protocol_fields=protocol.fields(dataset, splits),
@@ -74,6 +77,8 @@ def train(
         tags[schema.TUNING] = tuning
     if not register:
         tags[schema.TRIAL] = "true"
+    if ranks.count > 1:
+        tags[schema.PROCESSES] = str(ranks.count)
     journal = journal or continuation.begin_training(
         config, root, study=study, name=name or title(config.model, {}, seed=config.seed)
     )
@@ -82,6 +87,7 @@ def train(
         if saved := Checkpoint(journal.folder).load():
             training.load_state_dict(saved["training"])
             started -= saved["elapsed"]
+        ranks.same_state(training.state_dict())
         if not journal.said("params"):
             with journal.transaction():
                 journal.say("params", config.params())

@@ -36,6 +36,13 @@ from pipeline.errors import InputError
 @recipes_option
 @switch("--resume", "Continue the last interrupted training of exactly these options, if there is one.")
 @naming_options
+@click.option(
+    "--devices",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="Processes that train it together, each with a GPU or its share of the cores and its part of every batch.",
+)
 @wait_option
 @root_option
 @recipe_options
@@ -52,6 +59,7 @@ def train(
     resume: bool,
     name: str,
     register: bool,
+    devices: int,
     wait: float,
     root: Path,
     **choices: Any,
@@ -77,6 +85,7 @@ def train(
     from pipeline.tracking.sender import Sender
     from pipeline.training import continuation, run
     from pipeline.training import weights as initial_weights
+    from pipeline.training.devices import begun_by_torchrun, together, train_along
     from pipeline.training.engine.state import check_build
 
     catch_signals()
@@ -100,15 +109,18 @@ def train(
         click.echo(f"Recipe of {tuned.source}.")
     resolved = config.resolve(model, images, weights=source, seed=seed, stored=start.stored, **settings)
     check_build(resolved, images)
+    if (follower := begun_by_torchrun()) and not follower.is_first:
+        return train_along(follower, resolved, images)
     place = continuation.find_place(root)
     if register and not name:
         versions.check_names(images, [model], place.client)
-    with Sender(DELIVERIES) as sender:
+    with Sender(DELIVERIES) as sender, together(resolved, images, devices) as ranks:
         journal = None
         if resume:
             standing = continuation.find_training(resolved, place, sender, study=None)
             journal = standing.journal
             if standing.finished:
+                ranks.same_state({})
                 recorded = f"run {standing.run_id}" if standing.run_id else "not yet recorded"
                 click.echo(f"This training is finished: {recorded}.")
                 if register and standing.trial:
@@ -148,6 +160,7 @@ def train(
             name=config.title(model, own | of_model | of_task | chosen(choices), seed=seed),
             register=register,
             tuning=tuned.tuning if tuned else "",
+            ranks=ranks,
         )
         click.echo(f"{model} on {images.name}: {result.summary()}.")
         send_all(sender, wait)

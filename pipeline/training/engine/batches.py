@@ -38,12 +38,16 @@ class DeviceBatches:
         self.samples = {kind: torch.from_numpy(part.images).to(device) for kind, part in training.samples.items()}
 
     def train(self, batch: Tensor) -> tuple[Tensor, Tensor]:
-        """The model's input made from these training images, augmented, and its targets."""
+        """The model's input made from these training images, augmented, and its targets: this process's part of them.
+
+        Every process augments the whole batch, so that each draws the same random numbers.
+        """
         training = self.training
         # index_select copies whole images, which indexing does pixel by pixel.
         images = augment(self.images.index_select(0, batch), training.config.augment, training.generator)
         images, targets = training.task.batch(images, self.targets[batch], training.generator)
-        return channels_last(training.preprocess(images)), targets
+        part = training.ranks.part(len(images))
+        return channels_last(training.preprocess(images[part])), targets[part]
 
     def val(self, kind: str, batch: Tensor) -> Tensor:
         """The model's input for these validation samples."""
@@ -54,7 +58,7 @@ class CachedFeatures:
     """Frozen features, computed once; only the head runs on them."""
 
     def __init__(self, training: Training) -> None:
-        self.device = training.device
+        self.device, self.ranks = training.device, training.ranks
         self.forward = cast(Any, training.model).forward_head
         self.folder = tempfile.TemporaryDirectory(prefix="features-", ignore_cleanup_errors=True)
         self.targets = torch.from_numpy(training.train.targets).to(training.device)
@@ -85,7 +89,8 @@ class CachedFeatures:
         return torch.from_file(str(file), shared=True, size=math.prod(shape), dtype=dtype).view(shape)
 
     def train(self, batch: Tensor) -> tuple[Tensor, Tensor]:
-        """The head's input for these training images, and its targets."""
+        """The head's input for this process's part of these training images, and its targets."""
+        batch = batch[self.ranks.part(len(batch))]
         return self.val("train", batch), self.targets[batch]
 
     def val(self, kind: str, batch: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ def fit(
     Raises:
         Diverged: the loss is no longer a finite number.
     """
-    config, optimizer, scaler = training.config, training.optimizer, training.scaler
+    config, ranks, optimizer, scaler = training.config, training.ranks, training.optimizer, training.scaler
     # TF32 where there are matrix units for it: training does not need the last bits of a product.
     torch.set_float32_matmul_precision("high")
     started = time.perf_counter()
@@ -43,6 +43,7 @@ def fit(
     for index in range(len(training.history) + 1, config.epochs + 1):
         train_mode(training.model, config.freeze, training.head)
         set_rng(training.rng)
+        ranks.seed(config.seed, index)
         with whole():
             begun = training.begun = training.begun or Begun.of(training)
         earlier, training_started = begun.seconds, time.perf_counter()
@@ -54,6 +55,7 @@ def fit(
                 with whole():
                     inputs, targets = feed.train(batch)
                     losses = compute(inputs, targets)
+                    ranks.average_gradients(parameters, images=len(inputs))
                     if config.clip_norm:
                         scaler.unscale_(optimizer)
                         nn.utils.clip_grad_norm_(parameters, config.clip_norm)
@@ -61,8 +63,9 @@ def fit(
                     scaler.update()
                     optimizer.zero_grad()
                     training.schedule.step()
-                    begun.add(losses, images=len(batch))
-                if step % REPORT_EVERY == 0 or step == training.steps:
+                    begun.add(losses, images=len(batch[ranks.part(len(batch))]))
+                # The others learn of it at the end of the epoch, all at once.
+                if ranks.is_first and (step % REPORT_EVERY == 0 or step == training.steps):
                     mean = begun.means()["loss"]
                     check_finite(mean, config, index)
                     report(index, step, mean)
@@ -70,16 +73,19 @@ def fit(
             training.rng = get_rng(training.device)
             begun.seconds = earlier + time.perf_counter() - training_started
 
+        ranks.average_statistics(training.model)
+        means = begun.means(ranks)
+        check_finite(means["loss"], config, index)
         scores = training.task.score(predict(training, feed), training.samples)
         check_finite(scores["loss"], config, index)
         with whole():
             epoch = Epoch(
                 index,
                 {
-                    **{f"train/{name}": mean for name, mean in begun.means().items()},
+                    **{f"train/{name}": mean for name, mean in means.items()},
                     **{f"val/{name}": value for name, value in scores.items()},
                     "train/lr": float(training.schedule.get_last_lr()[0]),
-                    "train/images_per_second": begun.seen / begun.seconds,
+                    "train/images_per_second": len(begun.order) / begun.seconds,
                 },
                 earlier + time.perf_counter() - started,
             )
@@ -110,13 +116,14 @@ def check_finite(loss: float, config: TrainConfig, epoch: int) -> None:
 
 @torch.inference_mode()
 def predict(training: Training, feed: DeviceBatches | CachedFeatures) -> dict[str, np.ndarray]:
-    """Predictions on the validation samples with the weights as they are."""
+    """Predictions on the validation samples with the weights as they are; each process makes its part of them."""
     training.model.eval()
 
     def answer(kind: str) -> np.ndarray:
         batches = torch.arange(len(training.samples[kind])).split(training.config.batch_size)
-        parts = [training.task.predict(feed.forward, feed.val(kind, batch)) for batch in batches]
-        return torch.cat(parts).cpu().numpy()
+        own = batches[training.ranks.rank :: training.ranks.count]
+        parts = [training.task.predict(feed.forward, feed.val(kind, batch)).cpu().numpy() for batch in own]
+        return np.concatenate(training.ranks.gather(parts))
 
     with autocast(training.config):
         return {kind: answer(kind) for kind in training.samples}

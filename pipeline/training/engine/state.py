@@ -19,6 +19,7 @@ from pipeline.evaluation.task import Task
 from pipeline.metrics.epoch import Epoch
 from pipeline.registry.bundled.preprocess import Preprocess
 from pipeline.training.engine.optim import create_optimizer, one_cycle
+from pipeline.training.engine.ranks import ALONE, Ranks
 
 
 @dataclass
@@ -56,9 +57,11 @@ class Begun:
         self.seen += images
         self.step += 1
 
-    def means(self) -> dict[str, float]:
-        """The losses, as means over the images."""
-        return {name: total.item() / self.seen for name, total in self.totals.items()}
+    def means(self, ranks: Ranks = ALONE) -> dict[str, float]:
+        """The losses, as means over the images that these processes saw."""
+        sums = ranks.total({**self.totals, "": self.order.new_tensor(self.seen)})
+        seen = sums.pop("").item()
+        return {name: total.item() / seen for name, total in sums.items()}
 
 
 class Training:
@@ -68,6 +71,7 @@ class Training:
         config: what to do.
         splits: the images; only `train` and `val` are used.
         state: weights to start from, by parameter name; those of another shape in the head are left fresh.
+        ranks: the processes that train it together.
 
     Attributes:
         model: the module, on the config's device.
@@ -77,8 +81,10 @@ class Training:
         best: the epoch with the highest rank, its weights in `best_weights`.
     """
 
-    def __init__(self, config: TrainConfig, splits: Splits, state: Mapping[str, Tensor] | None = None) -> None:
-        self.config = config
+    def __init__(
+        self, config: TrainConfig, splits: Splits, state: Mapping[str, Tensor] | None = None, ranks: Ranks = ALONE
+    ) -> None:
+        self.config, self.ranks = config, ranks
         self.device = torch.device(config.device)
         torch.manual_seed(config.seed)
         self.generator = torch.Generator(self.device).manual_seed(config.seed)
@@ -145,6 +151,9 @@ class Training:
         self.generator.set_state(state["generator"])
         self.rng = state["rng"]
         self.begun = Begun(**state["begun"]).to(self.device) if state.get("begun") else None
+        if self.begun and not self.ranks.is_first:
+            # The first process counts them.
+            self.begun = Begun(self.begun.order, self.begun.step)
         self.history = [Epoch(*epoch) for epoch in state["history"]]
 
 

@@ -1,0 +1,88 @@
+"""One training in several processes: the same losses, and nothing lost or left behind, whichever of them is killed."""
+
+import os
+import subprocess
+import sys
+
+import mlflow
+import psutil
+import pytest
+from support import PROJECT, left_in, only_run, pipeline, pipeline_process, wait_for_line
+
+# 13 steps an epoch: 52 and more.
+OPTIONS = ["--epochs", "4", "--batch-size", "8", "--val-size", "20", "--precision", "fp32"]
+
+
+def losses(run_id: str) -> list[float]:
+    """Of every epoch, in training and validation."""
+    client = mlflow.MlflowClient()
+    names = ("train/loss", "val/loss")
+    return [point.value for name in names for point in client.get_metric_history(run_id, name)]
+
+
+def trainers(process: subprocess.Popen) -> list[psutil.Process]:
+    """The processes that a command has begun to train with it."""
+    return [
+        child
+        for child in psutil.Process(process.pid).children(recursive=True)
+        if "spawn_main" in " ".join(child.cmdline())
+    ]
+
+
+@pytest.mark.parametrize(("model", "arguments"), [("mlp", ""), ("vit", "dropout=0")])
+def test_two_processes_have_the_losses_of_one(environment, bars, model, arguments):
+    train = ["train", "--dataset", str(bars), "--model", model, "--model-args", arguments, *OPTIONS]
+    pipeline(*train)
+    alone = only_run()
+    mlflow.MlflowClient().delete_run(alone.info.run_id)
+    pipeline(*train, "--devices", "2")
+    both = only_run()
+    assert both.data.tags["processes"] == "2"
+    assert losses(both.info.run_id) == pytest.approx(losses(alone.info.run_id), abs=1e-4)
+
+
+def test_what_two_began_one_ends_and_the_death_of_one_is_a_sentence(environment, bars):
+    train = ["train", "--dataset", str(bars), "--model", "mlp", "--seed", "1", *OPTIONS, "--epochs", "400", "--resume"]
+    process = pipeline_process(*train, "--devices", "3")
+    wait_for_line(process, "epoch  20/400")
+    helpers = trainers(process)
+    assert len(helpers) == 2
+    helpers[0].kill()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1 and "--resume" in err and "Traceback" not in err, err
+    psutil.wait_procs(helpers, timeout=20)
+    assert not any(helper.is_running() for helper in helpers)
+
+    process = pipeline_process(*train, "--devices", "2")
+    wait_for_line(process, "epoch  60/400")
+    process.terminate()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 143 and "Traceback" not in err, err
+
+    out, _ = pipeline(*train)
+    assert "Resuming run" in out and "epoch  60/400" not in out
+    cut = only_run()
+    mlflow.MlflowClient().delete_run(cut.info.run_id)
+    pipeline(*train)
+    assert losses(cut.info.run_id)[:50] == pytest.approx(losses(only_run().info.run_id)[:50], abs=1e-3)
+    assert left_in(environment) == []
+
+
+def test_torchrun(environment, bars):
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-addr", "127.0.0.1"]
+    train = ["-m", "pipeline", "train", "--dataset", str(bars), "--model", "mlp", *OPTIONS, "--resume"]
+    for says in ("starting", "This training is finished"):
+        done = subprocess.run(
+            [*torchrun, *train],
+            capture_output=True,
+            text=True,
+            timeout=200,
+            env={**os.environ, "PYTHONPATH": str(PROJECT)},
+        )
+        assert done.returncode == 0 and done.stdout.count(says) == 1, done.stdout + done.stderr
+    assert only_run().data.tags["processes"] == "2"
+
+
+def test_a_batch_too_small_to_share_is_a_sentence(environment, bars, mistake):
+    says = mistake("train", "--dataset", str(bars), "--model", "mlp", *OPTIONS, "--devices", "9", code=2)
+    assert "fewer than two of the 7 images of a batch each" in says
