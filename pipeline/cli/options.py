@@ -89,38 +89,6 @@ root_option = click.option(
     show_default=f"the user's cache folder, or ${ROOT_VARIABLE}",
     help="Folder for downloads, manifests and checkpoints.",
 )
-# Who does the trainings of a study.
-engine_options = options(
-    click.option(
-        "--engine",
-        type=click.Choice(["local", "ray"]),
-        default="local",
-        show_default=True,
-        help="Who does the trainings: processes of this machine, or a Ray cluster.",
-    ),
-    click.option(
-        "--workers",
-        type=Auto(click.IntRange(1, 10_000)),
-        default="auto",
-        show_default=True,
-        help="Trainings at a time; auto: as many as pay here, each in a process with its share of the cores, or as a "
-        "cluster has room for.",
-    ),
-    click.option(
-        "--address",
-        default="auto",
-        show_default=True,
-        help="A Ray cluster's: ray://HOST:10001, HOST:6379, or auto for the one that this machine belongs to.",
-    ),
-    click.option("--cpus", type=click.IntRange(1), default=1, show_default=True, help="Cores of each training on Ray."),
-    click.option(
-        "--gpus",
-        type=Auto(click.FloatRange(0)),
-        default="auto",
-        show_default=True,
-        help="GPUs of each training on Ray: 0.5 lets two share one; auto: one where it trains on GPUs.",
-    ),
-)
 # What the results of trainings are called, and where they go.
 naming_options = options(
     click.option(

@@ -1,7 +1,6 @@
 """What a person sees of a search: one table that changes where a terminal looks, plain lines elsewhere."""
 
 import logging
-import sys
 import time
 from collections.abc import Sequence
 
@@ -16,6 +15,7 @@ from pipeline.metrics.epoch import Epoch
 from pipeline.search.results import COUNTED, best_of
 from pipeline.search.search import RUNNING, WAITING, Search
 from pipeline.search.space import Values, in_words
+from pipeline.training.progress import is_watched
 
 logger = logging.getLogger(__name__)
 
@@ -32,8 +32,7 @@ class Progress:
         self.search, self.study = search, study
         self.started, self.done = time.monotonic(), 0
         self.now, self.drawn = "", 0.0
-        terminal = sys.stderr.isatty()
-        self.live = Live(console=Console(stderr=True), auto_refresh=False, transient=True) if terminal else None
+        self.live = Live(console=Console(stderr=True), auto_refresh=False, transient=True) if is_watched() else None
 
     def __enter__(self) -> "Progress":
         if self.live:

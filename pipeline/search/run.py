@@ -1,16 +1,21 @@
 """A search from its space to a recipe, alone or together with other processes."""
 
+import logging
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import count
 
 from filelock import FileLock
 from optuna.exceptions import StorageInternalError
+from optuna.study import Study
 
 from pipeline.config import title
 from pipeline.data.images import Dataset
 from pipeline.data.splits import split
-from pipeline.errors import InputError
+from pipeline.errors import InputError, PipelineError, has_no_room, reason
 from pipeline.files import make_folder
 from pipeline.search.progress import Progress
 from pipeline.search.record import record
@@ -25,13 +30,96 @@ from pipeline.tracking.sender import Sender
 from pipeline.training import continuation
 from pipeline.training.continuation import Place
 from pipeline.training.weights import InitialWeights
+from pipeline.training.workers import Engine
+
+logger = logging.getLogger(__name__)
 
 # Seconds that the last of several processes waits for another to let go of the search's run.
 LETTING_GO_S = 30
 
 
+@dataclass(frozen=True)
+class Part:
+    """What one process does in a search: trials until the budget is spent, and then trainings with fresh seeds.
+
+    Attributes:
+        number: among the processes.
+        study: the key of the journal of the search's run, if whoever began it has it, the search's own, and the run's.
+    """
+
+    number: int
+    search: Search
+    start: InitialWeights
+    study: Mapping[str, str]
+
+    @property
+    def position(self) -> str:
+        """Which process says something."""
+        return f"({self.number})"
+
+    @property
+    def label(self) -> str:
+        """What it is called."""
+        return f"search {self.search.name}"
+
+    def do(self, dataset: Dataset, place: Place, sender: Sender) -> str:
+        """Do it; why it failed, empty where it did not.
+
+        Raises:
+            Exception: there is no room on the disk, of which every other process would fail as well.
+        """
+        try:
+            self.work(dataset, place, sender)
+        except StorageInternalError as error:
+            return str(broken(self.search.storage, error))
+        except Exception as error:
+            if has_no_room(error):
+                raise
+            return str(error) if isinstance(error, PipelineError) else reason(error) or repr(error)
+        return ""
+
+    def work(self, dataset: Dataset, place: Place, sender: Sender) -> bool:
+        """Do it; whether nothing is left to be done by others."""
+        base = self.search.space.base
+        with alone(self.search, place):
+            trials = open_trials(self.search)
+        with Progress(self.search, trials) as progress:
+            worker = Worker(
+                self.search,
+                trials,
+                split(dataset, val_size=base.val_size, limit=base.limit),
+                place=place,
+                sender=sender,
+                start=self.start,
+                alone=alone(self.search, place),
+                study=self.study,
+                progress=progress,
+            )
+            worker.try_all()
+            return not worker.others_train() and worker.confirm()
+
+
+def alone(search: Search, place: Place) -> FileLock:
+    """Held while a trial is taken, so that no two on this machine take the same."""
+    return FileLock(place.root / "journals" / f"search-{search.key}.lock")
+
+
+def open_trials(search: Search) -> Study:
+    """The trials of a search, as far as there are any."""
+    base = search.space.base
+    pruner = create_pruner(search.pruning, base.epochs)
+    return open_study(search.storage, search.name, first=search.space.own, seed=base.seed, pruner=pruner)
+
+
 def run(
-    search: Search, dataset: Dataset, *, place: Place, sender: Sender, start: InitialWeights, several: bool
+    search: Search,
+    dataset: Dataset,
+    *,
+    place: Place,
+    sender: Sender,
+    start: InitialWeights,
+    several: bool,
+    engine: Engine | None = None,
 ) -> tuple[Result, Journal] | None:
     """Try recipes until the budget is spent, and record the best.
 
@@ -40,6 +128,7 @@ def run(
 
     Args:
         several: whether this process has other searches as well, so that the launcher's run is not this one's.
+        engine: begins other processes, which leave little or nothing of the search to this one.
 
     Returns:
         what was found, and the journal of the search's run; None where another process still trains.
@@ -48,36 +137,29 @@ def run(
         InputError: the database cannot be used.
         PipelineError: no trial was completed, or the database failed.
     """
-    base = search.space.base
     make_folder(place.root / "journals")
-    alone = FileLock(place.root / "journals" / f"search-{search.key}.lock")
     with ExitStack() as stack:
-        with alone:
-            pruner = create_pruner(search.pruning, base.epochs)
-            trials = open_study(search.storage, search.name, first=search.space.own, seed=base.seed, pruner=pruner)
+        with alone(search, place):
+            trials = open_trials(search)
             journal = hold(search, place, several=several)
             if journal:
                 stack.enter_context(recording(journal, search, dataset, sender))
         study = {"journal": journal.key if journal else "", "key": search.key, "run_id": run_id(search, journal, place)}
         if not several and study["run_id"] != launcher_run():
             runs.nest_launcher_run("continued" if journal else "joined", under=study["run_id"])
-        splits = split(dataset, val_size=base.val_size, limit=base.limit)
         try:
-            with Progress(search, trials) as progress:
-                worker = Worker(
+            if engine:
+                share(
                     search,
                     trials,
-                    splits,
-                    place=place,
-                    sender=sender,
-                    start=start,
-                    alone=alone,
-                    study=study,
-                    progress=progress,
+                    engine,
+                    partial(Part, search=search, start=start, study=study),
+                    dataset,
+                    place,
+                    sender,
                 )
-                worker.try_all()
-                if worker.others_train() or not worker.confirm():
-                    return None
+            if not Part(0, search, start, study).work(dataset, place, sender):
+                return None
             found = result_of(search, trials)
         except StorageInternalError as error:
             raise broken(search.storage, error) from error
@@ -86,6 +168,31 @@ def run(
             stack.enter_context(recording(journal, search, dataset, sender))
         record(journal, trials, found)
     return found, journal
+
+
+def share(
+    search: Search,
+    trials: Study,
+    engine: Engine,
+    part: Callable[[int], Part],
+    dataset: Dataset,
+    place: Place,
+    sender: Sender,
+) -> None:
+    """Let other processes try recipes until the budget is spent; each that ends before is replaced unless it failed."""
+    failed = False
+
+    def parts() -> Iterator[Part]:
+        for number in count(1):
+            if failed or search.is_spent(trials.get_trials(deepcopy=False)):
+                return
+            yield part(number)
+
+    with closing(engine(parts(), dataset, place, sender)) as ended:
+        for one, failure in ended:
+            if failure:
+                failed = True
+                logger.warning("%s %s: failed: %s", one.position, one.label, failure)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The trainings of a study on a Ray cluster: Ray says where and when, and any node goes on with what another left."""
+"""Trainings and searches on a Ray cluster: Ray says where and when, and any node goes on with what another left."""
 
 import logging
 import os
@@ -23,7 +23,7 @@ from pipeline.tracking.database import sqlite_file
 from pipeline.tracking.sender import Sender
 from pipeline.training import continuation
 from pipeline.training.continuation import Place
-from pipeline.training.workers import PATIENCE_S, Task, Tell, attempt, choose_experiment
+from pipeline.training.workers import PATIENCE_S, Tell, Work, choose_experiment
 
 logger = logging.getLogger(__name__)
 
@@ -37,21 +37,23 @@ PAUSE_S = 0.2
 
 @dataclass(frozen=True)
 class Cluster:
-    """A Ray cluster, and what is asked of it for each training.
+    """A Ray cluster, and what is asked of it for each training or part of a search.
 
     Attributes:
         address: `auto` for the cluster that this machine belongs to, or one begun here where it belongs to none.
         cpus: cores, to which its threads are limited.
         gpus: a half lets two trainings share one.
         most: trainings at a time, None for as many as there is room for.
+        databases: addresses that all nodes use beside the tracking server's.
     """
 
     address: str
     cpus: int
     gpus: float
     most: int | None = None
+    databases: tuple[str, ...] = ()
 
-    def do(self, tasks: Iterable[Task], dataset: Dataset, place: Place, sender: Sender) -> Generator[tuple[Task, str]]:
+    def do(self, tasks: Iterable[Work], dataset: Dataset, place: Place, sender: Sender) -> Generator[tuple[Work, str]]:
         """Do all tasks; each, as it ends, with why it failed. However this generator is left, Ray is left, too.
 
         Raises:
@@ -71,7 +73,7 @@ class Cluster:
             remote = ray.remote(work).options(num_cpus=self.cpus, num_gpus=self.gpus, max_retries=RETRIES)
             here = Here(place.root, place.experiment_id, environment(), tuple(sys.argv))
             waiting = iter(tasks)
-            begun: dict[Any, Task] = {}
+            begun: dict[Any, Work] = {}
             try:
                 while True:
                     while len(begun) < (self.most or room + AHEAD) and (task := next(waiting, None)):
@@ -99,11 +101,12 @@ class Cluster:
             InputError: for none, or its nodes cannot share what they record.
         """
         nodes = [node for node in ray.nodes() if node["Alive"]]
-        if sqlite_file(tracking_uri()) and len({node["NodeManagerAddress"] for node in nodes}) > 1:
-            raise InputError(
-                "The machines of a cluster cannot share a database in a file: start an MLflow server and set "
-                "MLFLOW_TRACKING_URI, as docs/server.md shows."
-            )
+        if len({node["NodeManagerAddress"] for node in nodes}) > 1:
+            for uri in filter(sqlite_file, (tracking_uri(), *self.databases)):
+                raise InputError(
+                    f"The machines of a cluster cannot share {uri}, a database in a file: start an MLflow server and "
+                    "set MLFLOW_TRACKING_URI, as docs/server.md shows; tune needs --storage, too."
+                )
         wanted = {"CPU": self.cpus, "GPU": self.gpus}
         rooms = [
             min(int(node["Resources"].get(kind, 0) / count) for kind, count in wanted.items() if count)
@@ -153,7 +156,7 @@ def join(address: str) -> ModuleType:
     return ray
 
 
-def outcome(ray: ModuleType, reference: Any, task: Task) -> str:
+def outcome(ray: ModuleType, reference: Any, task: Work) -> str:
     """Why a task failed, empty where it did not.
 
     Raises:
@@ -207,7 +210,7 @@ class Queued:
             self.queue.put(said)
 
 
-def work(task: Task, dataset: Dataset, here: Here, told: Queued, cpus: int) -> str:
+def work(task: Work, dataset: Dataset, here: Here, told: Queued, cpus: int) -> str:
     """Do one task; why it failed, empty where it did not.
 
     A process that is asked to stop ends, so that Ray does the task again elsewhere.
@@ -225,7 +228,7 @@ def work(task: Task, dataset: Dataset, here: Here, told: Queued, cpus: int) -> s
     tell.takes_over()
     try:
         with Sender(DELIVERIES) as sender:
-            return attempt(task, dataset, continuation.find_place(here.root), sender)
+            return task.do(dataset, continuation.find_place(here.root), sender)
     except Interrupted as interrupted:
         os._exit(interrupted.exit_code)
     except PipelineError as error:

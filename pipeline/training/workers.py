@@ -36,6 +36,24 @@ SHARE = 1 / 3
 PATIENCE_S = 30.0
 
 
+class Work(Protocol):
+    """What a process of this machine or a node of a cluster can do.
+
+    Attributes:
+        position: where it stands among all, for people.
+        label: what it is called.
+    """
+
+    @property
+    def position(self) -> str: ...
+
+    @property
+    def label(self) -> str: ...
+
+    def do(self, dataset: Dataset, place: Place, sender: Sender) -> str:
+        """Do it; why it failed, empty where it did not."""
+
+
 @dataclass(frozen=True)
 class Task:
     """One training of a study.
@@ -57,9 +75,13 @@ class Task:
         """What it is called."""
         return f"{self.config.model} seed {self.config.seed}"
 
+    def do(self, dataset: Dataset, place: Place, sender: Sender) -> str:
+        """Train what is not finished yet; why it failed, empty where it did not."""
+        return attempt(self, dataset, place, sender)
 
-# Does tasks and gives each back as it ends, with why it failed.
-Engine = Callable[[Iterable[Task], Dataset, Place, Sender], Generator[tuple[Task, str]]]
+
+# Does all of it and gives each back as it ends, with why it failed.
+Engine = Callable[[Iterable[Work], Dataset, Place, Sender], Generator[tuple[Work, str]]]
 
 
 def on_this_machine(count: int) -> Engine:
@@ -117,15 +139,15 @@ def attempt(task: Task, dataset: Dataset, place: Place, sender: Sender) -> str:
     return ""
 
 
-def in_turn(tasks: Iterable[Task], dataset: Dataset, place: Place, sender: Sender) -> Generator[tuple[Task, str]]:
+def in_turn(tasks: Iterable[Work], dataset: Dataset, place: Place, sender: Sender) -> Generator[tuple[Work, str]]:
     """Do one task after the other; each with why it failed."""
     for task in tasks:
-        yield task, attempt(task, dataset, place, sender)
+        yield task, task.do(dataset, place, sender)
 
 
 def side_by_side(
-    tasks: Iterable[Task], dataset: Dataset, place: Place, sender: Sender, *, count: int
-) -> Generator[tuple[Task, str]]:
+    tasks: Iterable[Work], dataset: Dataset, place: Place, sender: Sender, *, count: int
+) -> Generator[tuple[Work, str]]:
     """Do so many tasks at a time; each, as it ends, with why it failed.
 
     Every process computes with its share of this one's threads. What it could not tell the tracking server is left in
@@ -181,7 +203,7 @@ class Line:
 class Worker:
     """A process that trains, seen from outside."""
 
-    task: Task
+    task: Work
 
     def __init__(self, dataset: Dataset, place: Place, threads: int) -> None:
         context = multiprocessing.get_context("spawn")
@@ -192,7 +214,7 @@ class Worker:
         self.process.start()
         theirs.close()
 
-    def begin(self, task: Task) -> None:
+    def begin(self, task: Work) -> None:
         """Let it do a task."""
         self.task = task
         self.pipe.send(task)
@@ -257,10 +279,10 @@ def work(pipe: Connection, dataset: Dataset, root: Path, experiment_id: str | No
             place = continuation.find_place(root)
             with Sender(DELIVERIES) as sender:
                 while True:
-                    task: Task = pipe.recv()
+                    task: Work = pipe.recv()
                     told.position = task.position
                     try:
-                        told.tell(attempt(task, dataset, place, sender))
+                        told.tell(task.do(dataset, place, sender))
                     except Exception as error:
                         told.tell(next(cause for cause in causes(error) if isinstance(cause, OSError)))
         except Interrupted as interrupted:

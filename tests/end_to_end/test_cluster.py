@@ -83,4 +83,33 @@ def test_two_share_a_gpu_and_what_a_cluster_cannot_do_is_a_sentence(environment,
 
     # Machines without anything in common.
     made.add_node(node_ip_address="127.0.0.3", num_cpus=1)
-    assert "cannot share a database in a file: start an MLflow server" in mistake(*study, "--epochs", "3", code=2)
+    assert "a database in a file: start an MLflow server" in mistake(*study, "--epochs", "3", code=2)
+
+
+@pytest.mark.timeout(600)
+def test_a_search_over_nodes_loses_no_trial_when_one_is_killed(environment, cluster, bars):
+    made = cluster(2)
+    search = [
+        "tune",
+        "--model",
+        "mlp",
+        "--epochs",
+        "60",
+        "--batch-size",
+        "8",
+        "--val-size",
+        "20",
+        "--dataset",
+        str(bars),
+    ]
+    process = pipeline_process(*search, "--trials", "8", "--seeds", "1", "--engine", "ray", "--address", made.address)
+    wait_for_line(process, "] trial 1:")
+    (run, *_) = mlflow.MlflowClient().search_runs(["0"], "tags.kind = 'trial' and attributes.status = 'RUNNING'")
+    psutil.Process(int(re.search(r"process (\d+)", run.data.tags["lease"])[1])).parent().kill()
+    _, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err
+    runs = mlflow.MlflowClient().search_runs(["0"], "tags.kind = 'trial'")
+    assert sorted(run.info.run_name for run in runs if " trial " in run.info.run_name) == [
+        f"mlp trial {n}" for n in range(8)
+    ]
+    assert {run.info.status for run in runs} == {"FINISHED"} and only_run("search").info.status == "FINISHED"

@@ -8,11 +8,11 @@ import click
 
 from pipeline.cli.dataset import dataset_options, load_dataset
 from pipeline.cli.downloads import announced, to_download
+from pipeline.cli.engines import chosen_engine, engine_options
 from pipeline.cli.options import (
     WEIGHTS,
     Auto,
     chosen,
-    engine_options,
     named_architectures,
     naming_options,
     recipe_options,
@@ -33,7 +33,7 @@ from pipeline.errors import PipelineError
 @click.option("--weights", type=Auto(str), default="none", show_default=True, help=f"{WEIGHTS}.")
 @recipes_option
 @naming_options
-@engine_options
+@engine_options("as many as pay here")
 @wait_option
 @root_option
 @recipe_options
@@ -80,8 +80,7 @@ def main_command(
     from pipeline.tracking.training_run import Results
     from pipeline.training import continuation, study
     from pipeline.training import weights as initial_weights
-    from pipeline.training.cluster import Cluster
-    from pipeline.training.workers import Engine, on_this_machine, paying
+    from pipeline.training.workers import paying
 
     catch_signals()
     settings = split_choices(choices)
@@ -105,11 +104,9 @@ def main_command(
     own = {} if weights == "none" else {"weights": weights or "auto"}
     own |= {"recipes": recipe.NEWEST} if found else {}
     title = config.title(f"{images.name} study", own | chosen(choices))
-    if engine == "ray":
-        gpus = float(configs[0].device == "cuda") if gpus is None else gpus
-        does: Engine = Cluster(address, cpus=cpus, gpus=gpus, most=workers).do
-    else:
-        does = on_this_machine(workers or paying(configs))
+    does = chosen_engine(
+        engine, workers, address, cpus, gpus, auto=1 if engine == "ray" else paying(configs), device=configs[0].device
+    )
     place = continuation.find_place(root)
     if register and not name:
         versions.check_names(images, architectures, place.client)

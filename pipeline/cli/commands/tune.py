@@ -7,6 +7,7 @@ import click
 
 from pipeline.cli.dataset import dataset_options, load_dataset
 from pipeline.cli.downloads import announced, to_download
+from pipeline.cli.engines import chosen_engine, engine_options
 from pipeline.cli.options import (
     WEIGHTS,
     Auto,
@@ -50,6 +51,7 @@ from pipeline.search import Pruning
 @click.option(
     "--storage", type=Auto(str), default="auto", show_default="searches.db in the root", help="Optuna's database."
 )
+@engine_options("one, so that a seed always finds the same")
 @click.option("--weights", type=Auto(str), default="none", show_default=True, help=f"{WEIGHTS}.")
 @click.option("--name", default="", help="What the data set is called in runs; its own name by default.")
 @wait_option
@@ -66,6 +68,11 @@ def tune(
     seeds: int,
     seed: int,
     storage: str | None,
+    engine: str,
+    workers: int | None,
+    address: str,
+    cpus: int,
+    gpus: float | None,
     weights: str | None,
     name: str,
     wait: float,
@@ -115,6 +122,12 @@ def tune(
         images = equal_budget(spaces, trials=trials, train_images=train_images)
     if shared:
         runs.nest_launcher_run("tune", under=None)
+    storage = storage or default_storage(root)
+    does = None
+    if engine == "ray" or (workers or 1) > 1:
+        does = chosen_engine(
+            engine, workers, address, cpus, gpus, auto=1, device=spaces[0].base.device, storage=storage
+        )
     place = continuation.find_place(root)
     failures = {}
     with Sender(DELIVERIES) as sender:
@@ -127,10 +140,12 @@ def tune(
                 train_images=train_images,
                 seeds=seeds,
                 pruning=pruner,
-                storage=storage or default_storage(root),
+                storage=storage,
             )
             try:
-                outcome = run.run(search, known, place=place, sender=sender, start=starts[model], several=shared)
+                outcome = run.run(
+                    search, known, place=place, sender=sender, start=starts[model], several=shared, engine=does
+                )
             except PipelineError as error:
                 if not shared:
                     raise
