@@ -15,7 +15,7 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 import mlflow
 import pytest
-from support import PROJECT, made_once, pipeline, write_idx_folder
+from support import PROJECT, STUDY, made_once, pipeline, write_idx_folder
 
 from pipeline.cli import commands
 from pipeline.files import ROOT_VARIABLE
@@ -63,6 +63,16 @@ def environment(tmp_path, monkeypatch, empty_store) -> Path:
     mlflow.set_tracking_uri(None)
     connect.cache_clear()
     launcher_run.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory, bars) -> str:
+    """The store of `STUDY`, one training after the other."""
+
+    def fill(folder: Path, store: dict[str, str]) -> None:
+        pipeline(*STUDY, "--dataset", str(bars), "--workers", "1", env=store, cwd=folder)
+
+    return made_once(tmp_path_factory, "undisturbed", fill)["MLFLOW_TRACKING_URI"]
 
 
 @pytest.fixture(scope="session")

@@ -64,6 +64,10 @@ def write_idx_folder(folder: Path, *, train: int = 120, test: int = 20, side: in
     return folder
 
 
+# Two trainings that take long enough to be killed in the middle.
+STUDY = ("main", "--models", "cnn", "--seeds", "2", "--epochs", "40", "--batch-size", "8", "--val-size", "20")
+
+
 def made_once(tmp_path_factory, name: str, fill: Callable[[Path, dict[str, str]], None]) -> dict[str, str]:
     """The environment of a store that one of the processes that run the tests fills for all of them.
 

@@ -180,3 +180,23 @@ def test_search(environment, here, bars):
     found = rows(out)
     assert [row[0] for row in found if len(row) > 4] == ["pruner", "median", "none"]
     assert found[-1][1:5] == ["3", "0", "0", "3.0"], "without pruning, three whole trainings"
+
+
+def test_scale(environment, here, bars):
+    out, _ = here(
+        "scale",
+        "--model",
+        "mlp",
+        "--dataset",
+        bars,
+        "--trainings",
+        2,
+        "--epochs",
+        1,
+        "--workers",
+        "2",
+        "--engines",
+        "local",
+    )
+    (_, row) = (row for row in rows(out) if len(row) > 4)
+    assert row[:2] == ["local", "2"] and row[3] == "1.00" and float(row[5]) > 10

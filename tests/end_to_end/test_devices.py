@@ -9,15 +9,14 @@ import psutil
 import pytest
 from support import PROJECT, left_in, only_run, pipeline, pipeline_process, wait_for_line
 
-# 13 steps an epoch: 52 and more.
+from pipeline import config
+from pipeline.data import sources
+from pipeline.data.splits import split
+from pipeline.training.devices import together
+from pipeline.training.engine.loop import fit
+from pipeline.training.engine.state import Training
+
 OPTIONS = ["--epochs", "4", "--batch-size", "8", "--val-size", "20", "--precision", "fp32"]
-
-
-def losses(run_id: str) -> list[float]:
-    """Of every epoch, in training and validation."""
-    client = mlflow.MlflowClient()
-    names = ("train/loss", "val/loss")
-    return [point.value for name in names for point in client.get_metric_history(run_id, name)]
 
 
 def trainers(process: subprocess.Popen) -> list[psutil.Process]:
@@ -29,16 +28,24 @@ def trainers(process: subprocess.Popen) -> list[psutil.Process]:
     ]
 
 
-@pytest.mark.parametrize(("model", "arguments"), [("mlp", ""), ("vit", "dropout=0")])
-def test_two_processes_have_the_losses_of_one(environment, bars, model, arguments):
-    train = ["train", "--dataset", str(bars), "--model", model, "--model-args", arguments, *OPTIONS]
-    pipeline(*train)
-    alone = only_run()
-    mlflow.MlflowClient().delete_run(alone.info.run_id)
-    pipeline(*train, "--devices", "2")
-    both = only_run()
-    assert both.data.tags["processes"] == "2"
-    assert losses(both.info.run_id) == pytest.approx(losses(alone.info.run_id), abs=1e-4)
+@pytest.mark.parametrize(("model", "arguments"), [("mlp", {}), ("vit", {"dropout": 0})])
+def test_two_processes_have_the_losses_of_one_to_the_fourth_decimal(bars, tmp_path, model, arguments):
+    dataset = sources.load(str(bars), tmp_path)
+    # 13 steps an epoch.
+    overrides = {"epochs": 4, "batch_size": 8, "precision": "fp32"}
+    chosen = config.resolve(
+        model, dataset, weights="none", overrides=overrides, model_args=arguments, val_size=20, device="cpu"
+    )
+    splits = split(dataset, val_size=20, limit=0)
+    alone = Training(chosen, splits)
+    list(fit(alone))
+    with together(chosen, dataset, 2) as ranks:
+        both = Training(chosen, splits, ranks=ranks)
+        ranks.same_state(both.state_dict())
+        list(fit(both))
+    for first, second in zip(alone.history, both.history, strict=True):
+        for name in ("train/loss", "val/loss", "val/accuracy"):
+            assert first.metrics[name] == pytest.approx(second.metrics[name], abs=1e-4)
 
 
 def test_what_two_began_one_ends_and_the_death_of_one_is_a_sentence(environment, bars):
@@ -61,10 +68,9 @@ def test_what_two_began_one_ends_and_the_death_of_one_is_a_sentence(environment,
 
     out, _ = pipeline(*train)
     assert "Resuming run" in out and "epoch  60/400" not in out
-    cut = only_run()
-    mlflow.MlflowClient().delete_run(cut.info.run_id)
-    pipeline(*train)
-    assert losses(cut.info.run_id)[:50] == pytest.approx(losses(only_run().info.run_id)[:50], abs=1e-3)
+    (run,) = mlflow.MlflowClient().search_runs(["0"], "tags.kind = 'training'")
+    assert run.info.status == "FINISHED" and run.data.metrics["test/accuracy"] > 0.9
+    assert len(mlflow.MlflowClient().get_metric_history(run.info.run_id, "val/loss")) == 400
     assert left_in(environment) == []
 
 
