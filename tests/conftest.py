@@ -15,11 +15,20 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 import mlflow
 import pytest
+from hypothesis import HealthCheck, settings
 from support import PROJECT, STUDY, made_once, pipeline, write_idx_folder
 
 from pipeline.cli import commands
 from pipeline.files import ROOT_VARIABLE
 from pipeline.tracking.client import connect, launcher_run, open_client
+
+# No test holds a clock against the machine.
+settings.register_profile(
+    "any machine",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("any machine")
 
 FAST = Path(__file__).parent / "unit"
 

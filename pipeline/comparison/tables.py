@@ -1,7 +1,8 @@
 """A comparison as a table for a terminal, for Markdown, or in a file for programs."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,11 @@ from rich.table import Table
 
 from pipeline.comparison import needs
 from pipeline.comparison.compare import Comparison
+from pipeline.comparison.datasets import OverDatasets, over_datasets
+from pipeline.comparison.datasets import in_words as rank_words
 from pipeline.comparison.protocol import SHOWN
+from pipeline.comparison.sizes import in_words as size_words
+from pipeline.comparison.sizes import over_sizes
 from pipeline.comparison.verdicts import FINE_ABOVE, FINE_MARGIN, USUAL_MARGIN
 from pipeline.errors import InputError, PipelineError, first_line
 from pipeline.files import TABLES, atomic_write, check_ending
@@ -45,63 +50,97 @@ WRITERS = {
 }
 
 
+@dataclass(frozen=True)
+class Part:
+    """One table as text.
+
+    Attributes:
+        name: to refer to it by.
+        verdicts: a word a row, empty where there is none.
+    """
+
+    name: str
+    title: str
+    text: pd.DataFrame
+    verdicts: Sequence[str]
+
+
+def parts(comparison: Comparison) -> Iterator[Part]:
+    """A table for each protocol, one over several data sets, and one a data set over several numbers of images."""
+    for key, rows in comparison.groups():
+        rows = with_votes(comparison, key, rows)
+        name = f"comparison-{key[:SHOWN]}"
+        yield Part(name, title(comparison, key, rows), readable(comparison, rows), list(rows["verdict"]))
+    if over := over_datasets(comparison.groups(), comparison.metric):
+        text = over.scores.map(lambda value: number(comparison.metric, value))
+        text.insert(0, "architecture", [f"{label} {over.letters[label].translate(RAISED)}" for label in text.index])
+        text["mean rank"] = over.ranks.map("{:.2f}".format)
+        yield Part("over-data-sets", over_title(comparison, over), text, [""] * len(text))
+    unit = " %" if comparison.metric in PERCENT else ""
+    for place, sizes in enumerate(over_sizes(comparison.groups(), comparison.protocols, comparison.metric), start=1):
+        text = sizes.scores.map(lambda value: number(comparison.metric, value)).rename(columns="{:,}".format)
+        text.insert(0, "architecture", list(text.index))
+        heading = f"{sizes.dataset}: {comparison.metric}{unit} by training images"
+        yield Part(f"over-sizes-{place}", heading, text, [""] * len(text))
+
+
+def over_title(comparison: Comparison, over: OverDatasets) -> str:
+    """What the table over several data sets shows."""
+    unit = " %" if comparison.metric in PERCENT else ""
+    return f"Over {len(over.scores.columns)} data sets: {comparison.metric}{unit} on each, and the mean rank"
+
+
 def show(comparison: Comparison) -> None:
     """Print the comparison, a table for each protocol, and its notes, at most WIDTH columns wide."""
     console = Console(highlight=False, markup=False)
     # A pipe has no width of its own.
     console.width = min(WIDTH, console.width) if console.is_terminal else WIDTH
-    for key, rows in comparison.groups():
-        rows = with_votes(comparison, key, rows)
-        text = readable(comparison, rows)
+    for part in parts(comparison):
         # On a narrow terminal the last columns are left out rather than names and numbers cut.
-        tables = (rich_table(text.iloc[:, :count], rows) for count in range(len(text.columns), 1, -1))
+        tables = (rich_table(part, columns=count) for count in range(len(part.text.columns), 1, -1))
         unbounded = console.options.update(max_width=10 * WIDTH)
         fitting = (table for table in tables if console.measure(table, options=unbounded).maximum <= console.width)
         console.print()
-        console.print(title(comparison, key, rows), style="bold")
-        console.print(next(fitting, rich_table(text.iloc[:, :2], rows)))
+        console.print(part.title, style="bold")
+        console.print(next(fitting, rich_table(part, columns=2)))
     for note in notes(comparison):
         console.print(f"· {note}")
     console.print()
 
 
-def rich_table(text: pd.DataFrame, rows: pd.DataFrame) -> Table:
-    """The text as a table whose best rows stand out."""
+def rich_table(part: Part, *, columns: int) -> Table:
+    """The first columns of a part as a table whose best rows stand out."""
+    text = part.text.iloc[:, :columns]
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     for name in text.columns:
         table.add_column(name, justify="left" if is_words(name) else "right", no_wrap=True)
-    for cells, verdict in zip(text.itertuples(index=False), rows["verdict"], strict=True):
+    for cells, verdict in zip(text.itertuples(index=False), part.verdicts, strict=True):
         table.add_row(*cells, style={"best": "bold green", "better": "bold green", "equivalent": "green"}.get(verdict))
     return table
 
 
 def markdown(comparison: Comparison) -> str:
     """The same in Markdown."""
-    parts = []
-    for key, rows in comparison.groups():
-        parts.append(f"{title(comparison, key, rows)}\n")
-        parts.append(
-            readable(comparison, with_votes(comparison, key, rows)).to_markdown(index=False, disable_numparse=True)
-            + "\n"
-        )
-    return "\n".join([*parts, *[f"- {note}" for note in notes(comparison)]]).rstrip()
+    texts = [
+        f"{part.title}\n\n{part.text.to_markdown(index=False, disable_numparse=True)}\n" for part in parts(comparison)
+    ]
+    return "\n".join([*texts, *[f"- {note}" for note in notes(comparison)]]).rstrip()
 
 
 def latex(comparison: Comparison) -> str:
     """The same for a paper: a table of the package booktabs for each protocol, and the notes as comments."""
-    parts = []
-    for key, rows in comparison.groups():
-        text = readable(comparison, with_votes(comparison, key, rows)).map(lambda cell: cell.translate(IN_LATEX))
-        words = [is_words(name) for name in text.columns]
-        parts.append(
+    texts = []
+    for part in parts(comparison):
+        text = part.text.map(lambda cell: cell.translate(IN_LATEX))
+        texts.append(
             text.rename(columns=lambda name: name.translate(IN_LATEX)).to_latex(
                 index=False,
-                column_format="".join("l" if left else "r" for left in words),
-                caption=title(comparison, key, rows).translate(IN_LATEX),
-                label=f"comparison-{key[:SHOWN]}",
+                column_format="".join("l" if is_words(name) else "r" for name in part.text.columns),
+                caption=part.title.translate(IN_LATEX),
+                label=part.name,
             )
         )
-    return "\n".join([*parts, *(f"% {note}" for note in notes(comparison))]) + "\n"
+    return "\n".join([*texts, *(f"% {note}" for note in notes(comparison))]) + "\n"
 
 
 def is_words(heading: str) -> bool:
@@ -141,6 +180,10 @@ def notes(comparison: Comparison) -> list[str]:
         found.append(f"95 % confidence interval (CI): {'; '.join(used)}.")
     if table["seeds"].max() > 1:
         found.append("±: standard deviation over seeds.")
+    if over := over_datasets(comparison.groups(), comparison.metric):
+        found.append(rank_words(over))
+    for sizes in over_sizes(comparison.groups(), comparison.protocols, comparison.metric):
+        found.append(size_words(sizes, comparison.metric))
     if len(comparison.votes):
         found.append(VOTE_NOTE)
     if table["map"].notna().any():
@@ -247,11 +290,6 @@ def margin_in_words(comparison: Comparison) -> str:
 def within(metric: str, margin: float) -> str:
     """A margin as one would type it."""
     return f"{100 * margin:g} pp" if metric in PERCENT else f"{margin:g}"
-
-
-def p_text(p_value: float) -> str:
-    """A p-value to three digits."""
-    return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
 
 
 def write(comparison: Comparison, path: Path) -> None:

@@ -116,3 +116,8 @@ def letters(labels: Sequence[str], different: Collection[frozenset[str]]) -> dic
         label: "".join(letter for letter, group in zip(ascii_letters, ordered, strict=False) if label in group)
         for label in labels
     }
+
+
+def p_text(p_value: float) -> str:
+    """A p-value to three digits."""
+    return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"

@@ -75,10 +75,15 @@ def profile_inference(network: nn.Module, images: np.ndarray) -> dict[str, float
     }
 
 
-def machine(device: torch.device) -> str:
-    """What computes: the name of the GPU, or that of the processor and how many of its cores this process uses."""
+def machine(device: torch.device, *, processes: int = 1) -> str:
+    """What computes: the name of the GPU, or that of the processor and how many of its cores are used.
+
+    Args:
+        processes: of one training, each with a GPU or as many threads as this one.
+    """
     if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
+        name = torch.cuda.get_device_name(device)
+        return name if processes == 1 else f"{processes} x {name}"
     name = platform.processor() or platform.machine()
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
@@ -86,7 +91,7 @@ def machine(device: torch.device) -> str:
                 name = line.split(":", 1)[1].strip()
                 break
     usable = psutil.Process().cpu_affinity() if hasattr(psutil.Process, "cpu_affinity") else range(psutil.cpu_count())
-    count, used = len(usable), min(torch.get_num_threads(), len(usable))
+    count, used = len(usable), min(torch.get_num_threads() * processes, len(usable))
     return f"{name}, {count} cores" if used == count else f"{name}, {used} of {count} cores"
 
 

@@ -16,7 +16,7 @@ import torch
 
 from pipeline.data.images import Dataset
 from pipeline.ending import catch_signals
-from pipeline.errors import InputError, Interrupted, PipelineError, causes, first_line
+from pipeline.errors import InputError, Interrupted, PipelineError, first_line, has_no_room, reason
 from pipeline.registry.register import DELIVERIES
 from pipeline.tracking.client import tracking_uri
 from pipeline.tracking.database import sqlite_file
@@ -151,8 +151,10 @@ def join(address: str) -> ModuleType:
             if address != "auto" or os.environ.get("RAY_ADDRESS"):
                 raise
             ray.init(include_dashboard=False, _node_ip_address="127.0.0.1", **quiet)
-    except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+    except (ConnectionError, ValueError, RuntimeError, TimeoutError, ImportError) as error:
         raise InputError(f"There is no Ray cluster at address={address}: {first_line(error)}.") from error
+    # Ray has handlers of its own, which would end this process without a word.
+    catch_signals()
     return ray
 
 
@@ -164,13 +166,14 @@ def outcome(ray: ModuleType, reference: Any, task: Work) -> str:
     """
     try:
         return ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        if has_no_room(error.cause):
+            raise error.cause from error
+        failure = reason(error.cause) or first_line(error.cause)
     except ray.exceptions.RayError as error:
-        for cause in causes(error):
-            if isinstance(cause, OSError) and cause.errno:
-                raise cause from error
         failure = f"its process was lost {RETRIES + 1} times, or Ray could not begin it: {first_line(error)}"
-        logger.warning("%s %s: failed: %s", task.position, task.label, failure)
-        return failure
+    logger.warning("%s %s: failed: %s", task.position, task.label, failure)
+    return failure
 
 
 # --- On the nodes --------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ import os
 import signal
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from multiprocessing.process import BaseProcess
@@ -63,18 +63,20 @@ def together(config: TrainConfig, dataset: Dataset, devices: int) -> Iterator[Ra
     ranks, threads = Ranks(0, devices), torch.get_num_threads()
     with tempfile.TemporaryDirectory() as folder:
         address = "env://" if by_torchrun else f"file://{folder}/ranks"
-        others = (
-            []
-            if by_torchrun
-            else [begin(follow, address, rank, devices, config, dataset) for rank in range(1, devices)]
-        )
+        spawn = multiprocessing.get_context("spawn").Process
+        others = [
+            spawn(target=follow, args=(address, rank, devices, config, dataset), daemon=True)
+            for rank in range(1, 1 if by_torchrun else devices)
+        ]
         try:
+            for other in others:
+                other.start()
             join(ranks, config, address)
             yield ranks
         finally:
             leave()
             torch.set_num_threads(threads)
-            for other in others:
+            for other in filter(BaseProcess.is_alive, others):
                 other.join(GOODBYE_S)
                 other.kill()
 
@@ -84,13 +86,6 @@ def begun_by_torchrun() -> Ranks | None:
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return None
     return Ranks(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
-
-
-def begin(target: Callable, *arguments: object) -> BaseProcess:
-    """Begin a process that ends with this one."""
-    process = multiprocessing.get_context("spawn").Process(target=target, args=arguments, daemon=True)
-    process.start()
-    return process
 
 
 def join(ranks: Ranks, config: TrainConfig, address: str) -> None:

@@ -68,7 +68,7 @@ def train(
         protocol_fields=protocol.fields(dataset, splits),
         budget=budget(config, splits),
         examined_on=training.task.examined_on,
-    ) | {schema.MACHINE: profiling.machine(training.device)}
+    ) | {schema.MACHINE: profiling.machine(training.device, processes=ranks.count)}
     if repeated := dataset.test_images_also_in_train:
         tags[schema.REPEATED] = str(repeated)
     if start.lineage:

@@ -3,6 +3,7 @@
 import logging
 import multiprocessing
 import os
+import platform
 import signal
 import sys
 import threading
@@ -16,10 +17,11 @@ from typing import Any, Protocol
 import psutil
 import torch
 
-from pipeline.config import TrainConfig
+import models
+from pipeline.config import TRAINING_VERSION, TrainConfig
 from pipeline.data.images import Dataset
 from pipeline.ending import QuickEnd, catch_signals
-from pipeline.errors import Interrupted, PipelineError, causes, has_no_room, reason
+from pipeline.errors import InputError, Interrupted, PipelineError, causes, has_no_room, reason
 from pipeline.registry.register import DELIVERIES
 from pipeline.tracking.sender import Sender
 from pipeline.training import continuation, weights
@@ -111,6 +113,7 @@ def attempt(task: Task, dataset: Dataset, place: Place, sender: Sender) -> str:
     """
     config, position = task.config, f"{task.position} {task.label}"
     try:
+        check_code(config)
         standing = continuation.find_training(config, place, sender, study=task.study)
         if standing.finished:
             logger.info("%s: finished before", position)
@@ -137,6 +140,20 @@ def attempt(task: Task, dataset: Dataset, place: Place, sender: Sender) -> str:
         return failure
     logger.info("%s: %s", position, result.summary())
     return ""
+
+
+def check_code(config: TrainConfig) -> None:
+    """Refuse to train what the code on this machine makes otherwise than that of whoever planned it.
+
+    Raises:
+        InputError: the project's version here is another.
+    """
+    here = (models.get(config.model).sha256, TRAINING_VERSION)
+    if here != (config.architecture_sha256, config.training_version):
+        raise InputError(
+            f"{platform.node()} has another version of this project than the machine that began the study: bring both "
+            "to the same."
+        )
 
 
 def in_turn(tasks: Iterable[Work], dataset: Dataset, place: Place, sender: Sender) -> Generator[tuple[Work, str]]:

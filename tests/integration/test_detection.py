@@ -99,7 +99,7 @@ def test_the_best_box_decides_and_without_a_box_it_is_nothing():
     assert scores["accuracy"] == pytest.approx(1 / 3), "a miss is wrong whatever the truth"
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=4), st.integers(1, 24), st.integers(1, 24), st.integers(0, 99))
 def test_pooling_is_that_of_torchvision(counts, height, width, seed):
     generator = torch.Generator().manual_seed(seed)

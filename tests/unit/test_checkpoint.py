@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.training.engine.checkpoint import KEPT, Checkpoint
@@ -32,7 +32,7 @@ def copied(saved: Path, folder: Path) -> list[Path]:
     return Checkpoint(folder).files()
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200)
 @given(data=st.data())
 def test_any_changed_byte_is_found(saved, tmp_path, data):
     newest, _ = copied(saved, tmp_path / "copy")

@@ -10,11 +10,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.comparison import summary, tables, tuning, verdicts, votes
 from pipeline.comparison.compare import MAX_TESTED_ROWS, Comparison, compare
+from pipeline.comparison.datasets import over_datasets
+from pipeline.comparison.sizes import over_sizes
 from pipeline.errors import InputError
 from pipeline.metrics import classification
 from pipeline.tracking.training_run import Results, TrainingRun
@@ -44,7 +47,7 @@ def training(
         tags={
             "architecture": architecture,
             "recipe_key": recipe or architecture,
-            "config_key": f"{architecture}{recipe}{seed}{split_seed}",
+            "config_key": f"{architecture}{recipe}{seed}{split_seed}{tags.get('dataset', '')}",
             "dataset": "mnist",
             "dataset_sha256": "abc",
             "protocol": f"p{split_seed}",
@@ -124,6 +127,66 @@ def recorded_table() -> str:
             training("cnn", 30, split_seed=1),
         )
     )
+
+
+def on_several(*wrong: Mapping[str, int]) -> Comparison:
+    """Trainings on several data sets, with so many errors."""
+    return compared(
+        *[
+            training(
+                name, errors, dataset=f"set {number}", dataset_sha256=f"{number}", protocol=f"p{number}", seed=number
+            )
+            for number, of in enumerate(wrong)
+            for name, errors in of.items()
+        ]
+    )
+
+
+def test_over_data_sets_ranks_say_who_is_better():
+    found = on_several(
+        *[{"cnn": 10 + n, "vit": 20 + n, "mlp": 40 + n, "alexnet": 60 - n} for n in range(8)], {"cnn": 3}
+    )
+    over = over_datasets(found.groups(), "accuracy")
+    assert over is None, "the ninth has one architecture alone"
+    found = on_several(*[{"cnn": 10 + n, "vit": 20 + n, "mlp": 40 + n, "alexnet": 60 - n} for n in range(8)])
+    over = over_datasets(found.groups(), "accuracy")
+    assert over.ranks.to_dict() == {"cnn": 1, "vit": 2, "mlp": 3, "alexnet": 4}
+    # Demšar's table 5: 2.569 for four classifiers; and all ranks the same on each of eight sets.
+    assert over.critical == pytest.approx(2.569 * (4 * 5 / (6 * 8)) ** 0.5, abs=1e-3)
+    assert over.p_value == pytest.approx(scipy.stats.chi2.sf(24, 3))
+    assert over.letters.to_dict() == {"cnn": "a", "vit": "ab", "mlp": "bc", "alexnet": "c"}
+    text = tables.markdown(found)
+    assert "Over 8 data sets: accuracy % on each, and the mean rank" in text and "more than 1.66 apart" in text
+    assert "| cnn ᵃ" in text and r"\label{over-data-sets}" in tables.latex(found)
+
+
+def test_over_few_data_sets_nothing_is_told_apart():
+    found = on_several({"cnn": 10, "vit": 20, "mlp": 40}, {"cnn": 10, "vit": 20, "mlp": 40, "alexnet": 3})
+    text = tables.markdown(found)
+    assert "No two can be told apart by their ranks" in text and "left out: alexnet" in text
+    assert over_datasets(compared(*STUDY).groups(), "accuracy") is None
+    two = over_datasets(on_several({"cnn": 10, "mlp": 20}, {"cnn": 10, "mlp": 20}).groups(), "accuracy")
+    assert two.ranks.to_dict() == {"cnn": 1, "mlp": 2} and np.isnan(two.p_value)
+
+
+def test_who_is_ahead_with_how_many_training_images():
+    def trained(name: str, wrong: int, size: int) -> TrainingRun:
+        fields = json.dumps({"test_images": IMAGES, "training_images": size})
+        return training(name, wrong, protocol=f"p{size}", protocol_fields=fields, dataset=f"of {size}")
+
+    errors = {
+        100: {"cnn": 100, "vit": 150},
+        1000: {"cnn": 50, "vit": 60},
+        10_000: {"cnn": 20, "vit": 10},
+    }
+    found = compared(*[trained(name, wrong, size) for size in errors for name, wrong in errors[size].items()])
+    (over,) = over_sizes(found.groups(), found.protocols, "accuracy")
+    assert over.scores.index.tolist() == ["vit", "cnn"] and over.scores.columns.tolist() == list(errors)
+    # Ten points ahead with 1,000 and as many behind with 10,000: in the middle of the two, on a scale of factors.
+    assert over.crossings("accuracy") == [("cnn", "vit", pytest.approx(10**3.5))]
+    text = tables.markdown(found)
+    assert "below about 3,200 training images cnn is ahead of vit" in text and "accuracy % by training images" in text
+    assert over_sizes(compared(*STUDY).groups(), {"p0": {}}, "accuracy") == []
 
 
 def test_who_is_worse_who_as_good_and_of_whom_that_is_not_known():

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support import MNIST, PROJECT, idx_bytes, needs_mnist, write_idx_folder
 
@@ -46,7 +46,7 @@ contents = st.one_of(
 )
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=400)
 @given(content=contents, dimensions=st.sampled_from([1, 3]))
 @example(content=b"\0\0\x08\x03" + b"\xff" * 12, dimensions=3)
 @example(content=gzip.compress(b"\0\0\x08\x01\x7f\xff\xff\xff"), dimensions=1)

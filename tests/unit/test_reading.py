@@ -6,7 +6,7 @@ import io
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from scipy.special import log_softmax
@@ -387,7 +387,7 @@ BYTES = st.one_of(st.binary(max_size=300), NEAR_A_TABLE)
 
 
 @pytest.mark.parametrize("name", ["x.csv", "x.csv.gz", "x.npy", "x.png", "x.tiff", "x.idx"])
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 @given(
     content=BYTES,
     head=st.sampled_from(
@@ -405,7 +405,7 @@ def test_arbitrary_bytes_are_read_or_refused_in_a_sentence(tmp_path, name, head,
         assert str(error).startswith(str(file))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(where=st.integers(8, 400), byte=st.integers(0, 255))
 def test_a_damaged_picture_is_read_or_refused_in_a_sentence(where, byte):
     pixels = np.full((60, 60), 240, np.uint8)

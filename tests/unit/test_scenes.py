@@ -55,7 +55,7 @@ def test_covered_counts_pixels(one, other):
     assert scenes.areas(torch.tensor(one)).item() == len(pixels(one))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     canvas=st.integers(32, 120),
     most=st.integers(1, 12),

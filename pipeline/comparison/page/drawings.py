@@ -10,9 +10,13 @@ from matplotlib.figure import Figure
 
 from pipeline.comparison import tables, tuning
 from pipeline.comparison.compare import Comparison
+from pipeline.comparison.datasets import OverDatasets, in_words
 from pipeline.comparison.page import charts
 from pipeline.comparison.page.answers import confusion_matrix, predictions_of
 from pipeline.comparison.pairs import SIGNIFICANT
+from pipeline.comparison.sizes import OverSizes
+from pipeline.comparison.sizes import in_words as size_words
+from pipeline.comparison.verdicts import p_text
 from pipeline.data.corruptions import CORRUPTIONS, IMAGES
 from pipeline.metrics.catalog import HIGHER_IS_BETTER, PERCENT
 from pipeline.tracking.schema import CORRUPTED, EARLIER_CORRUPTED
@@ -116,6 +120,34 @@ def intervals(group: Group) -> Section:
     )
 
 
+def over_datasets(over: OverDatasets) -> Section:
+    """The mean rank of each architecture over several data sets."""
+    figure = charts.ranks(over.ranks, over.critical)
+    numbers = "; ".join(f"{label} {rank:.2f}" for label, rank in over.ranks.items()) + "."
+    caption = (
+        "Mean rank over the data sets, 1 the best on each. If Friedman's test finds any difference, two whose bars, "
+        f"{over.critical:.2f} long, do not overlap are told apart (Nemenyi's test, 95 % for all pairs at once)."
+    )
+    heading = f"Over {len(over.scores.columns)} data sets"
+    return Section(heading, in_words(over), [Drawing("ranks", figure, caption, numbers)])
+
+
+def over_sizes(over: OverSizes, metric: str) -> Section:
+    """The metric over the number of training images."""
+    share = metric in PERCENT and metric in HIGHER_IS_BETTER
+    series = {label: row.dropna().to_dict() for label, row in over.scores.iterrows()}
+    figure = charts.curves(
+        series, list(series), x="training images", y=f"test {metric}", share=share, log=True, log_errors=share
+    )
+    numbers = "; ".join(
+        f"{label} " + ", ".join(f"{tables.number(metric, value)} with {size:,}" for size, value in curve.items())
+        for label, curve in series.items()
+    )
+    caption = f"Test {metric} on {over.dataset} by the number of training images, the mean over seeds."
+    heading = f"By training images: {over.dataset}"
+    return Section(heading, size_words(over, metric), [Drawing("sizes", figure, caption, f"{numbers}.")])
+
+
 def cost(group: Group) -> Section:
     """The score against what it costs to train, to answer and to keep."""
     metric, drawings = group.metric, []
@@ -149,13 +181,11 @@ def pairs(group: Group) -> Section:
             "p-values of all pairs, adjusted for their number; a filled cell is a difference that chance hardly makes "
             f"(p below {SIGNIFICANT})."
         )
-        told = "; ".join(
-            f"{pair.first} and {pair.second}: {tables.p_text(pair.p_adjusted)}" for pair in found.itertuples()
-        )
+        told = "; ".join(f"{pair.first} and {pair.second}: {p_text(pair.p_adjusted)}" for pair in found.itertuples())
         figure = charts.probabilities(p_values, filled=p_values < SIGNIFICANT, digits=3)
         drawings.append(Drawing("pairs", figure, f"{differing} of {len(found)} pairs differ.", told))
     elif len(found):
-        least = tables.p_text(found["p_adjusted"].min()).removeprefix("p = ")
+        least = p_text(found["p_adjusted"].min()).removeprefix("p = ")
         text = f"None of the {len(found)} pairs differs beyond chance: the least adjusted p-value is {least}."
     else:
         text = "No pair could be tested."

@@ -10,10 +10,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 
 from pipeline.comparison import needs, tables
 from pipeline.comparison.compare import Comparison
-from pipeline.comparison.page import charts
+from pipeline.comparison.datasets import over_datasets
+from pipeline.comparison.page import charts, drawings
 from pipeline.comparison.page.answers import by_class, doubted, hard_images
 from pipeline.comparison.page.drawings import MAX_DRAWN, SECTIONS, Group, Section
 from pipeline.comparison.protocol import SHOWN
+from pipeline.comparison.sizes import over_sizes
 from pipeline.comparison.votes import ALL
 from pipeline.data.corruptions import CORRUPTIONS, IMAGES
 from pipeline.metrics.catalog import HIGHER_IS_BETTER, METRICS, PERCENT
@@ -67,11 +69,33 @@ def build(comparison: Comparison, *, source: str, written: datetime) -> str:
         title=f"Vision architectures compared on {names}",
         source=source,
         written=written.strftime("%Y-%m-%d %H:%M"),
+        across=across(comparison),
         groups=[
             group(comparison, key, rows, number) for number, (key, rows) in enumerate(comparison.groups(), start=1)
         ],
         notes=[*tables.notes(comparison), *NOTES],
     )
+
+
+def across(comparison: Comparison) -> list[dict[str, Any]]:
+    """What the page says of several data sets, and of several numbers of training images."""
+    metric, groups = comparison.metric, comparison.groups()
+    over = over_datasets(groups, metric)
+    sizes = over_sizes(groups, comparison.protocols, metric)
+    sections = [
+        *([drawings.over_datasets(over)] if over else []),
+        *(drawings.over_sizes(one, metric) for one in sizes),
+    ]
+    parts = list(tables.parts(comparison))[len(groups) :]
+    return [
+        {
+            **section("across", content, -number),
+            "title": part.title,
+            "columns": list(part.text.columns),
+            "rows": part.text.to_numpy().tolist(),
+        }
+        for number, (content, part) in enumerate(zip(sections, parts, strict=True), start=1)
+    ]
 
 
 def group(comparison: Comparison, key: str, rows: pd.DataFrame, number: int) -> dict[str, Any]:
