@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from benchmarks import photographs, runs
 from pipeline.cli.process import run
-from pipeline.comparison.stats import wilson
+from pipeline.comparison.judging.stats import wilson
 from pipeline.data import grey, sources
 from pipeline.errors import InputError
 from pipeline.files import default_root

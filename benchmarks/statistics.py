@@ -19,9 +19,9 @@ import pandas as pd
 from tqdm import tqdm
 
 from pipeline.cli.process import run
-from pipeline.comparison import stats
-from pipeline.comparison.pairs import SIGNIFICANT, examine_answers
-from pipeline.comparison.verdicts import verdict
+from pipeline.comparison.judging import stats
+from pipeline.comparison.judging.pairs import SIGNIFICANT, examine_answers
+from pipeline.comparison.judging.verdicts import verdict
 from pipeline.ending import catch_signals
 
 ARCHITECTURES, IMAGES = 7, 10_000

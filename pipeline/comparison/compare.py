@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 
 from pipeline.comparison import protocol
+from pipeline.comparison.judging.pairs import examine_pairs, known_values
+from pipeline.comparison.judging.verdicts import judge
 from pipeline.comparison.labels import RECIPE, tell_apart
 from pipeline.comparison.notes import (
     budget_notes,
@@ -21,10 +23,8 @@ from pipeline.comparison.notes import (
     store_notes,
     unfinished,
 )
-from pipeline.comparison.pairs import examine_pairs, known_values
 from pipeline.comparison.protocol import SHOWN
 from pipeline.comparison.tuning import tuning_notes
-from pipeline.comparison.verdicts import judge
 from pipeline.errors import InputError
 from pipeline.metrics.catalog import CONSTANT, HIGHER_IS_BETTER, LOGGED, METRICS, PERCENT, check_columns
 from pipeline.names import short_hash
@@ -32,7 +32,7 @@ from pipeline.tracking import schema
 from pipeline.tracking.training_run import Results, TrainingRun
 
 if TYPE_CHECKING:
-    from pipeline.comparison.planning import Design
+    from pipeline.comparison.judging.planning import Design
 
 # What trainings must share to have one row.
 ROW = ["protocol", "dataset_sha256", "dataset", "store", "architecture", "recipe"]
@@ -257,7 +257,7 @@ def name_rows(table: pd.DataFrame, members: Sequence[Sequence[TrainingRun]]) -> 
 def interval(metric: str, runs: Sequence[TrainingRun], fields: Mapping[str, Any]) -> tuple[float, float, str]:
     """The 95 % interval of a metric and its method, empty where one run says nothing of it."""
     # Only where there is something to compute: reading them takes longer than reading a thousand runs.
-    from pipeline.comparison import stats
+    from pipeline.comparison.judging import stats
 
     values = known_values(runs, metric)
     if len(values) > 1:
@@ -275,7 +275,7 @@ def needed(row: Any, designs: Mapping[tuple[str, str], "Design"]) -> tuple[float
     design = designs.get((row.protocol, row.label))
     if row.verdict != "undecided" or design is None:
         return np.nan, np.nan
-    from pipeline.comparison import planning
+    from pipeline.comparison.judging import planning
 
     need = planning.need(design, None if np.isnan(row.margin) else row.margin)
     return need.seeds, need.images
@@ -288,7 +288,7 @@ def votes_of(
     tested = rows[rows["verdict"].isin(["best", "equivalent", "undecided", "worse"])]
     if tested["seeds"].sum() < 2:
         return pd.DataFrame()
-    from pipeline.comparison.votes import votes
+    from pipeline.comparison.judging.votes import votes
 
     return votes(
         tested, {label: members[key, label] for key, label in tested[["protocol", "label"]].to_numpy()}, results

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 if TYPE_CHECKING:
-    from pipeline.comparison.planning import Design
+    from pipeline.comparison.judging.planning import Design
 
 # Of more than these a sentence would not be read.
 MAX_LISTED = 6
@@ -61,7 +61,7 @@ def rounded_up(images: float) -> int:
 
 def plan_table(best: str, designs: Mapping[str, "Design"], margin: float, power: float) -> str:
     """For each rival of the best and each number of seeds, how many test images tell apart / show equivalent."""
-    from pipeline.comparison.planning import plan
+    from pipeline.comparison.judging.planning import plan
 
     rows = []
     for label, design in designs.items():

@@ -53,9 +53,9 @@ def budget_notes(table: pd.DataFrame) -> list[str]:
     seen = table["images_seen"].dropna()
     if seen.nunique() > 1:
         epochs = table["epochs"].dropna().astype(int)
+        often = f"{epochs.min()} to {epochs.max()}" if epochs.nunique() > 1 else f"{epochs.min()}"
         notes.append(
-            f"Budgets differ: {epochs.min()} to {epochs.max()} epochs, "
-            f"{int(seen.min()):,} to {int(seen.max()):,} training images seen."
+            f"Budgets differ: {often} epochs, {int(seen.min()):,} to {int(seen.max()):,} training images seen."
         )
     if table["pretrained"].dropna().nunique() > 1:
         pretrained = table.loc[table["pretrained"] == True, "label"]  # noqa: E712, it may be empty

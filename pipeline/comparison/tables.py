@@ -13,12 +13,12 @@ from rich.table import Table
 
 from pipeline.comparison import needs
 from pipeline.comparison.compare import Comparison
-from pipeline.comparison.datasets import OverDatasets, over_datasets
-from pipeline.comparison.datasets import in_words as rank_words
+from pipeline.comparison.judging.datasets import OverDatasets, over_datasets
+from pipeline.comparison.judging.datasets import in_words as rank_words
+from pipeline.comparison.judging.verdicts import FINE_ABOVE, FINE_MARGIN, USUAL_MARGIN
 from pipeline.comparison.protocol import SHOWN
 from pipeline.comparison.sizes import in_words as size_words
 from pipeline.comparison.sizes import over_sizes
-from pipeline.comparison.verdicts import FINE_ABOVE, FINE_MARGIN, USUAL_MARGIN
 from pipeline.errors import InputError, PipelineError, first_line
 from pipeline.files import TABLES, atomic_write, check_ending
 from pipeline.metrics.catalog import COUNTS, PERCENT

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from pipeline.comparison import stats
+from pipeline.comparison.judging import stats
 from pipeline.config import TrainConfig
 from pipeline.data.images import ImageSet
 from pipeline.metrics import classification

@@ -8,8 +8,8 @@ from typing import Any
 
 from pipeline.comparison import protocol, tables
 from pipeline.comparison.compare import Comparison
-from pipeline.comparison.pairs import interval
-from pipeline.comparison.verdicts import margin_of, verdict
+from pipeline.comparison.judging.pairs import interval
+from pipeline.comparison.judging.verdicts import margin_of, verdict
 from pipeline.errors import InputError, Refusal
 from pipeline.metrics.catalog import METRICS
 from pipeline.registry import versions
@@ -74,7 +74,7 @@ def decide(
             "Not promoted: what both answered to the same test images is not at hand, so nothing can be tested."
         )
     # Here, as all of compare: reading it takes longer than most commands that do not test.
-    from pipeline.comparison import stats
+    from pipeline.comparison.judging import stats
 
     wrong = [(table["target"] != table["prediction"]).to_numpy() for table in (own, theirs)]
     p_value, level = stats.mcnemar(*wrong), stats.level(attempt)

@@ -13,7 +13,7 @@ from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, R
 from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
 
-from pipeline.comparison import stats
+from pipeline.comparison.judging import stats
 from pipeline.metrics.catalog import SCORE_THRESHOLD
 from pipeline.registry.versions import Version, describe, version_of
 from pipeline.tracking import deliver

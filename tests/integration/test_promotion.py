@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from support import pipeline_process
 
-from pipeline.comparison import stats
+from pipeline.comparison.judging import stats
 from pipeline.errors import Refusal
 from pipeline.registry import promotion, versions
 from pipeline.tracking.client import connect

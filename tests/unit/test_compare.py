@@ -14,9 +14,10 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.comparison import summary, tables, tuning, verdicts, votes
+from pipeline.comparison import summary, tables, tuning
 from pipeline.comparison.compare import MAX_TESTED_ROWS, Comparison, compare
-from pipeline.comparison.datasets import over_datasets
+from pipeline.comparison.judging import verdicts, votes
+from pipeline.comparison.judging.datasets import over_datasets
 from pipeline.comparison.sizes import over_sizes
 from pipeline.errors import InputError
 from pipeline.metrics import classification

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.comparison import needs, planning, stats
+from pipeline.comparison import needs
+from pipeline.comparison.judging import planning, stats
 
 IMAGES = 2000
 

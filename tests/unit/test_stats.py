@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import norm
 from statsmodels.stats.contingency_tables import mcnemar as mcnemar_of_statsmodels
 
-from pipeline.comparison import stats
+from pipeline.comparison.judging import stats
 from pipeline.metrics import classification
 
 

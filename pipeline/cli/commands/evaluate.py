@@ -19,7 +19,7 @@ def evaluate(model_uri: str, trust: str, dataset: str, side: int | None, frame: 
     from pipeline.data import sources
 
     sources.check_name(dataset)
-    from pipeline.comparison import stats
+    from pipeline.comparison.judging import stats
     from pipeline.registry import evaluate, loading
     from pipeline.tracking.pages import run_url
 

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from pipeline.comparison import votes
+from pipeline.comparison.judging import votes
+from pipeline.comparison.judging.pairs import MAX_TESTED
 from pipeline.comparison.page import charts
-from pipeline.comparison.pairs import MAX_TESTED
 from pipeline.data import pictures
 from pipeline.tracking.schema import ERRORS
 from pipeline.tracking.training_run import Results, TrainingRun

@@ -10,13 +10,13 @@ from matplotlib.figure import Figure
 
 from pipeline.comparison import tables, tuning
 from pipeline.comparison.compare import Comparison
-from pipeline.comparison.datasets import OverDatasets, in_words
+from pipeline.comparison.judging.datasets import OverDatasets, in_words
+from pipeline.comparison.judging.pairs import SIGNIFICANT
+from pipeline.comparison.judging.verdicts import p_text
 from pipeline.comparison.page import charts
 from pipeline.comparison.page.answers import confusion_matrix, predictions_of
-from pipeline.comparison.pairs import SIGNIFICANT
 from pipeline.comparison.sizes import OverSizes
 from pipeline.comparison.sizes import in_words as size_words
-from pipeline.comparison.verdicts import p_text
 from pipeline.data.corruptions import CORRUPTIONS, IMAGES
 from pipeline.metrics.catalog import HIGHER_IS_BETTER, PERCENT
 from pipeline.tracking.schema import CORRUPTED, EARLIER_CORRUPTED

@@ -10,13 +10,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 
 from pipeline.comparison import needs, tables
 from pipeline.comparison.compare import Comparison
-from pipeline.comparison.datasets import over_datasets
+from pipeline.comparison.judging.datasets import over_datasets
+from pipeline.comparison.judging.votes import ALL
 from pipeline.comparison.page import charts, drawings
 from pipeline.comparison.page.answers import by_class, doubted, hard_images
 from pipeline.comparison.page.drawings import MAX_DRAWN, SECTIONS, Group, Section
 from pipeline.comparison.protocol import SHOWN
 from pipeline.comparison.sizes import over_sizes
-from pipeline.comparison.votes import ALL
 from pipeline.data.corruptions import CORRUPTIONS, IMAGES
 from pipeline.metrics.catalog import HIGHER_IS_BETTER, METRICS, PERCENT
 from pipeline.tracking import schema

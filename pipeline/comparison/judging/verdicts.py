@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from pipeline.comparison.pairs import SIGNIFICANT
+from pipeline.comparison.judging.pairs import SIGNIFICANT
 from pipeline.metrics.catalog import HIGHER_IS_BETTER, PERCENT
 
 Verdict = Literal["best", "equivalent", "better", "worse", "undecided"]

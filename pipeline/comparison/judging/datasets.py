@@ -10,8 +10,8 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from pipeline.comparison.pairs import SIGNIFICANT
-from pipeline.comparison.verdicts import letters, p_text
+from pipeline.comparison.judging.pairs import SIGNIFICANT
+from pipeline.comparison.judging.verdicts import letters, p_text
 from pipeline.metrics.catalog import HIGHER_IS_BETTER
 
 

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.comparison import stats
-from pipeline.comparison.pairs import MAX_TESTED, SIGNIFICANT, interval
-from pipeline.comparison.verdicts import verdict
+from pipeline.comparison.judging import stats
+from pipeline.comparison.judging.pairs import MAX_TESTED, SIGNIFICANT, interval
+from pipeline.comparison.judging.verdicts import verdict
 from pipeline.metrics.catalog import LOGGED
 from pipeline.tracking.training_run import Results, TrainingRun
 

@@ -12,8 +12,8 @@ from pipeline.metrics.catalog import CONSTANT, LOGGED, OF_SCORES
 from pipeline.tracking.training_run import Results, TrainingRun
 
 if TYPE_CHECKING:
-    from pipeline.comparison.planning import Design
-    from pipeline.comparison.stats import Estimate, Simultaneous
+    from pipeline.comparison.judging.planning import Design
+    from pipeline.comparison.judging.stats import Estimate, Simultaneous
 
 SIGNIFICANT = 0.05
 COLUMNS = ["first", "second", "difference", "low", "high", "test", "p_value", "p_adjusted", "improvement"]
@@ -89,8 +89,8 @@ def examine_answers(values: Mapping[str, Sequence[float]], known: Mapping[str, n
         values: the accuracies of the trainings of each.
         known: bool (seeds, N), which images each training answered wrong; None where that is not at hand.
     """
-    from pipeline.comparison import stats
-    from pipeline.comparison.planning import Design
+    from pipeline.comparison.judging import stats
+    from pipeline.comparison.judging.planning import Design
 
     wrong = {label: found for label, found in known.items() if found is not None}
     # Answers to another number of images are not those to the test images.
@@ -133,7 +133,7 @@ def examine_values(
     metric: str, members: Mapping[str, Sequence[TrainingRun]], several: Mapping[str, Sequence[float]]
 ) -> Examined:
     """The pairs by the values of a metric, of those that have several."""
-    from pipeline.comparison import stats
+    from pipeline.comparison.judging import stats
 
     found = []
     for (place, first), (other, second) in combinations(enumerate(several), 2):
@@ -147,7 +147,7 @@ def examine_values(
 
 def adjust(found: Sequence[Pair], of: np.ndarray) -> "Simultaneous":
     """All pairs at once, by the covariance of their nodes."""
-    from pipeline.comparison import stats
+    from pipeline.comparison.judging import stats
 
     return stats.simultaneous([pair.p_value for pair in found], [pair.nodes for pair in found], of)
 

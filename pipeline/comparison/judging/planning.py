@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtr, stdtrit
 
-from pipeline.comparison import stats
-from pipeline.comparison.stats import Spread
+from pipeline.comparison.judging import stats
+from pipeline.comparison.judging.stats import Spread
 
 # How likely a decision shall be.
 POWER = 0.8

@@ -1,0 +1,1 @@
+"""How sure it is: statistics, verdicts, votes, plans."""
