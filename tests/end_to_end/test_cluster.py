@@ -68,7 +68,7 @@ def test_a_node_and_the_whole_cluster_are_killed_and_the_numbers_are_those_of_on
 
 @pytest.mark.timeout(600)
 def test_two_share_a_gpu_and_what_a_cluster_cannot_do_is_a_sentence(environment, cluster, mistake, bars):
-    study = ["main", "--models", "mlp", "--seeds", "2", "--epochs", "400", "--batch-size", "8", "--val-size", "20"]
+    study = ["main", "--models", "mlp", "--seeds", "2", "--epochs", "200", "--batch-size", "8", "--val-size", "20"]
     study += ["--dataset", str(bars), "--engine", "ray"]
     assert "Nothing answers at address=127.0.0.2:1" in mistake(*study, "--address", "127.0.0.2:1", code=2)
 
@@ -110,13 +110,13 @@ def test_a_search_over_nodes_loses_no_trial_when_one_is_killed(environment, clus
         "--dataset",
         str(bars),
     ]
-    process = pipeline_process(*search, "--trials", "8", "--seeds", "1", "--engine", "ray", "--address", made.address)
+    process = pipeline_process(*search, "--trials", "5", "--seeds", "1", "--engine", "ray", "--address", made.address)
     wait_for_line(process, "] trial 1:")
     trains("trial").parent().kill()
     _, err = process.communicate(timeout=240)
     assert process.returncode == 0, err
     runs = mlflow.MlflowClient().search_runs(["0"], "tags.kind = 'trial'")
     assert sorted(run.info.run_name for run in runs if " trial " in run.info.run_name) == [
-        f"mlp trial {n}" for n in range(8)
+        f"mlp trial {n}" for n in range(5)
     ]
     assert {run.info.status for run in runs} == {"FINISHED"} and only_run("search").info.status == "FINISHED"
