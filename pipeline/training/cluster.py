@@ -231,7 +231,7 @@ def work(task: Work, dataset: Dataset, here: Here, told: Queued, cpus: int) -> s
     tell.takes_over()
     try:
         with Sender(DELIVERIES) as sender:
-            return task.do(dataset, continuation.find_place(here.root), sender)
+            return task.do(dataset, continuation.find_place(here.root, patient=True), sender)
     except Interrupted as interrupted:
         os._exit(interrupted.exit_code)
     except PipelineError as error:

@@ -1,5 +1,6 @@
 """Who continues what: how far a training or a study is, in this root folder and on the server."""
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -20,6 +21,8 @@ from pipeline.tracking.journal import Journal, journals, new_folder, ours
 from pipeline.tracking.sender import Sender
 from pipeline.tracking.training_run import is_finished
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Place:
@@ -28,11 +31,13 @@ class Place:
     Attributes:
         client: of the tracking server, None while it is away.
         experiment_id: None where only the server could tell.
+        patient: whether to wait for the lease of somebody who may be gone, as on a node of a cluster that was lost.
     """
 
     root: Path
     client: mlflow.MlflowClient | None
     experiment_id: str | None
+    patient: bool = False
 
     def journals(self, **wanted: Any) -> list[tuple[Path, dict[str, Any]]]:
         """The journals of runs that belong here, newest first, of which these things are known."""
@@ -44,15 +49,15 @@ class Place:
         ]
 
 
-def find_place(root: Path) -> Place:
+def find_place(root: Path, *, patient: bool = False) -> Place:
     """Where runs go now; a tracking server that is away is not waited for."""
     try:
         client = connect()
-        return Place(root, client, current_experiment())
+        return Place(root, client, current_experiment(), patient)
     except Exception as error:
         if not is_away(error):
             raise
-        return Place(root, None, chosen_experiment().get("id"))
+        return Place(root, None, chosen_experiment().get("id"), patient)
 
 
 def answer(ask: Callable[[], list[Run]]) -> list[Run]:
@@ -105,7 +110,7 @@ def find_training(config: TrainConfig, place: Place, sender: Sender, *, study: M
     more is closed.
 
     Raises:
-        InputError: somebody trains it now.
+        InputError: somebody trains it now, and whoever asks is not patient.
     """
     on_server = find_on_server(config, place, study)
     finished = next(filter(is_finished, on_server), None)
@@ -135,6 +140,10 @@ def find_training(config: TrainConfig, place: Place, sender: Sender, *, study: M
             if holder := lease.read(run):
                 if found:
                     found.close()
+                if place.patient:
+                    logger.info("%s was being trained by %s: waiting for that.", run.info.run_name, holder)
+                    time.sleep(max(0.0, holder.until - time.time()))
+                    return find_training(config, place, sender, study=study)
                 raise InputError(f"{run.info.run_name} is being trained by {holder}: wait for it to end.")
             close(run.info.run_id, place)
     if found is None and finished is not None:

@@ -15,8 +15,13 @@ from mlflow.tracking import MlflowClient
 from safetensors.torch import load_file
 from support import PROJECT, left_in, only_run, pipeline, pipeline_process, wait_for_line
 
+from pipeline import config
 from pipeline.config import TrainConfig
+from pipeline.data import sources
+from pipeline.errors import InputError
 from pipeline.files import ROOT_VARIABLE
+from pipeline.tracking.sender import Sender
+from pipeline.training import continuation
 from pipeline.training.engine.checkpoint import Checkpoint
 
 OPTIONS = ["--model", "cnn", "--epochs", "6", "--batch-size", "8", "--val-size", "20", "--model-args", "dropout=0.5"]
@@ -160,6 +165,22 @@ def test_where_the_checkpoint_is_not_at_hand_an_expired_run_is_closed(environmen
     out, _ = command("train", *elsewhere)
     assert "no interrupted training of these options: starting" in out
     assert MlflowClient().get_run(old.info.run_id).info.status == "KILLED"
+
+
+def test_a_node_waits_for_the_lease_of_one_that_was_lost(environment, bars, caplog):
+    dataset = sources.load(str(bars), environment / "root")
+    wanted = config.resolve("mlp", dataset, weights="none", overrides={}, device="cpu")
+    tags = {"kind": "training", "config_key": wanted.key, "mlflow.runName": "mlp seed 0"}
+    lease = json.dumps({"holder": "another", "who": "somebody on a lost node", "until": time.time() + 4})
+    client = MlflowClient()
+    run = client.create_run("0", tags={**tags, "lease": lease})
+    with Sender({}) as sender:
+        with pytest.raises(InputError, match="is being trained by somebody on a lost node"):
+            continuation.find_training(wanted, continuation.find_place(environment / "root"), sender, study=None)
+        place = continuation.find_place(environment / "root", patient=True)
+        standing = continuation.find_training(wanted, place, sender, study=None)
+    assert standing.journal is None and not standing.finished
+    assert client.get_run(run.info.run_id).info.status == "KILLED"
 
 
 def test_nothing_to_resume_starts_anew(environment, command, bars):
