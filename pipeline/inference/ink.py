@@ -34,6 +34,8 @@ INSIDE = 0.1
 # the strokes being 1.
 DOT = 0.5
 CUT_THICK, CUT_LARGE = (0.5, 1.6), (0.5, 2.0)
+# The margin that a picture gets which has none: so much of its longer side.
+MARGIN = 6
 # Fewer pixels show no digit; a strip that is shrunk to fewer than these across, none that can be read.
 MIN_PIXELS = 64
 MIN_ACROSS = 16
@@ -99,7 +101,7 @@ def segment_ink(picture: np.ndarray, *, name: str) -> Ink:
     grey = resized(picture / np.float32(255), shrink)
     sheet = find_sheet(grey)
     ink = None if sheet is None else _within(grey, sheet, shrink)
-    ink = ink or _within(grey, np.ones(grey.shape, bool), shrink)
+    ink = ink or _within(grey, np.ones(grey.shape, bool), shrink) or _with_margin(grey, shrink)
     if ink is None:
         raise InputError(f"{name} shows no ink: dark strokes on light paper, or the reverse, are looked for.")
     if max(picture.shape) > SOFT_SIDE and not _has_edges(grey, ink):
@@ -144,6 +146,18 @@ def _within(grey: np.ndarray, region: np.ndarray, shrink: float) -> Ink | None:
     amount = np.where(near, np.clip(raised / np.median(raised[strokes]), 0, 1), 0)
     ink = Ink(amount.astype(np.float32), strokes, shrink, columns.start, rows.start)
     return replace(ink, left_out=ink.in_picture(_doubtful(marks, strokes)))
+
+
+def _with_margin(grey: np.ndarray, shrink: float) -> Ink | None:
+    """The ink on a picture that it fills to the border, where paper is seen too little to tell the two apart."""
+    side = max(grey.shape) // MARGIN
+    paper = np.percentile(grey, 95 if is_light(grey) else 5)
+    ink = _within(np.pad(grey, side, constant_values=paper), np.ones(np.add(grey.shape, 2 * side), bool), shrink)
+    if ink is None:
+        return None
+    inner = (slice(side, -side),) * 2
+    ink = replace(ink, amount=ink.amount[inner], mask=ink.mask[inner], left_out=ink.left_out - side / shrink)
+    return ink if max(grey.shape) <= SOFT_SIDE * shrink or _has_edges(grey, ink) else None
 
 
 def _has_edges(grey: np.ndarray, ink: Ink) -> bool:

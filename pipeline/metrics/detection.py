@@ -50,7 +50,13 @@ def match(predictions: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.
 def _coco(predictions: np.ndarray, targets: np.ndarray) -> dict[str, np.ndarray]:
     from torchmetrics.detection import MeanAveragePrecision
 
-    metric = MeanAveragePrecision(backend="faster_coco_eval", class_metrics=True, extended_summary=True)
+    # All is here, also where several processes train: nothing is to be fetched from the others.
+    metric = MeanAveragePrecision(
+        backend="faster_coco_eval",
+        class_metrics=True,
+        extended_summary=True,
+        distributed_available_fn=lambda: False,
+    )
     metric.warn_on_many_detections = False
     boxes = torch.from_numpy(predictions)
     truth = torch.from_numpy(targets)

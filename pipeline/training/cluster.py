@@ -2,7 +2,6 @@
 
 import logging
 import os
-import re
 import socket
 import sys
 from collections.abc import Generator, Iterable, Mapping
@@ -11,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from urllib.parse import urlsplit
 
 import torch
 
 from pipeline.data.images import Dataset
-from pipeline.ending import catch_signals
+from pipeline.ending import catch_signals, whole
 from pipeline.errors import InputError, Interrupted, PipelineError, first_line, has_no_room, reason
 from pipeline.registry.register import DELIVERIES
 from pipeline.tracking.client import tracking_uri
@@ -77,15 +77,21 @@ class Cluster:
             try:
                 while True:
                     while len(begun) < (self.most or room + AHEAD) and (task := next(waiting, None)):
-                        begun[remote.remote(task, images, here, Queued(told), self.cpus)] = task
+                        with whole():
+                            begun[remote.remote(task, images, here, Queued(told), self.cpus)] = task
                     if not begun:
                         return
-                    ended, _ = ray.wait(list(begun), timeout=PAUSE_S)
-                    for line in told.get_nowait_batch(told.size()):
+                    # Ray turns what interrupts it into errors of its own.
+                    with whole():
+                        ended, _ = ray.wait(list(begun), timeout=PAUSE_S)
+                        lines = told.get_nowait_batch(told.size())
+                    for line in lines:
                         logger.log(line.level, line.text)
                     for reference in ended:
                         task = begun.pop(reference)
-                        yield task, outcome(ray, reference, task)
+                        with whole():
+                            failure = outcome(ray, reference, task)
+                        yield task, failure
             finally:
                 for reference in begun:
                     ray.cancel(reference)
@@ -135,22 +141,32 @@ def join(address: str) -> ModuleType:
         import ray
         import ray.util.queue
         import ray.util.scheduling_strategies
+    except ModuleNotFoundError as error:
+        raise InputError(f"engine=ray needs Ray: install requirements-ray.txt for {sys.executable}.") from error
     except ImportError as error:
-        raise InputError("engine=ray needs Ray: pip install -r requirements-ray.txt.") from error
-    if reachable := re.search(r"([^/:]+):(\d+)$", address):
-        # Ray itself would try for two minutes.
-        try:
-            socket.create_connection((reachable[1], int(reachable[2])), timeout=5).close()
-        except OSError as error:
-            raise InputError(f"Nothing answers at address={address}: {error.strerror or error}.") from error
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+        raise InputError(f"Ray cannot be used: {first_line(error)}.") from error
+    # Ray itself would try for two minutes.
+    try:
+        parts = urlsplit(f"//{address.split('://')[-1]}")
+        if parts.hostname and parts.port:
+            socket.create_connection((parts.hostname, parts.port), timeout=5).close()
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or first_line(error)
+        raise InputError(f"Nothing answers at address={address}: {why}.") from error
+    # Where the nodes find this project if it is not installed there.
+    found = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]))
+    options: dict[str, Any] = {
+        "log_to_driver": False,
+        "logging_level": logging.ERROR,
+        "runtime_env": {"env_vars": {"PYTHONPATH": found}},
+    }
     try:
         try:
-            ray.init(address=address, **quiet)
+            ray.init(address=address, **options)
         except ConnectionError:
             if address != "auto" or os.environ.get("RAY_ADDRESS"):
                 raise
-            ray.init(include_dashboard=False, _node_ip_address="127.0.0.1", **quiet)
+            ray.init(include_dashboard=False, _node_ip_address="127.0.0.1", **options)
     except (ConnectionError, ValueError, RuntimeError, TimeoutError, ImportError) as error:
         raise InputError(f"There is no Ray cluster at address={address}: {first_line(error)}.") from error
     # Ray has handlers of its own, which would end this process without a word.
@@ -172,6 +188,8 @@ def outcome(ray: ModuleType, reference: Any, task: Work) -> str:
         failure = reason(error.cause) or first_line(error.cause)
     except ray.exceptions.RayError as error:
         failure = f"its process was lost {RETRIES + 1} times, or Ray could not begin it: {first_line(error)}"
+    if "No module named" in failure:
+        failure = f"its node lacks this project or a package that it needs ({failure}): bring both to all nodes"
     logger.warning("%s %s: failed: %s", task.position, task.label, failure)
     return failure
 

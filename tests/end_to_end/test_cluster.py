@@ -89,6 +89,12 @@ def test_two_share_a_gpu_and_what_a_cluster_cannot_do_is_a_sentence(environment,
     out, err = process.communicate(timeout=240)
     assert process.returncode == 0 and out.count("images right") + err.count("images right") == 2, err
 
+    process = pipeline_process(*study, "--seeds", "3")
+    wait_for_line(process, "epoch")
+    process.terminate()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 143 and "Traceback" not in err, err
+
     # Machines without anything in common.
     made.add_node(node_ip_address="127.0.0.3", num_cpus=1)
     assert "a database in a file: start an MLflow server" in mistake(*study, "--epochs", "3", code=2)
@@ -102,7 +108,7 @@ def test_a_search_over_nodes_loses_no_trial_when_one_is_killed(environment, clus
         "--model",
         "mlp",
         "--epochs",
-        "60",
+        "100",
         "--batch-size",
         "8",
         "--val-size",

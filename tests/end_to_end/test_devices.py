@@ -73,9 +73,22 @@ def test_what_two_began_one_ends_and_the_death_of_one_is_a_sentence(environment,
     assert left_in(environment) == []
 
 
-def test_torchrun(environment, bars):
+def test_torchrun_trains_and_tests_a_detector(environment, bars):
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-addr", "127.0.0.1"]
-    train = ["-m", "pipeline", "train", "--dataset", str(bars), "--model", "mlp", *OPTIONS, "--resume"]
+    train = [
+        "-m",
+        "pipeline",
+        "train",
+        "--dataset",
+        str(bars),
+        "--model",
+        "faster_rcnn",
+        "--limit",
+        "40",
+        "--epochs",
+        "1",
+    ]
+    train += ["--batch-size", "8", "--val-size", "20", "--weights", "none", "--resume"]
     for says in ("starting", "This training is finished"):
         done = subprocess.run(
             [*torchrun, *train],

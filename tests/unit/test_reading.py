@@ -10,6 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from scipy.special import log_softmax
+from sklearn.datasets import load_digits
 from support import PROJECT
 
 from benchmarks import photographs
@@ -205,6 +206,17 @@ def test_a_pattern_is_no_writing():
         squares[top : top + 14, left : left + 14] = 0
     with pytest.raises(InputError, match=r"it shows \d+ separate marks.*crop it"):
         read_picture(squares, (28, 28), name="it", characters=True)
+
+
+def test_a_digit_that_fills_its_picture_needs_no_margin():
+    whole = 0
+    for number, image in enumerate(load_digits().images[:50]):
+        paper = Image.fromarray((255 - 15.9 * image).astype(np.uint8))
+        picture = np.asarray(paper.resize((60, 60), Image.Resampling.BICUBIC))
+        ink = digitize.segment_ink(picture, name=f"no. {number}")
+        assert (ink.box >= 0).all() and (ink.box <= 60).all()
+        whole += 0.05 < ink.mask.mean() < 0.7
+    assert whole >= 45
 
 
 @pytest.mark.parametrize("level", [120, 255])
