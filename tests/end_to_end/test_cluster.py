@@ -68,7 +68,7 @@ def test_a_node_and_the_whole_cluster_are_killed_and_the_numbers_are_those_of_on
 
 @pytest.mark.timeout(600)
 def test_two_share_a_gpu_and_what_a_cluster_cannot_do_is_a_sentence(environment, cluster, mistake, bars):
-    study = ["main", "--models", "mlp", "--seeds", "2", "--epochs", "200", "--batch-size", "8", "--val-size", "20"]
+    study = ["main", "--models", "mlp", "--seeds", "2", "--epochs", "400", "--batch-size", "8", "--val-size", "20"]
     study += ["--dataset", str(bars), "--engine", "ray"]
     assert "Nothing answers at address=127.0.0.2:1" in mistake(*study, "--address", "127.0.0.2:1", code=2)
 
@@ -108,7 +108,7 @@ def test_a_search_over_nodes_loses_no_trial_when_one_is_killed(environment, clus
         "--model",
         "mlp",
         "--epochs",
-        "100",
+        "200",
         "--batch-size",
         "8",
         "--val-size",
