@@ -51,6 +51,11 @@ def reason(error: BaseException, *, database: str = "") -> str | None:
     return next(filter(None, (_reason(cause, database) for cause in found)), None)
 
 
+def why_failed(error: Exception) -> str:
+    """What to say of one of many trainings that failed: the others go on."""
+    return str(error) if isinstance(error, PipelineError) else reason(error) or repr(error)
+
+
 def _reason(error: BaseException, database: str) -> str | None:
     text = str(error)
     number = error.errno if isinstance(error, OSError) else None

@@ -13,8 +13,8 @@ from rich.table import Table
 
 from pipeline.comparison import needs
 from pipeline.comparison.compare import Comparison
-from pipeline.comparison.judging.datasets import OverDatasets, over_datasets
 from pipeline.comparison.judging.datasets import in_words as rank_words
+from pipeline.comparison.judging.datasets import over_datasets
 from pipeline.comparison.judging.verdicts import FINE_ABOVE, FINE_MARGIN, USUAL_MARGIN
 from pipeline.comparison.protocol import SHOWN
 from pipeline.comparison.sizes import in_words as size_words
@@ -71,23 +71,23 @@ def parts(comparison: Comparison) -> Iterator[Part]:
         rows = with_votes(comparison, key, rows)
         name = f"comparison-{key[:SHOWN]}"
         yield Part(name, title(comparison, key, rows), readable(comparison, rows), list(rows["verdict"]))
+    yield from parts_across(comparison)
+
+
+def parts_across(comparison: Comparison) -> Iterator[Part]:
+    """Those of `parts` that are of several protocols."""
+    unit = " %" if comparison.metric in PERCENT else ""
     if over := over_datasets(comparison.groups(), comparison.metric):
         text = over.scores.map(lambda value: number(comparison.metric, value))
         text.insert(0, "architecture", [f"{label} {over.letters[label].translate(RAISED)}" for label in text.index])
         text["mean rank"] = over.ranks.map("{:.2f}".format)
-        yield Part("over-data-sets", over_title(comparison, over), text, [""] * len(text))
-    unit = " %" if comparison.metric in PERCENT else ""
+        heading = f"Over {len(over.scores.columns)} data sets: {comparison.metric}{unit} on each, and the mean rank"
+        yield Part("over-data-sets", heading, text, [""] * len(text))
     for place, sizes in enumerate(over_sizes(comparison.groups(), comparison.protocols, comparison.metric), start=1):
         text = sizes.scores.map(lambda value: number(comparison.metric, value)).rename(columns="{:,}".format)
         text.insert(0, "architecture", list(text.index))
         heading = f"{sizes.dataset}: {comparison.metric}{unit} by training images"
         yield Part(f"over-sizes-{place}", heading, text, [""] * len(text))
-
-
-def over_title(comparison: Comparison, over: OverDatasets) -> str:
-    """What the table over several data sets shows."""
-    unit = " %" if comparison.metric in PERCENT else ""
-    return f"Over {len(over.scores.columns)} data sets: {comparison.metric}{unit} on each, and the mean rank"
 
 
 def show(comparison: Comparison) -> None:

@@ -15,7 +15,7 @@ from optuna.study import Study
 from pipeline.config import title
 from pipeline.data.images import Dataset
 from pipeline.data.splits import split
-from pipeline.errors import InputError, PipelineError, has_no_room, reason
+from pipeline.errors import InputError, has_no_room, why_failed
 from pipeline.files import make_folder
 from pipeline.search.progress import Progress
 from pipeline.search.record import record
@@ -75,7 +75,7 @@ class Part:
         except Exception as error:
             if has_no_room(error):
                 raise
-            return str(error) if isinstance(error, PipelineError) else reason(error) or repr(error)
+            return why_failed(error)
         return ""
 
     def work(self, dataset: Dataset, place: Place, sender: Sender) -> bool:

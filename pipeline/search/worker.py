@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, Trial
 
 from pipeline.config import TrainConfig
 from pipeline.data.images import Splits
-from pipeline.errors import InputError, PipelineError, has_no_room, reason
+from pipeline.errors import InputError, has_no_room, why_failed
 from pipeline.files import process_lock
 from pipeline.metrics.epoch import Epoch
 from pipeline.search import trial
@@ -130,7 +130,7 @@ class Worker:
             refused = not task.journal.folder.exists()
             if refused or has_no_room(error) or isinstance(error, StorageInternalError):
                 raise
-            self.fail(task, str(error) if isinstance(error, PipelineError) else reason(error) or repr(error))
+            self.fail(task, why_failed(error))
 
     def prune(self, task: Task, epoch: Epoch) -> bool:
         """Whether a trial is not worth another epoch."""

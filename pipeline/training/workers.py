@@ -21,7 +21,7 @@ import models
 from pipeline.config import TRAINING_VERSION, TrainConfig
 from pipeline.data.images import Dataset
 from pipeline.ending import QuickEnd, catch_signals
-from pipeline.errors import InputError, Interrupted, PipelineError, causes, has_no_room, reason
+from pipeline.errors import InputError, Interrupted, causes, has_no_room, why_failed
 from pipeline.registry.register import DELIVERIES
 from pipeline.tracking.sender import Sender
 from pipeline.training import continuation, weights
@@ -135,7 +135,7 @@ def attempt(task: Task, dataset: Dataset, place: Place, sender: Sender) -> str:
         if has_no_room(error):
             raise
         # Whatever it is: the others go on. The run of this one keeps the traceback.
-        failure = str(error) if isinstance(error, PipelineError) else reason(error) or repr(error)
+        failure = why_failed(error)
         logger.warning("%s: failed: %s", position, failure)
         return failure
     logger.info("%s: %s", position, result.summary())

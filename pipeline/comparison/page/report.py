@@ -86,7 +86,6 @@ def across(comparison: Comparison) -> list[dict[str, Any]]:
         *([drawings.over_datasets(over)] if over else []),
         *(drawings.over_sizes(one, metric) for one in sizes),
     ]
-    parts = list(tables.parts(comparison))[len(groups) :]
     return [
         {
             **section("across", content, -number),
@@ -94,7 +93,7 @@ def across(comparison: Comparison) -> list[dict[str, Any]]:
             "columns": list(part.text.columns),
             "rows": part.text.to_numpy().tolist(),
         }
-        for number, (content, part) in enumerate(zip(sections, parts, strict=True), start=1)
+        for number, (content, part) in enumerate(zip(sections, tables.parts_across(comparison), strict=True), start=1)
     ]
 
 
