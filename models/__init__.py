@@ -36,7 +36,7 @@ SUPPLIED = ("num_classes", "in_channels", "image_size")
 SEARCHED = ("optimizer", "lr", "weight_decay", "warmup", "batch_size", "clip_norm", "augment")
 
 
-Optimizer = Literal["adam", "adamw", "sgd"]
+Optimizer = Literal["adam", "adamw", "muon", "sgd"]
 Augmentation = Literal["none", "shift", "affine"]
 Freeze = Literal["none", "features"]
 Device = Literal["cpu", "cuda", "mps"]
@@ -57,7 +57,7 @@ class Recipe:
         mean, std: normalisation of an input in [0, 1], one value a channel.
         model_args: keyword arguments of `build`.
         task_args: keyword arguments of the task.
-        optimizer: adam, adamw or sgd.
+        optimizer: adam, adamw, muon or sgd.
         lr: largest learning rate of the one-cycle schedule.
         warmup: share of the steps in which the learning rate rises.
         batch_size: images a step.

@@ -63,6 +63,19 @@ class LocalPath(click.ParamType):
         return Path(value).expanduser().absolute()
 
 
+class Numbers(click.ParamType):
+    """Whole numbers separated by commas, each once."""
+
+    name = "numbers"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        if isinstance(value, tuple):
+            return value
+        if not all(part.isdecimal() for part in split_names(value)):
+            self.fail(f"'{value}' is no list of numbers: write 100,1000,0.", param, ctx)
+        return tuple(dict.fromkeys(map(int, split_names(value))))
+
+
 class Duration(click.ParamType):
     """A time such as 10m as seconds."""
 

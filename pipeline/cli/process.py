@@ -5,6 +5,7 @@ import getpass
 import io
 import logging
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -31,6 +32,8 @@ ENVIRONMENT = {
     # Every command says itself where to look.
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
+# What click calls a number, and what people do.
+NUMBERS = {"integer": "is no whole number", "float": "is no number"}
 
 
 class Echo(logging.Handler):
@@ -65,7 +68,7 @@ def run(command: click.Command, module: str) -> None:
         click.echo(error.ctx.get_help())
     except click.ClickException as error:
         hint = f" See {error.ctx.command_path} --help." if isinstance(error, click.UsageError) and error.ctx else ""
-        fail(f"{error.format_message()}{hint}", InputError.exit_code)
+        fail(f"{in_words(error.format_message())}{hint}", InputError.exit_code)
     except PipelineError as error:
         fail(str(error), error.exit_code)
     except Interrupted as error:
@@ -75,6 +78,13 @@ def run(command: click.Command, module: str) -> None:
         if sentence is None:
             raise
         fail(sentence, PipelineError.exit_code)
+
+
+def in_words(message: str) -> str:
+    """What click says of an option, in the words of people."""
+    for kind, words in NUMBERS.items():
+        message = re.sub(rf"is not a valid {kind}( range)?\b", words, message)
+    return message
 
 
 def explain(error: Exception) -> str | None:

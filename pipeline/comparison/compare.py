@@ -3,12 +3,14 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from pipeline.comparison import protocol
+from pipeline.comparison.judging.datasets import OverDatasets, over_datasets
 from pipeline.comparison.judging.pairs import examine_pairs, known_values
 from pipeline.comparison.judging.verdicts import judge
 from pipeline.comparison.labels import RECIPE, tell_apart
@@ -24,6 +26,7 @@ from pipeline.comparison.notes import (
     unfinished,
 )
 from pipeline.comparison.protocol import SHOWN
+from pipeline.comparison.sizes import OverSizes, over_sizes
 from pipeline.comparison.tuning import tuning_notes
 from pipeline.errors import InputError
 from pipeline.metrics.catalog import CONSTANT, HIGHER_IS_BETTER, LOGGED, METRICS, PERCENT, check_columns
@@ -83,6 +86,23 @@ class Comparison:
     def votes_under(self, key: str) -> pd.DataFrame:
         """The votes under one protocol."""
         return self.votes[self.votes["protocol"] == key] if len(self.votes) else self.votes
+
+    @cached_property
+    def over_datasets(self) -> OverDatasets | None:
+        """What several data sets say together, if there are."""
+        return over_datasets(self.groups(), self.metric)
+
+    @cached_property
+    def over_sizes(self) -> list[OverSizes]:
+        """What several numbers of training images say, of each data set that has them."""
+        return over_sizes(self.groups(), self.protocols, self.metric)
+
+    def measured_on(self, key: str) -> str:
+        """The data set of a protocol, with the number of training images where it has several."""
+        names = self.table.groupby("protocol", sort=False)["dataset"].agg(lambda names: ", ".join(sorted(set(names))))
+        sizes = {self.protocols[each].get("training_images") for each in names.index[names == names[key]]}
+        size = self.protocols[key].get("training_images")
+        return f"{names[key]}, {size:,} training images" if len(sizes) > 1 and size else names[key]
 
     def groups(self) -> list[tuple[str, pd.DataFrame]]:
         """The protocols with their part of the table, each to be read by itself."""
@@ -162,10 +182,12 @@ def compare(
     )
     sort = sort or metric
     table = table.sort_values(sort, ascending=sort not in HIGHER_IS_BETTER, kind="stable")
-    # The protocol with the most trainings first.
-    size = table.groupby("protocol")["seeds"].transform("sum")
-    table = table.assign(size=size).sort_values(["size", "protocol"], ascending=[False, True], kind="stable")
-    table = table.drop(columns=["size", "dataset_sha256"]).reset_index(drop=True)
+    # The protocol with the most trainings first, then each data set by itself, the one with most images first.
+    images = table["protocol"].map(lambda key: protocols[key].get("training_images", 0))
+    order = table.assign(size=table.groupby("protocol")["seeds"].transform("sum"), images=images).sort_values(
+        ["size", "dataset", "images", "protocol"], ascending=[False, True, False, True], kind="stable"
+    )
+    table = table.loc[order.index].drop(columns="dataset_sha256").reset_index(drop=True)
     notes = (
         *repetition_notes(by_row),
         *protocol_notes(table, protocols),

@@ -18,15 +18,18 @@ def in_store(store: str) -> str:
 
 
 def protocol_notes(table: pd.DataFrame, protocols: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Why there are several groups, field by field."""
-    first, *others = table["protocol"].unique()
+    """Why there are several groups, field by field, but for what their titles say."""
+    names = table.drop_duplicates("protocol").set_index("protocol")["dataset"]
+    first, *others = names.index
     if not others:
         return []
-    notes = [f"These trainings were made under {len(others) + 1} protocols, which cannot be compared with each other."]
-    return notes + [
-        f"Protocol {key[:SHOWN]} differs from {first[:SHOWN]}: {protocol.difference(protocols[key], protocols[first])}."
-        for key in others
-    ]
+    notes = [f"These trainings were made under {len(names):,} protocols, which cannot be compared with each other."]
+    for key in others:
+        alike = names.index[names == names[key]][0]
+        against, told = (first, protocol.OF_THE_DATA) if alike == key else (alike, protocol.OF_THE_SIZE)
+        if found := protocol.difference(protocols[key], protocols[against], told=told):
+            notes.append(f"Protocol {key[:SHOWN]} differs from {against[:SHOWN]}: {found}.")
+    return notes
 
 
 def store_notes(table: pd.DataFrame, metric: str) -> list[str]:

@@ -1,7 +1,7 @@
 """What must be equal for two trainings to be compared, and, apart from it, what was spent on each."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.data import corruptions
@@ -12,6 +12,9 @@ from pipeline.tracking import schema
 
 # To be counted up when accuracy, F1, loss, or the images they are computed on are defined anew.
 METRICS_VERSION = 1
+# Fields that differ where the number of training images does, or the data set.
+OF_THE_SIZE = ("training_images",)
+OF_THE_DATA = ("training_file", "test_file", "training_images", "validation_images", "test_images")
 # So much of a hash tells it from any other.
 SHOWN = 12
 
@@ -57,13 +60,13 @@ def budget(*, epochs: int, images: int, pretrained: bool) -> dict[str, Any]:
     }
 
 
-def difference(protocol: Mapping[str, Any], other: Mapping[str, Any]) -> str:
-    """In which fields a protocol differs from another, each with both values."""
+def difference(protocol: Mapping[str, Any], other: Mapping[str, Any], *, told: Sequence[str] = ()) -> str:
+    """In which fields a protocol differs from another, each with both values, but for those that are told already."""
     if not protocol or not other:
         return "it was not recorded"
 
     def short(value: Any) -> str:
         return f"{value:,}" if isinstance(value, int) else str(value)[:SHOWN]
 
-    names = [name for name in {**protocol, **other} if protocol.get(name) != other.get(name)]
+    names = [name for name in {**protocol, **other} if protocol.get(name) != other.get(name) and name not in told]
     return "; ".join(f"{name} {short(protocol.get(name))}, not {short(other.get(name))}" for name in names)

@@ -14,11 +14,9 @@ from rich.table import Table
 from pipeline.comparison import needs
 from pipeline.comparison.compare import Comparison
 from pipeline.comparison.judging.datasets import in_words as rank_words
-from pipeline.comparison.judging.datasets import over_datasets
 from pipeline.comparison.judging.verdicts import FINE_ABOVE, FINE_MARGIN, USUAL_MARGIN
 from pipeline.comparison.protocol import SHOWN
 from pipeline.comparison.sizes import in_words as size_words
-from pipeline.comparison.sizes import over_sizes
 from pipeline.errors import InputError, PipelineError, first_line
 from pipeline.files import TABLES, atomic_write, check_ending
 from pipeline.metrics.catalog import COUNTS, PERCENT
@@ -70,20 +68,20 @@ def parts(comparison: Comparison) -> Iterator[Part]:
     for key, rows in comparison.groups():
         rows = with_votes(comparison, key, rows)
         name = f"comparison-{key[:SHOWN]}"
-        yield Part(name, title(comparison, key, rows), readable(comparison, rows), list(rows["verdict"]))
+        yield Part(name, title(comparison, key), readable(comparison, rows), list(rows["verdict"]))
     yield from parts_across(comparison)
 
 
 def parts_across(comparison: Comparison) -> Iterator[Part]:
     """Those of `parts` that are of several protocols."""
     unit = " %" if comparison.metric in PERCENT else ""
-    if over := over_datasets(comparison.groups(), comparison.metric):
+    if over := comparison.over_datasets:
         text = over.scores.map(lambda value: number(comparison.metric, value))
         text.insert(0, "architecture", [f"{label} {over.letters[label].translate(RAISED)}" for label in text.index])
         text["mean rank"] = over.ranks.map("{:.2f}".format)
         heading = f"Over {len(over.scores.columns)} data sets: {comparison.metric}{unit} on each, and the mean rank"
         yield Part("over-data-sets", heading, text, [""] * len(text))
-    for place, sizes in enumerate(over_sizes(comparison.groups(), comparison.protocols, comparison.metric), start=1):
+    for place, sizes in enumerate(comparison.over_sizes, start=1):
         text = sizes.scores.map(lambda value: number(comparison.metric, value)).rename(columns="{:,}".format)
         text.insert(0, "architecture", list(text.index))
         heading = f"{sizes.dataset}: {comparison.metric}{unit} by training images"
@@ -169,7 +167,7 @@ def notes(comparison: Comparison) -> list[str]:
     several = len(comparison.protocols) > 1
     for key, rows in comparison.groups():
         if decided := needs.would_decide(rows):
-            found.append(f"Protocol {key[:SHOWN]}: {decided}" if several else decided)
+            found.append(f"{comparison.measured_on(key)}, protocol {key[:SHOWN]}: {decided}" if several else decided)
     methods = {
         "Wilson": "of one run, on other images, Wilson's",
         "crossed": "of several seeds, on other images and with other seeds",
@@ -180,9 +178,9 @@ def notes(comparison: Comparison) -> list[str]:
         found.append(f"95 % confidence interval (CI): {'; '.join(used)}.")
     if table["seeds"].max() > 1:
         found.append("±: standard deviation over seeds.")
-    if over := over_datasets(comparison.groups(), comparison.metric):
+    if over := comparison.over_datasets:
         found.append(rank_words(over))
-    for sizes in over_sizes(comparison.groups(), comparison.protocols, comparison.metric):
+    for sizes in comparison.over_sizes:
         found.append(size_words(sizes, comparison.metric))
     if len(comparison.votes):
         found.append(VOTE_NOTE)
@@ -197,11 +195,10 @@ def notes(comparison: Comparison) -> list[str]:
     return [*found, *comparison.notes]
 
 
-def title(comparison: Comparison, key: str, rows: pd.DataFrame) -> str:
+def title(comparison: Comparison, key: str) -> str:
     """What a group's numbers are measured on."""
     images = comparison.protocols[key].get("test_images")
-    names = ", ".join(sorted(rows["dataset"].unique()))
-    return f"{names}: {f'{images:,} ' if images else ''}test images, protocol {key[:SHOWN]}"
+    return f"{comparison.measured_on(key)}: {f'{images:,} ' if images else ''}test images, protocol {key[:SHOWN]}"
 
 
 def with_votes(comparison: Comparison, key: str, rows: pd.DataFrame) -> pd.DataFrame:

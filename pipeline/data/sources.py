@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
@@ -101,12 +102,25 @@ def check_name(dataset: str, name: str = "") -> None:
     raise InputError(f"There is no data set and no folder '{dataset}': {hint}")
 
 
+def check_different(datasets: Sequence[Dataset]) -> None:
+    """Refuse several data sets of which two could not be told apart.
+
+    Raises:
+        InputError: two have the same images, or the same name.
+    """
+    for first, second in combinations(datasets, 2):
+        if first.sha256 == second.sha256:
+            raise InputError(f"{first.name} and {second.name} have the same images: name one of them.")
+        if first.name == second.name:
+            raise InputError(f"Two data sets are called {first.name}: rename one of the folders.")
+
+
 def download_of(dataset: str, root: Path) -> list[Download]:
     """What `load` would download: one thing or nothing."""
     if dataset not in DOWNLOADS or (root / "datasets" / dataset).is_dir():
         return []
     # Images held out by number would be too many of the digits.
-    return [Download(dataset, DOWNLOADS[dataset].megabytes, {"dataset": "digits", "val_size": None})]
+    return [Download(dataset, DOWNLOADS[dataset].megabytes, {"dataset": "digits", "datasets": None, "val_size": None})]
 
 
 def stand_in(dataset: str, side: int | None = None) -> Dataset:

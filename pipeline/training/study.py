@@ -1,11 +1,12 @@
-"""Many trainings under one protocol: every architecture, every seed, one MLflow run that holds them together."""
+"""Many trainings under the same conditions: every architecture, every seed, one MLflow run that holds them together."""
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.config import TrainConfig, resolve
+from pipeline.config import TrainConfig, resolve, title
 from pipeline.data.images import Dataset
 from pipeline.files import process_lock
 from pipeline.names import short_hash
@@ -17,6 +18,19 @@ from pipeline.training import continuation, weights
 from pipeline.training.continuation import Place
 from pipeline.training.engine.state import check_build, operations
 from pipeline.training.workers import Engine, Task, in_turn
+
+
+@dataclass(frozen=True)
+class Part:
+    """A study's trainings on one data set.
+
+    Attributes:
+        tuning: by architecture what was spent on the search for its recipe, as JSON.
+    """
+
+    dataset: Dataset
+    configs: Sequence[TrainConfig]
+    tuning: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -65,14 +79,13 @@ def plan(
     return sorted(configs, key=lambda config: config.seed)
 
 
-def key(dataset: Dataset, *, source: str | None, options: Mapping[str, Any]) -> str:
+def key(datasets: Sequence[Dataset], *, source: str | None, options: Mapping[str, Any]) -> str:
     """What makes two calls the same study: data and options, not which architectures and how many seeds."""
-    return short_hash({"dataset": dataset.sha256, "weights": source, **options})
+    return short_hash({"dataset": ",".join(sorted(each.sha256 for each in datasets)), "weights": source, **options})
 
 
 def run(
-    dataset: Dataset,
-    configs: Sequence[TrainConfig],
+    parts: Sequence[Part],
     *,
     study_key: str,
     name: str,
@@ -80,15 +93,13 @@ def run(
     sender: Sender,
     register: bool = True,
     engine: Engine = in_turn,
-    tuning: Mapping[str, str] | None = None,
 ) -> Outcome:
     """Train what is not finished yet; an earlier study of the same key is continued.
 
     One failing training does not stop the others, but a full disk does.
 
     Args:
-        engine: does the trainings, several at a time or one after the other.
-        tuning: by architecture what was spent on the search for its recipe, as JSON.
+        engine: does the trainings of a part, several at a time or one after the other.
 
     Raises:
         InputError: the study is being run elsewhere.
@@ -96,8 +107,8 @@ def run(
     tags = {
         schema.KIND: schema.STUDY,
         schema.STUDY_KEY: study_key,
-        schema.DATASET: dataset.name,
-        schema.DATASET_SHA256: dataset.sha256,
+        schema.DATASET: ", ".join(part.dataset.name for part in parts),
+        schema.DATASET_SHA256: ", ".join(part.dataset.sha256 for part in parts),
     }
     with ExitStack() as stack:
         lock = place.root / "journals" / f"study-{study_key}.lock"
@@ -106,23 +117,39 @@ def run(
         if journal.run_id != launcher_run():
             runs.nest_launcher_run("continued", under=journal.run_id)
         stack.enter_context(runs.recording(journal, sender, tags=tags))
-        runs.say_images(journal, dataset.train, f"{dataset.name}-{runs.TRAINING}", context=runs.TRAINING)
-        runs.say_images(journal, dataset.test, f"{dataset.name}-{runs.TEST}", context=runs.TEST)
+        for part in parts:
+            runs.say_images(journal, part.dataset.train, f"{part.dataset.name}-{runs.TRAINING}", context=runs.TRAINING)
+            runs.say_images(journal, part.dataset.test, f"{part.dataset.name}-{runs.TEST}", context=runs.TEST)
         study = {"journal": journal.key, "key": study_key, "run_id": journal.run_id or ""}
+        names = labels(parts)
+        begun = itertools.count(1)
+        failures: dict[str, str] = {}
 
-        if engine is not in_turn:
-            # What takes longest first: begun last, it would end alone.
-            configs = sorted(configs, key=lambda config: (config.seed, -operations(config, dataset)))
-
-        def tasks() -> Iterator[Task]:
-            for number, config in enumerate(configs, start=1):
+        def tasks(part: Part) -> Iterator[Task]:
+            configs = part.configs
+            if engine is not in_turn:
+                # What takes longest first: begun last, it would end alone.
+                configs = sorted(configs, key=lambda config: (config.seed, -operations(config, part.dataset)))
+            for config in configs:
                 # Each time: what another host began at the same moment may not have been there to see.
                 continuation.check_rivals(journal, study_key, place)
-                yield Task(f"[{number}/{len(configs)}]", config, study, register, (tuning or {}).get(config.model, ""))
+                position, spent = f"[{next(begun)}/{len(names)}]", part.tuning.get(config.model, "")
+                yield Task(position, names[config.key], config, study, register, spent)
 
-        with closing(engine(tasks(), dataset, place, sender)) as ended:
-            failures = {task.label: failure for task, failure in ended if failure}
+        for part in parts:
+            with closing(engine(tasks(part), part.dataset, place, sender)) as ended:
+                failures |= {task.label: failure for task, failure in ended if failure}
         continuation.take_over(study_key, place, sender)
         reasons = "; ".join(f"{label}: {reason}" for label, reason in failures.items())
         runs.end(journal, "FAILED" if failures else "FINISHED", failure=reasons)
     return Outcome(journal, failures)
+
+
+def labels(parts: Sequence[Part]) -> dict[str, str]:
+    """What each training of a study is called, by its config's key: what it takes to tell it from the others."""
+    configs = [config for part in parts for config in part.configs]
+    told = [name for name in ("dataset", "limit") if len({getattr(config, name) for config in configs}) > 1]
+    return {
+        config.key: title(config.model, {name: getattr(config, name) for name in told}, seed=config.seed)
+        for config in configs
+    }

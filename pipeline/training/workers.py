@@ -62,20 +62,17 @@ class Task:
 
     Attributes:
         position: where it stands among all, for people.
+        label: what it and its run are called.
         study: the key of the study's journal, its own, and its run's id.
         tuning: as `run.train` takes it.
     """
 
     position: str
+    label: str
     config: TrainConfig
     study: Mapping[str, str]
     register: bool
     tuning: str = ""
-
-    @property
-    def label(self) -> str:
-        """What it is called."""
-        return f"{self.config.model} seed {self.config.seed}"
 
     def do(self, dataset: Dataset, place: Place, sender: Sender) -> str:
         """Train what is not finished yet; why it failed, empty where it did not."""
@@ -128,6 +125,7 @@ def attempt(task: Task, dataset: Dataset, place: Place, sender: Sender) -> str:
             start=weights.load(config.weights, config.model, config.model_args, classes=dataset.classes),
             journal=standing.journal,
             study=task.study,
+            name=task.label,
             register=task.register,
             tuning=task.tuning,
         )

@@ -57,15 +57,16 @@ def parsed(launch: str) -> tuple[str, list[str]]:
 
 @pytest.mark.parametrize("launch", [launch for launch in LAUNCHES if "playground" not in launch])
 def test_launches(environment, bars, monkeypatch, command, launch):
-    # mnist from the cache, published weights from torchvision's: neither needs the network.
-    shutil.copytree(bars, environment / "root" / "datasets" / "mnist")
+    # Data sets from the cache, published weights from torchvision's: neither needs the network.
+    for name in ("mnist", "fashion-mnist"):
+        shutil.copytree(bars, environment / "root" / "datasets" / name)
     monkeypatch.setenv("TORCH_HOME", str(environment / "torch"))
     weights = environment / "torch" / "hub" / "checkpoints" / models.get("alexnet").weights.url.rsplit("/")[-1]
     weights.parent.mkdir(parents=True)
     if "alexnet" in launch:
         torch.save(torchvision.models.alexnet().state_dict(), weights)
     entry, arguments = parsed(launch)
-    small = ["--limit", "60", "--val-size", "20", "--epochs", "1"]
+    small = ["--val-size", "20", "--epochs", "1", *(["--limit", "60"] if "--limits" not in arguments else [])]
     if entry in ("compare", "report", "plan", "promote"):
         command("main", "--dataset", str(bars), "--models", "mlp,cnn" if entry == "plan" else "mlp", *small)
     for dataset, model in re.findall(r"models:/(\w+)-(\w+)@champion", launch):

@@ -166,7 +166,7 @@ def test_versions_are_pinned_and_the_launcher_has_the_same_mlflow():
         (["evaluate", "--model-uri", "models:a@b", "--dataset", "digits"], "'models:a@b' names no registered model"),
         (["train", "--dataset", "mnits"], "did you mean 'mnist'?"),
         (["train", "--batch_size", "0"], "0 is not in the range"),
-        (["train", "--lr", "fast"], "'fast' is not a valid float"),
+        (["train", "--lr", "fast"], "'fast' is no number"),
         (["train", "--dataset", "digits", "--model-args", "kernel=3"], "did you mean 'kernel_size'?"),
         (["train", "--dataset", "digits", "--model", "vit", "--image-size", "30"], "30 is no multiple of patch_size 7"),
         (["train", "--dataset", "digits", "--weights", "nowhere.safetensors"], "There is no weights file"),

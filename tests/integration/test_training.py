@@ -153,6 +153,35 @@ def test_a_study_survives_one_failing_architecture_and_is_continued(environment,
     assert sorted(labels) == ["lr=0.003", "lr=0.01"] and "cnn" not in everything, "two recipes of one architecture"
 
 
+def test_one_study_over_several_data_sets_and_numbers_of_images(environment, command, mistake, bars):
+    options = ["main", "--models", "mlp,cnn", "--epochs", "1", "--val-size", "20", "--workers", "1"]
+    out, _ = command(*options, "--datasets", f"digits,{bars}", "--limits", "60,40")
+    assert "Study on digits, " in out and "8 trainings" in out and "[8/8] " in out
+    for name, images in (("digits", 360), ("bars", 20)):
+        assert f"\n{name}: accuracy % by training images\n" in out
+        assert all(f"\n{name}, {size} training images: {images} test images, protocol " in out for size in (60, 40))
+    assert "\nOver 2 data sets: " in out and " differs from " not in out
+    study = only_run("study")
+    assert study.info.run_name == "digits, bars study epochs=1 val_size=20 limits=40,60"
+    runs = mlflow.MlflowClient().search_runs(["0"], f"tags.`mlflow.parentRunId` = '{study.info.run_id}'")
+    assert {run.info.run_name for run in runs} >= {
+        "mlp dataset=bars limit=40 seed 0",
+        "cnn dataset=digits limit=60 seed 0",
+    }
+
+    again, _ = command(*options, "--datasets", f"{bars},digits", "--limits", "40,60")
+    assert again.count("finished before") == 8 and only_run("study").info.run_id == study.info.run_id
+    report = mlflow.artifacts.load_text(f"{study.info.artifact_uri}/report.html")
+    assert "Vision architectures compared on bars, digits" in report and "40 training images" in report
+
+    both = ["--datasets", f"digits,{bars}"]
+    assert "a name is that of one" in mistake(*options, *both, "--name", "mine", code=2).lower()
+    assert "either limit or limits" in mistake(*options, "--limit", "40", "--limits", "50,60", code=2)
+    assert "'forty' is no list of numbers" in mistake(*options, "--limits", "forty", code=2)
+    shutil.copytree(bars, environment / "copy")
+    assert "have the same images" in mistake(*options, "--datasets", f"{bars},{environment / 'copy'}", code=2)
+
+
 def test_weights_of_a_registered_model_and_of_a_file_start_a_training(environment, command, bars):
     options = ["train", "--model", "cnn", "--dataset", str(bars), "--val-size", "20"]
     first, _ = command(*options, "--epochs", "12", "--batch-size", "16", "--model-args", "channels=(16,32)")

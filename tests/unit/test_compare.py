@@ -505,7 +505,7 @@ def test_a_studys_run_shows_its_leader_what_failed_and_how_long_all_took():
     assert summary.metrics([failed], None) == {"study/trainings": 1, "study/failures": 1, "study/total_s": 0}
     tags = summary.tags(found)
     assert tags["leader"] == found.table["label"][0]
-    assert tables.title(found, "p0", found.table) in tags["mlflow.note.content"]
+    assert tables.title(found, "p0") in tags["mlflow.note.content"]
     many = compared(*[training("mlp", 10 + number, recipe=f"{number:04}") for number in range(100)])
     text = summary.description(many)
     assert len(text) <= summary.LONGEST and text.endswith("The rest is in comparison.md, among the artifacts.")

@@ -17,6 +17,7 @@ from pipeline.data.splits import split
 from pipeline.errors import InputError, Interrupted, PipelineError
 from pipeline.training.engine import batches, gradients, loop, optim
 from pipeline.training.engine.loop import fit, predict_images
+from pipeline.training.engine.muon import orthogonalize
 from pipeline.training.engine.state import Training, check_build
 
 # They train.
@@ -66,6 +67,7 @@ def test_the_same_seed_gives_the_same_numbers_bit_for_bit(dataset, name):
         ("cnn", {"optimizer": "adamw"}, {"dropout": 0.5}),
         ("cnn", {"optimizer": "adam"}, {"dropout": 0.5}),
         ("cnn", {"optimizer": "sgd"}, {"dropout": 0.5}),
+        ("vit", {"optimizer": "muon"}, {"dropout": 0.5}),
         # Convolutions in fp16 take minutes on most processors.
         ("mlp", {"precision": "fp16", "clip_norm": 1.0}, {}),
         ("faster_rcnn", {}, {}),
@@ -282,6 +284,30 @@ def test_config_is_what_is_trained(dataset):
     assert isinstance(training.optimizer, torch.optim.SGD)
     assert {group["weight_decay"] for group in training.optimizer.param_groups} == {0.123, 0.0}
     assert replace(training.config, lr=1.0).key != training.config.key
+
+
+@pytest.mark.parametrize("shape", [(5, 5), (6, 40), (40, 6)])
+def test_muon_makes_all_directions_of_a_step_about_equally_long(shape):
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    stepped = torch.linalg.svdvals(orthogonalize(matrix))
+    assert stepped.min() > 0.3 and stepped.max() < 1.6
+    # In the directions that the matrix has: its product with them is symmetric and positive.
+    u, _, v = torch.linalg.svd(matrix, full_matrices=False)
+    assert torch.trace(u.T @ orthogonalize(matrix) @ v.T) / min(shape) > 0.6
+
+
+def test_muon_steps_inner_layers_and_adamw_the_rest(dataset):
+    training = start(dataset, "mobilenet_v2", overrides={"optimizer": "muon", "lr": 0.01}, limit=40)
+    *others, inner = training.optimizer.param_groups
+    everything = [p for group in training.optimizer.param_groups for p in group["params"]]
+    assert len(set(everything)) == len(everything) == len(list(training.model.parameters()))
+    assert {p.ndim for p in others[1]["params"]} == {1}
+    # The first layer, the last, and convolutions of single channels.
+    assert {tuple(p.shape) for p in others[0]["params"] if p.shape[1] != 1} == {(32, 3, 3, 3), (10, 1280)}
+    assert all(p.shape[1] > 1 for p in inner["params"])
+    before = [p.clone() for p in everything]
+    list(fit(training))
+    assert not any(torch.equal(old, new) for old, new in zip(before, everything, strict=True))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no GPU for CUDA")

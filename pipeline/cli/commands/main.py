@@ -1,5 +1,7 @@
 """The command `main`."""
 
+import itertools
+import math
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from pipeline.cli.engines import chosen_engine, engine_options
 from pipeline.cli.options import (
     WEIGHTS,
     Auto,
+    Numbers,
     chosen,
     named_architectures,
     naming_options,
@@ -19,17 +22,25 @@ from pipeline.cli.options import (
     recipes_option,
     root_option,
     split_choices,
+    split_names,
     wait_option,
 )
 from pipeline.cli.selection import send_all, show_comparison, write_report
 from pipeline.ending import catch_signals
-from pipeline.errors import PipelineError
+from pipeline.errors import InputError, PipelineError
 
 
 @click.command("main")
 @dataset_options(default="digits")
+@click.option("--datasets", default="", help="Several in place of one, separated by commas.")
 @click.option("--models", "names", default="all", show_default=True, help="Architectures, separated by commas.")
 @click.option("--seeds", type=click.IntRange(1, 1000), default=1, show_default=True, help="Trainings of each.")
+@click.option(
+    "--limits",
+    type=Numbers(),
+    default="",
+    help="Train on each of these numbers of images, separated by commas; 0: all.",
+)
 @click.option("--weights", type=Auto(str), default="none", show_default=True, help=f"{WEIGHTS}.")
 @recipes_option
 @naming_options
@@ -39,10 +50,12 @@ from pipeline.errors import PipelineError
 @recipe_options
 def main_command(
     dataset: str,
+    datasets: str,
     side: int | None,
     frame: bool,
     names: str,
     seeds: int,
+    limits: tuple[int, ...],
     weights: str | None,
     recipes: str,
     name: str,
@@ -60,15 +73,21 @@ def main_command(
     from pipeline import config
     from pipeline.data import sources
 
-    architectures = named_architectures(names)
-    sources.check_name(dataset, name)
+    architectures, sets = named_architectures(names), list(dict.fromkeys(split_names(datasets))) or [dataset]
+    if name and len(sets) > 1:
+        raise InputError("A name is that of one data set: leave it out, or give one.")
+    if limits and choices["limit"]:
+        raise InputError("Give either limit or limits.")
+    limits = tuple(sorted(limits, key=lambda limit: limit or math.inf)) or (choices["limit"],)
+    for each in sets:
+        sources.check_name(each, name)
     config.check_source(weights, *architectures)
-    data = sources.download_of(dataset, root)
-    count = len(architectures) * seeds
+    downloads = {each: sources.download_of(each, root) for each in sets}
+    count = len(sets) * len(limits) * len(architectures) * seeds
     click.echo(
-        f"Study on {to_download(dataset, data)}: {count:,} training{'s' * (count > 1)}, "
-        f"{config.start_in_words(weights, *architectures)}, of {', '.join(architectures)}"
-        f"{f', each with {seeds:,} seeds' * (seeds > 1)}."
+        f"Study on {', '.join(to_download(*each) for each in downloads.items())}: {', '.join(architectures)} "
+        f"{config.start_in_words(weights, *architectures)}{f', {seeds:,} seeds' * (seeds > 1)}"
+        f"{f', {len(limits):,} numbers of images' * (len(limits) > 1)}: {count:,} training{'s' * (count > 1)}."
     )
     from pipeline.comparison import summary
     from pipeline.comparison.compare import compare
@@ -87,40 +106,50 @@ def main_command(
     if weights and weights.startswith("models:/"):
         # An alias may stand for another version tomorrow, and the study would be another.
         weights = versions.find(weights).uri
-    if data:
-        study.plan(
-            architectures, 1, sources.stand_in(dataset, side), source=weights, options=settings | {"val_size": None}
-        )
+    for each, missing in downloads.items():
+        if missing:
+            study.plan(
+                architectures, 1, sources.stand_in(each, side), source=weights, options=settings | {"val_size": None}
+            )
     starts = {each: config.resolve_weights(each, weights, {}) for each in architectures}
-    with announced([*data, *initial_weights.downloads_of(starts)]):
-        images = load_dataset(dataset, root, side=side, frame=frame, name=name)
+    with announced([*itertools.chain(*downloads.values()), *initial_weights.downloads_of(starts)]):
+        images = [load_dataset(each, root, side=side, frame=frame, name=name) for each in sets]
         for each, start in starts.items():
             initial_weights.fetch(start, each, {})
-    found = recipe.find(recipes, starts, images.sha256)
-    tuned = {each: one.under(settings) for each, one in found.items()}
-    configs = study.plan(architectures, seeds, images, source=weights, options=settings, tuned=tuned)
+    sources.check_different(images)
+    parts, tuned = [], []
+    for one in images:
+        found = recipe.find(recipes, starts, one.sha256)
+        tuned.append({each: better.under(settings) for each, better in found.items()})
+        of_each = [
+            study.plan(architectures, seeds, one, source=weights, options=settings | {"limit": limit}, tuned=tuned[-1])
+            for limit in limits
+        ]
+        spent = {each: better.tuning for each, better in found.items()}
+        parts.append(study.Part(one, list(itertools.chain(*of_each)), spent))
+    configs = [each for part in parts for each in part.configs]
+    if len(limits) > 1:
+        choices["limits"] = ",".join(map(str, limits))
+        settings["limit"] = choices["limits"]
     naming = {**({"name": name} if name else {}), **({} if register else {"register": False})}
-    study_key = study.key(images, source=weights, options=settings | naming | ({"recipes": tuned} if tuned else {}))
-    own = {} if weights == "none" else {"weights": weights or "auto"}
-    own |= {"recipes": recipe.NEWEST} if found else {}
-    title = config.title(f"{images.name} study", own | chosen(choices))
+    study_key = study.key(
+        images,
+        source=weights,
+        options=settings | naming | ({"recipes": tuned[0] if len(sets) == 1 else tuned} if any(tuned) else {}),
+    )
+    special = {} if weights == "none" else {"weights": weights or "auto"}
+    special |= {"recipes": recipe.NEWEST} if any(tuned) else {}
+    title = config.title(f"{', '.join(one.name for one in images)} study", special | chosen(choices))
     does = chosen_engine(
         engine, workers, address, cpus, gpus, auto=1 if engine == "ray" else paying(configs), device=configs[0].device
     )
     place = continuation.find_place(root)
     if register and not name:
-        versions.check_names(images, architectures, place.client)
+        for one in images:
+            versions.check_names(one, architectures, place.client)
     with Sender(DELIVERIES) as sender:
         outcome = study.run(
-            images,
-            configs,
-            study_key=study_key,
-            name=title,
-            register=register,
-            place=place,
-            sender=sender,
-            engine=does,
-            tuning={each: one.tuning for each, one in found.items()},
+            parts, study_key=study_key, name=title, register=register, place=place, sender=sender, engine=does
         )
         send_all(sender, wait)
     study_id = str(outcome.journal.run_id)

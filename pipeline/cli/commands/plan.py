@@ -34,7 +34,7 @@ def plan(margin: float | None, power: float, **selection: Any) -> None:
         if not within:
             raise InputError("--margin 0 leaves nothing to plan for: give the difference that matters.")
         designs = {label: design for (protocol, label), design in comparison.designs.items() if protocol == key}
-        click.echo(f"\nPlanned from {tables.title(comparison, key, rows)}.\n")
+        click.echo(f"\nPlanned from {tables.title(comparison, key)}.\n")
         click.echo(needs.plan_table(rows[rows["verdict"] == "best"]["label"].iloc[0], designs, within, power))
         click.echo(
             f"\nSo many test images with so many seeds of each decide with {power:.0%} probability: the first number "

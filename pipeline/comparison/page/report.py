@@ -10,13 +10,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 
 from pipeline.comparison import needs, tables
 from pipeline.comparison.compare import Comparison
-from pipeline.comparison.judging.datasets import over_datasets
 from pipeline.comparison.judging.votes import ALL
 from pipeline.comparison.page import charts, drawings
 from pipeline.comparison.page.answers import by_class, doubted, hard_images
 from pipeline.comparison.page.drawings import MAX_DRAWN, SECTIONS, Group, Section
 from pipeline.comparison.protocol import SHOWN
-from pipeline.comparison.sizes import over_sizes
 from pipeline.data.corruptions import CORRUPTIONS, IMAGES
 from pipeline.metrics.catalog import HIGHER_IS_BETTER, METRICS, PERCENT
 from pipeline.tracking import schema
@@ -79,12 +77,10 @@ def build(comparison: Comparison, *, source: str, written: datetime) -> str:
 
 def across(comparison: Comparison) -> list[dict[str, Any]]:
     """What the page says of several data sets, and of several numbers of training images."""
-    metric, groups = comparison.metric, comparison.groups()
-    over = over_datasets(groups, metric)
-    sizes = over_sizes(groups, comparison.protocols, metric)
+    over = comparison.over_datasets
     sections = [
         *([drawings.over_datasets(over)] if over else []),
-        *(drawings.over_sizes(one, metric) for one in sizes),
+        *(drawings.over_sizes(one, comparison.metric) for one in comparison.over_sizes),
     ]
     return [
         {
@@ -105,7 +101,7 @@ def group(comparison: Comparison, key: str, rows: pd.DataFrame, number: int) -> 
     suspected = doubted(drawn.answers, drawn.newest, drawn.results)
     hard = hard_images(drawn.answers, drawn.newest, drawn.results, suspected) if len(drawn.answers) > 1 else []
     measured_on = machines(run for runs in drawn.trainings.values() for run in runs)
-    title = tables.title(comparison, key, rows)
+    title = tables.title(comparison, key)
     return {
         "title": title,
         "verdict": verdict(comparison, key, rows),

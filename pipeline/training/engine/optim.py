@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from pipeline.config import TrainConfig
+from pipeline.training.engine.muon import Muon, matrices
 
 SGD_MOMENTUM = 0.9
 
@@ -29,10 +30,17 @@ def one_cycle(step: int, *, total: int, warmup: float) -> float:
 def create_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
     """The config's optimizer over what trains; biases and normalisations are spared the weight decay."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    weights, rest = [p for p in trained if p.ndim > 1], [p for p in trained if p.ndim <= 1]
+    groups: list[dict[str, Any]] = [
+        {"params": weights, "weight_decay": config.weight_decay},
+        {"params": rest, "weight_decay": 0.0},
     ]
+    if config.optimizer == "muon":
+        inner = set(matrices(model))
+        groups[0]["params"] = [p for p in weights if p not in inner]
+        stepped = [p for p in weights if p in inner]
+        groups.append({"params": stepped, "weight_decay": config.weight_decay, "matrices": True})
+        return Muon(groups, lr=config.lr, dtype=torch.bfloat16 if config.precision == "bf16" else torch.float32)
     classes: dict[str, Any] = {name.lower(): found for name, found in inspect.getmembers(torch.optim, inspect.isclass)}
     create = classes[config.optimizer]
     wanted = {"fused": True, **({"momentum": SGD_MOMENTUM, "nesterov": True} if config.optimizer == "sgd" else {})}
