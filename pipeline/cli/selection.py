@@ -64,11 +64,16 @@ def find_versions(study: str, model: str, version: int | None) -> list[Any]:
     from pipeline.tracking import queries
     from pipeline.tracking.training_run import Results
 
-    if model not in ("best", "all", *models.names()):
+    if model not in ("best", "all", versions.ENSEMBLE, *models.names()):
         return [versions.find(f"models:/{model}/{version or 'latest'}")]
     if version:
         raise InputError(f"--version {version} needs the --model it belongs to: a registered model.")
-    trainings = promotion.best_trainings(compare(queries.trainings_of(find_study(study)), Results()))
+    study_id, results = find_study(study), Results()
+    trainings = promotion.best_trainings(compare(queries.trainings_of(study_id), results))
+    if model == versions.ENSEMBLE:
+        from pipeline.registry import ensemble
+
+        return [ensemble.create(trainings, results, study_id=study_id)]
     if model in models.names() and model not in trainings:
         raise InputError(f"The study has no finished training of {model}: it has {', '.join(trainings)}.")
     chosen = list(trainings) if model == "all" else [next(iter(trainings)) if model == "best" else model]

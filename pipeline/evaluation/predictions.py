@@ -33,8 +33,12 @@ def write_predictions(
     classification.per_class(log_probabilities, targets, classes).to_csv(
         folder / "per_class.csv", index=False, float_format="%.4f"
     )
-    classification.predictions_table(log_probabilities, targets, outcomes).to_csv(
-        folder / PREDICTIONS, index=False, float_format="%.6g"
-    )
+    write_answers(folder / PREDICTIONS, log_probabilities, targets, outcomes)
     wrong = np.flatnonzero(log_probabilities.argmax(1) != targets)[:MAX_ERRORS]
     np.savez_compressed(folder / ERRORS, index=wrong, images=test.images[wrong])
+
+
+def write_answers(path: Path, log_probabilities: np.ndarray, targets: np.ndarray, outcomes: tuple[str, ...]) -> None:
+    """Write every answer into a table, with log-probabilities (N, outcomes)."""
+    table = classification.predictions_table(log_probabilities, targets, outcomes)
+    table.to_csv(path, index=False, float_format="%.6g")

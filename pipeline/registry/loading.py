@@ -116,7 +116,7 @@ def download(uri: str, folder: Path) -> Path:
             f"The registered model {uri} cannot be loaded from {mlflow.get_tracking_uri()}: {first_line(error)}."
         ) from error
     for name in ("weights.safetensors", "model.json"):
-        if not list(model.glob(f"artifacts/*/{name}")):
+        if not list(model.glob(f"artifacts/*/**/{name}")):
             raise InputError(f"The registered model {uri} was not made by this project: it has no {name}.")
     return model
 

@@ -79,14 +79,13 @@ def save_model(folder: Path, *, bundle: Path, example: np.ndarray, task: str, cl
     saved.save(str(folder / "MLmodel"))
 
 
-def version_tags(tags: Mapping[str, str], *, accuracy: float, test_images: int, seed: int) -> dict[str, str]:
-    """What a version can be searched by, from the tags of its training and what it scored."""
+def version_tags(tags: Mapping[str, str], *, accuracy: float, test_images: int) -> dict[str, str]:
+    """What a version can be searched by, from the tags of its run and what it scored."""
     low, high = stats.wilson(round(accuracy * test_images), test_images)
     return {
         "accuracy": f"{accuracy:.4f}",
         "interval": f"{low:.4f} to {high:.4f}",
         "test_images": str(test_images),
-        "seed": str(seed),
         **{name: tags[name] for name in OF_A_MODEL if name in tags},
     }
 
@@ -97,19 +96,26 @@ def deliver_model(client: mlflow.MlflowClient, journal: Journal, record: Record)
     model = logged_model(client, journal, run)
     if model.status != LoggedModelStatus.READY:
         assert record.files is not None, "a model's record has its files"
-        about = Model.load(str(record.files))
-        about.run_id, about.model_id, about.artifact_path = run.info.run_id, model.model_id, model.artifact_location
-        about.save(str(record.files / "MLmodel"))
-        client.log_model_artifacts(model.model_id, str(record.files))
-        outputs = run.outputs.model_outputs if run.outputs else []
-        if model.model_id not in {output.model_id for output in outputs}:
-            client.log_outputs(run.info.run_id, [LoggedModelOutput(model.model_id, step=0)])
-        client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+        upload(client, run, model, record.files)
     if name := record.content["registered_name"]:
-        register(client, run, model, record, name)
+        register(client, run, model, name, card=record.content["card"], tags=record.content.get("tags") or {})
 
 
-def register(client: mlflow.MlflowClient, run: Run, model: LoggedModel, record: Record, name: str) -> None:
+def upload(client: mlflow.MlflowClient, run: Run, model: LoggedModel, files: Path) -> None:
+    """Send a model that `save_model` saved, as what a run made."""
+    about = Model.load(str(files))
+    about.run_id, about.model_id, about.artifact_path = run.info.run_id, model.model_id, model.artifact_location
+    about.save(str(files / "MLmodel"))
+    client.log_model_artifacts(model.model_id, str(files))
+    outputs = run.outputs.model_outputs if run.outputs else []
+    if model.model_id not in {output.model_id for output in outputs}:
+        client.log_outputs(run.info.run_id, [LoggedModelOutput(model.model_id, step=0)])
+    client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+
+
+def register(
+    client: mlflow.MlflowClient, run: Run, model: LoggedModel, name: str, *, card: str, tags: Mapping[str, str]
+) -> None:
     """Give a logged model its version under a registered name, with its card."""
 
     def create() -> Version:
@@ -117,12 +123,12 @@ def register(client: mlflow.MlflowClient, run: Run, model: LoggedModel, record: 
         with existing_is_enough():
             client.create_registered_model(name)
         entry = client.create_model_version(
-            name, f"models:/{model.model_id}", run.info.run_id, record.content.get("tags"), model_id=model.model_id
+            name, f"models:/{model.model_id}", run.info.run_id, dict(tags), model_id=model.model_id
         )
         return Version.of(entry)
 
     version = create_once(partial(version_of, run.info.run_id, name, client=client), create)
-    client.update_model_version(name, version.number, record.content["card"].replace(VERSION, version.number))
+    client.update_model_version(name, version.number, card.replace(VERSION, version.number))
     client.set_logged_model_tags(
         model.model_id, {MODEL_VERSIONS: json.dumps([{"name": name, "version": version.number}])}
     )

@@ -21,6 +21,8 @@ from pipeline.tracking.client import connect
 from pipeline.tracking.schema import DATASET_SHA256, SOURCE
 
 CHAMPION, PREVIOUS = "champion", "previous-champion"
+# What stands for the architecture of a vote.
+ENSEMBLE = "ensemble"
 # Of a champion, which versions were tried in its place.
 TRIED = "tried"
 
@@ -123,10 +125,10 @@ def describe(name: str, *, client: mlflow.MlflowClient | None = None) -> None:
         which = f"Champion: version {number}{scored}. Load it as `models:/{name}@{CHAMPION}`.{vain}"
     else:
         which = f"There is no champion yet: `mlflow run . -e promote -P model={name}` chooses one."
-    text = (
-        f"`{name}` stands for the architecture {architecture}, trained on the data set {dataset}. Every version is one "
-        f"training, and its page has its model card.\n\n{which}"
-    )
+    stands_for = f"the architecture {architecture}, trained on the data set {dataset}. Every version is one training"
+    if architecture == ENSEMBLE:
+        stands_for = f"the vote of several models, trained on the data set {dataset}. Every version names its members"
+    text = f"`{name}` stands for {stands_for}, and its page has its model card.\n\n{which}"
     client.update_registered_model(name, text)
 
 

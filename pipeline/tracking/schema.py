@@ -3,6 +3,8 @@
 # Tags, and the kinds of run they tell apart.
 KIND, STUDY, TRAINING, PREPARATION, LAUNCH = "kind", "study", "training", "preparation", "launch"
 EVALUATION = "evaluation"
+# The vote of several trainings, and the versions that vote.
+ENSEMBLE, MEMBERS = "ensemble", "members"
 # A search, and the trainings on validation alone that it tries recipes with.
 SEARCH, SEARCH_TRIAL = "search", "trial"
 # Runs that others belong to: each has a key, by which it is found again.
@@ -40,6 +42,8 @@ DESCRIPTION, MODEL_VERSIONS = "mlflow.note.content", "mlflow.modelVersions"
 CORRUPTED, EARLIER_CORRUPTED = "test_corrupted/", "corruption/"
 # Artifacts that are written in one place and read in another.
 PREDICTIONS, ERRORS, BEST_EPOCH, REPORT = "predictions.csv", "errors.npz", "best_epoch.json", "report.html"
+# As PREDICTIONS, of the validation images.
+VALIDATED = "validation_predictions.csv"
 TUNED_RECIPE = "recipe.json"
 TRACEBACK = "traceback.txt"
 # MLflow's limit of rows in one answer.

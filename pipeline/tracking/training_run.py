@@ -87,18 +87,22 @@ class Results:
     """What trainings left in their stores, each part read once."""
 
     def __init__(self) -> None:
-        self._predictions: dict[tuple[str, str], pd.DataFrame | None] = {}
+        self._predictions: dict[tuple[str, str, str], pd.DataFrame | None] = {}
 
-    def predictions(self, training: TrainingRun) -> pd.DataFrame | None:
-        """What it answered to the test images, as `predictions_table` wrote it; None where that is gone."""
-        place = (training.store, training.run_id)
+    def predictions(self, training: TrainingRun, name: str = PREDICTIONS) -> pd.DataFrame | None:
+        """What it answered to the test images, as `predictions_table` wrote it; None where that is gone.
+
+        Args:
+            name: of the artifact; that of the validation images has another.
+        """
+        place = (training.store, training.run_id, name)
         if place not in self._predictions:
-            self._predictions[place] = self.read_predictions(training)
+            self._predictions[place] = self.read_predictions(training, name)
         return self._predictions[place]
 
-    def read_predictions(self, training: TrainingRun) -> pd.DataFrame | None:
+    def read_predictions(self, training: TrainingRun, name: str) -> pd.DataFrame | None:
         """The same from the store."""
-        content = self.artifact(training, PREDICTIONS)
+        content = self.artifact(training, name)
         if content is None:
             return None
         try:

@@ -31,6 +31,7 @@ class Result:
         train_s: seconds of training and validation.
         cost: what training and answering cost, as `cost` measures it.
         calibration: of the model that is registered, found on the validation images.
+        validation: log-probabilities (N, classes) of the validation images; None for a detector.
     """
 
     predictions: Predictions
@@ -39,6 +40,7 @@ class Result:
     train_s: float
     cost: Mapping[str, float]
     calibration: Calibration
+    validation: np.ndarray | None
 
     def summary(self) -> str:
         """The result in a few words."""
@@ -59,7 +61,9 @@ def test(training: Training, splits: Splits, spent: Mapping[str, float]) -> Resu
     check_finite(scores["loss"], training.config, training.best.index)
     log_probabilities = task.log_probabilities(predictions)
     robustness = test_corrupted(training, splits.test, log_probabilities)
-    calibration = calibrate_on(training, splits.val)
+    # A detector's scores are its own.
+    validation = predict_images(training, splits.val.images) if training.config.task == "classification" else None
+    calibration = Calibration() if validation is None else calibrate(validation, splits.val.targets)
     calibrated = calibration.apply(log_probabilities)
     worse = [accuracy for curve in robustness.values() for severity, accuracy in curve.items() if severity]
     return Result(
@@ -74,14 +78,8 @@ def test(training: Training, splits: Splits, spent: Mapping[str, float]) -> Resu
         train_s=training.seconds,
         cost={**profiling.profile_inference(nn.Sequential(training.preprocess, model), splits.test.images), **spent},
         calibration=calibration,
+        validation=validation,
     )
-
-
-def calibrate_on(training: Training, val: ImageSet) -> Calibration:
-    """How sure a classifier's answers are; a detector's scores are its own."""
-    if training.config.task == "detection":
-        return Calibration()
-    return calibrate(predict_images(training, val.images), val.targets)
 
 
 def test_corrupted(training: Training, test: ImageSet, clean: np.ndarray) -> dict[str, dict[int, float]]:

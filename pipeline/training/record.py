@@ -10,7 +10,7 @@ from pipeline.comparison import protocol
 from pipeline.config import TrainConfig
 from pipeline.data.images import Dataset, Splits
 from pipeline.evaluation import figures, profiling
-from pipeline.evaluation.predictions import write_predictions
+from pipeline.evaluation.predictions import write_answers, write_predictions
 from pipeline.metrics.catalog import LOGGED
 from pipeline.metrics.epoch import Epoch
 from pipeline.names import short_hash
@@ -52,8 +52,7 @@ def record(
         journal.said("open")[0].content["tags"],
         accuracy=final["test/accuracy"],
         test_images=len(dataset.test),
-        seed=config.seed,
-    ) | {schema.SOURCE: dataset.source}
+    ) | {schema.SOURCE: dataset.source, "seed": str(config.seed)}
     model_card = card.write(
         config,
         name=registered_name,
@@ -73,6 +72,9 @@ def record(
         report, model, files = folder / "report", folder / "model", folder / "bundle"
         report.mkdir()
         write_report(report, result, training, dataset)
+        if result.validation is not None:
+            calibrated = result.calibration.apply(result.validation)
+            write_answers(report / schema.VALIDATED, calibrated, splits.val.targets, training.task.outcomes)
         files.mkdir()
         bundle.write(files, config=config, model=training.model, images=dataset.test, calibration=result.calibration)
         save_model(model, bundle=files, example=dataset.test.images[:2], task=config.task, classes=len(dataset.classes))

@@ -38,7 +38,7 @@ class Answers(Results):
         super().__init__()
         self.wrong, self.images = wrong, images
 
-    def read_predictions(self, training: TrainingRun) -> pd.DataFrame | None:
+    def read_predictions(self, training: TrainingRun, name: str) -> pd.DataFrame | None:
         if training.run_id not in self.wrong:
             return None
         said = np.arange(self.images) < self.wrong[training.run_id]

@@ -15,7 +15,7 @@ SEVEN = {DOUBTED: (0.97, 0.98, 0.96), UNSURE: (0.6, 0.55, 0.6), DIVIDED: (0.99, 
 class Known(Results):
     """Half of a hundred images are a 7, and everybody is right about all others."""
 
-    def read_predictions(self, training: TrainingRun) -> pd.DataFrame:
+    def read_predictions(self, training: TrainingRun, name: str) -> pd.DataFrame:
         target = np.where(np.arange(100) < 50, "1", "7")
         seven = np.where(target == "7", 0.9, 0.05)
         for image, said in SEVEN.items():

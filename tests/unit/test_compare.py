@@ -77,7 +77,7 @@ class Answers(Results):
         super().__init__()
         self.gone = gone
 
-    def read_predictions(self, training: TrainingRun) -> pd.DataFrame | None:
+    def read_predictions(self, training: TrainingRun, name: str) -> pd.DataFrame | None:
         if training.tags["architecture"] == self.gone:
             return None
         first, wrong = int(training.tags["first_wrong"]), int(training.tags["wrong"])
@@ -517,8 +517,8 @@ def test_a_studys_run_shows_its_leader_what_failed_and_how_long_all_took():
 class Probabilities(Answers):
     """Those who are right are nearly sure of it, those who are wrong are not."""
 
-    def read_predictions(self, training: TrainingRun) -> pd.DataFrame | None:
-        table = super().read_predictions(training)
+    def read_predictions(self, training: TrainingRun, name: str) -> pd.DataFrame | None:
+        table = super().read_predictions(training, name)
         if table is not None:
             right = np.where(table["prediction"] == "1", 0.9, 0.4)
             table = table.assign(probability_1=right, probability_7=1 - right)

@@ -5,7 +5,7 @@ import click
 from pipeline.cli.options import Auto, switch
 from pipeline.cli.selection import find_versions, margin_option, nest_launcher_run
 from pipeline.ending import catch_signals
-from pipeline.errors import Refusal
+from pipeline.errors import InputError, Refusal
 
 
 @click.command("promote")
@@ -14,7 +14,8 @@ from pipeline.errors import Refusal
     "--model",
     default="best",
     show_default=True,
-    help="best of the study, an architecture of it, all of them, or a registered model, its newest version.",
+    help="best of the study, an architecture of it, all of them, ensemble for their vote, or a registered model, its "
+    "newest version.",
 )
 @click.option(
     "--version", type=Auto(click.IntRange(1)), default="auto", show_default=True, help="Of the registered model."
@@ -38,8 +39,11 @@ def promote(
 ) -> None:
     """Make a registered model its name's champion, if there is evidence that it is better."""
     from pipeline.registry import promotion
+    from pipeline.registry.versions import ENSEMBLE
 
     catch_signals()
+    if dry_run and model == ENSEMBLE:
+        raise InputError("A vote is registered before it is judged: leave dry_run out.")
     refusals = []
     versions = find_versions(study, model, version)
     nest_launcher_run("promote", versions[0])

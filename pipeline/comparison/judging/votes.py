@@ -10,6 +10,7 @@ from pipeline.comparison.judging import stats
 from pipeline.comparison.judging.pairs import MAX_TESTED, SIGNIFICANT, interval
 from pipeline.comparison.judging.verdicts import verdict
 from pipeline.metrics.catalog import LOGGED
+from pipeline.tracking.schema import PREDICTIONS
 from pipeline.tracking.training_run import Results, TrainingRun
 
 PROBABILITY = "probability_"
@@ -99,15 +100,20 @@ def scores(probabilities: np.ndarray, targets: np.ndarray) -> dict[str, float]:
     }
 
 
-def answers(voters: Sequence[TrainingRun], results: Results) -> tuple[np.ndarray, np.ndarray] | None:
+def answers(
+    voters: Sequence[TrainingRun], results: Results, name: str = PREDICTIONS
+) -> tuple[np.ndarray, np.ndarray] | None:
     """The mean of the voters' probabilities (N, classes), and the right classes (N,).
 
     Of classes that only some know, as a detector's `nothing`, nobody is asked. None where a voter's probabilities are
     not at hand, or are about other images.
+
+    Args:
+        name: as `Results.predictions` takes it.
     """
     tables: list[pd.DataFrame] = []
     for voter in voters:
-        table = results.predictions(voter)
+        table = results.predictions(voter, name)
         if table is None or (tables and not table["target"].equals(tables[0]["target"])):
             return None
         tables.append(table)

@@ -34,12 +34,7 @@ class ImageModel(mlflow.pyfunc.PythonModel):
         self.classes = np.array(about["classes"])
         self.answer = {"classification": self.probabilities, "detection": self.boxes}[about["task"]]
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        network = load_module(folder / "architecture.py").build(**about["arguments"])
-        network.load_state_dict(load_file(folder / "weights.safetensors"))
-        preprocess = load_module(folder / "preprocess.py").Preprocess(**about["preprocess"])
-        temperature = Temperature(about.get("calibration", {}).get("temperature", 1.0))
-        parts = [preprocess, network] if about["task"] == "detection" else [preprocess, network, temperature]
-        self.network = torch.nn.Sequential(*parts).eval().to(self.device)
+        self.network = load_network(folder).eval().to(self.device)
         self.inputs = load_module(folder / "inputs.py")
 
     def predict(self, context, model_input: np.ndarray, params=None) -> np.ndarray | pd.DataFrame:
@@ -67,6 +62,32 @@ class ImageModel(mlflow.pyfunc.PythonModel):
         *sides, scores, labels = found[image, row].double().T.numpy()
         columns = {"image": image.numpy(), **dict(zip(("x1", "y1", "x2", "y2"), sides, strict=True))}
         return pd.DataFrame({**columns, "label": self.classes[labels.astype(int)], "score": scores})
+
+
+def load_network(folder: Path) -> torch.nn.Module:
+    """The network of a folder, from images to logits or boxes; of a folder of several, their vote."""
+    about = json.loads((folder / "model.json").read_text())
+    temperature = Temperature(about.get("calibration", {}).get("temperature", 1.0))
+    if "members" in about:
+        return torch.nn.Sequential(
+            Vote([load_network(folder / "members" / name) for name in about["members"]]), temperature
+        )
+    network = load_module(folder / "architecture.py").build(**about["arguments"])
+    network.load_state_dict(load_file(folder / "weights.safetensors"))
+    preprocess = load_module(folder / "preprocess.py").Preprocess(**about["preprocess"])
+    parts = [preprocess, network] if about["task"] == "detection" else [preprocess, network, temperature]
+    return torch.nn.Sequential(*parts)
+
+
+class Vote(torch.nn.Module):
+    """Logarithms of the mean of several networks' probabilities."""
+
+    def __init__(self, members: list[torch.nn.Module]) -> None:
+        super().__init__()
+        self.members = torch.nn.ModuleList(members)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.stack([member(images).softmax(1) for member in self.members]).mean(0).log()
 
 
 class Temperature(torch.nn.Module):
