@@ -75,8 +75,8 @@ def assemble(parts: Parts, *, name: str, source: str) -> Dataset:
     if test.images.shape[1:] != train.images.shape[1:]:
         sizes = [" x ".join(map(str, images.images.shape[1:])) for images in (test, train)]
         raise InputError(
-            f"{parts.test.source} has images of {sizes[0]} px, but {parts.train.source} of {sizes[1]}: "
-            f"with side={train.images.shape[1]} all are fitted to one square."
+            f"The test images of {source} have {sizes[0]} px, its training images {sizes[1]}: with "
+            f"side={train.images.shape[1]} all are fitted to one square."
         )
     return Dataset(name, source, train, test, parts.notes)
 

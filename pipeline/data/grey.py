@@ -30,6 +30,8 @@ SAMPLED_SIDE = 400
 MARKEDLY = 1.4
 # Formats in which there may be several pictures, each as good as the first.
 PAGED = ("TIFF", "WEBP", "PNG")
+# How the files of pictures begin.
+SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"BM", b"II*\0", b"MM\0*")
 # TIFF's tag NewSubfileType, and its bit for a smaller version of another page.
 SUBFILE, REDUCED = 254, 1
 # What sensors give in files of 16 bits.
@@ -91,6 +93,8 @@ def why_unreadable(source: Path | bytes, name: str, error: Exception) -> str:
             beginning = file.read(64)
     if "HEIF" not in FORMATS and (name.lower().endswith(HEIF_ENDINGS) or beginning[4:].startswith(HEIF_BRANDS)):
         return f"needs a package to be read: pip install -r {HEIF_REQUIREMENTS}"
+    if beginning.startswith(SIGNATURES):
+        return "is a picture that is damaged or cut off: save or fetch it again"
     return mistaken_for(beginning) or "is no PNG, JPEG, WebP, BMP or TIFF picture that can be read"
 
 

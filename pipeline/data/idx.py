@@ -29,7 +29,7 @@ MISTAKEN = {
     b"<": "is a web page, not data: the download went wrong; fetch it again",
     b"version https://git-lfs": "is a Git LFS pointer, not the data it stands for: run `git lfs pull`",
     GZIP: "is compressed twice: unpack it once, as with gunzip",
-    b"PK\x03\x04": "is a zip archive or a workbook: unpack it, or save the sheet as CSV",
+    b"PK\x03\x04": "is an archive, as .zip, .npz and workbooks are: unpack it, save an array as .npy or a sheet as CSV",
     b"\xd0\xcf\x11\xe0": "is a workbook: save the sheet as CSV",
     b"%PDF": "is a PDF document: save its pages as pictures",
     b"GIF8": "is a GIF: save it as PNG",
@@ -106,8 +106,12 @@ def read_header(file: BinaryIO | gzip.GzipFile, dimensions: int, path: Path) -> 
     magic = file.read(4)
     if mistaken := mistaken_for((magic + file.read(60)) if magic[:2] != b"\0\0" else magic):
         raise InputError(f"{path} {mistaken}.")
+    known = len(magic) == 4 and magic[:2] == b"\0\0" and magic[2] in TYPES
+    if known and magic[3] == (1 if dimensions == 3 else 3):
+        what, wanted = ("labels", "images") if dimensions == 3 else ("images", "labels")
+        raise InputError(f"{path} holds {what}, no {wanted}: name the file of the {wanted}.")
     # More axes than these are either of size one or not needed.
-    if magic[:2] != b"\0\0" or len(magic) < 4 or magic[2] not in TYPES or magic[3] - dimensions not in (0, 1):
+    if not known or magic[3] - dimensions not in (0, 1):
         raise InputError(
             f"{path} is no IDX file of {'images' if dimensions == 3 else 'labels'}: "
             f"it starts with 0x{magic.hex()} where 0x000008{dimensions:02x} is expected."

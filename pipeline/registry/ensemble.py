@@ -99,8 +99,8 @@ def create(trainings: Mapping[str, TrainingRun], results: Results, *, study_id: 
 def select(voters: Mapping[str, TrainingRun], results: Results) -> tuple[list[str], Calibration]:
     """The voters that together do best on the validation images, the best first, and how sure they are.
 
-    As an epoch is chosen: by accuracy, then by loss. One after the other is added, as long as it helps: Caruana et al., "Ensemble selection from libraries of models",
-    ICML 2004.
+    As an epoch is chosen: by accuracy, then by loss. One after the other is added, as long as it helps: Caruana et al.,
+    "Ensemble selection from libraries of models", ICML 2004.
 
     Raises:
         InputError: what they answered to the validation images is not at hand.

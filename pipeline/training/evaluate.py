@@ -45,7 +45,8 @@ class Result:
     def summary(self) -> str:
         """The result in a few words."""
         accuracy, images = self.scores["accuracy"], len(self.predictions["single"])
-        return f"{accuracy:.2%} of the {images:,} test images right after {self.train_s:.0f} s of training"
+        seconds = f"{self.train_s:.{0 if self.train_s >= 10 else 1}f}"
+        return f"{accuracy:.2%} of the {images:,} test images right after {seconds} s of training"
 
 
 def test(training: Training, splits: Splits, spent: Mapping[str, float]) -> Result:

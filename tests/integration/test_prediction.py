@@ -136,7 +136,7 @@ def test_what_is_no_picture_is_refused():
     for content, why in {
         b"": "it is empty",
         b"hello": "it is no PNG, JPEG, WebP, BMP or TIFF picture that can be read",
-        b"\x89PNG\r\n\x1a\nnothing": "it is no PNG, JPEG, WebP, BMP or TIFF picture that can be read",
+        b"\x89PNG\r\n\x1a\nnothing": "it is a picture that is damaged or cut off",
         encoded(np.zeros((9, 9), np.uint8), "GIF"): "it is a GIF",
     }.items():
         with pytest.raises(InputError, match=why):
@@ -209,7 +209,7 @@ def test_an_unreadable_file_among_many_is_reported_and_skipped(champions, comman
     out, err = command(
         "predict", "--model-uri", "models:/bars-mlp/1", "--input", "pictures", "--output", "out.csv", code=1
     )
-    assert "answered 3 images" in out and "Skipped: pictures/inner/broken.png is no PNG" in err
+    assert "answered 3 images" in out and "Skipped: pictures/inner/broken.png is a picture that is damaged" in err
     assert "Error: 1 files or images could not be read and were skipped." in err
     assert len(pd.read_csv(champions / "out.csv")) == 3
 
@@ -261,13 +261,13 @@ BROKEN = {
         ("half.idx", idx_bytes(np.zeros((3, 28, 28)))[:-1], "is truncated: its header promises 3 images"),
         ("more.idx", idx_bytes(np.zeros((3, 28, 28))) + b"0", "is longer than its header says"),
         ("half.gz", gzip.compress(idx_bytes(np.zeros((3, 28, 28))))[:-9], "cannot be read"),
-        ("labels.idx", idx_bytes(np.zeros(3)), "is no IDX file of images"),
+        ("labels.idx", idx_bytes(np.zeros(3)), "holds labels, no images"),
         ("notes.txt", b"hello", "is no picture"),
         ("words.csv", b"a,b\nc,d\n", "is no table of whole numbers"),
         ("odd.csv", b"1,2,3\n", "rows of 3 values"),
         ("high.csv", b"1,2,3,256\n", "pixels are whole, 0 to 255"),
         ("bad.npy", b"\x93NUMPY", "is no .npy array of numbers"),
-        ("zip.npy", archive(), "is a zip archive"),
+        ("zip.npy", archive(), "is an archive"),
         ("text.npy", saved(np.array([["a"]])), "pixels are whole, 0 to 255"),
         ("shares.npy", saved(np.full((1, 28, 28), 0.5)), "multiply them by 255 and round"),
         ("point.npy", saved(np.array(3)), "is no .npy array of images"),

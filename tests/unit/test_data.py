@@ -82,7 +82,7 @@ def test_memory_follows_the_file_and_not_its_header(tmp_path):
         (idx_bytes(IMAGES)[:9], "is truncated"),
         (gzip.compress(idx_bytes(IMAGES))[:-9], "cannot be read"),
         (idx_bytes(IMAGES) + b"x", "is longer than its header says"),
-        (idx_bytes(LABELS), "is no IDX file of images"),
+        (idx_bytes(LABELS), "holds labels, no images"),
         (b"\x89PNG\r\n\x1a\n" + bytes(40), "is no IDX file of images"),
         (bytes([0, 0, 8, 3]) + b"\xff\xff\xff\xff" * 3, "absurd header"),
         (bytes([0, 0, 8, 3]) + bytes(12), "absurd header"),

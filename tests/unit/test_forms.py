@@ -736,7 +736,7 @@ def test_labels_of_odd_kinds_are_refused_in_words(tmp_path, labels, says):
         (
             "a.csv",
             b"PK\x03\x04\x14\0\x06\0[Content_Types].xml",
-            "is a zip archive or a workbook: .* save the sheet as CSV",
+            "is an archive, as .* a sheet as CSV",
         ),
         ("a.csv", b"%PDF-1.7", "is a PDF document"),
         ("a.parquet", table_of([[[0] * 64] * 6, [0, 1] * 3], ["image", "label"]), "lists of pixels are not read"),

@@ -266,8 +266,8 @@ def twice(content: bytes) -> bytes:
     [
         ("a.idx.gz", twice(bytes(60)), "is compressed twice: unpack it once"),
         ("a.csv.gz", twice(b"1,2,3"), "is compressed twice: unpack it once"),
-        ("a.csv", b"PK\x03\x04 and so on", "is a zip archive or a workbook"),
-        ("a.xlsx", b"PK\x03\x04 and so on", "is a zip archive or a workbook"),
+        ("a.csv", b"PK\x03\x04 and so on", "is an archive, as .zip, .npz and workbooks are"),
+        ("a.xlsx", b"PK\x03\x04 and so on", "is an archive, as .zip, .npz and workbooks are"),
         ("a.npy", b"version https://git-lfs.github.com/spec/v1", "is a Git LFS pointer"),
         ("a.idx", b"version https://git-lfs.github.com/spec/v1", "is a Git LFS pointer"),
         ("a.pdf", b"%PDF-1.7", "is a PDF document: save its pages as pictures"),
