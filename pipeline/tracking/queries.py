@@ -3,6 +3,7 @@
 import re
 import shutil
 import tempfile
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,9 +26,15 @@ def find_runs(
     Raises:
         InputError: MLflow does not understand the filter.
     """
-    found: list[Run] = []
-    token = None
-    while True:
+    return list(iterate_runs(experiment, filter_string, most=most, client=client))
+
+
+def iterate_runs(
+    experiment: str, filter_string: str, *, most: int | None = None, client: mlflow.MlflowClient | None = None
+) -> Iterator[Run]:
+    """The same one after the other: MLflow's runs take ten times the memory of what is made of them."""
+    count, token = 0, None
+    while not (most and count >= most):
         try:
             page = (client or connect()).search_runs(
                 [experiment], filter_string, ViewType.ACTIVE_ONLY, max_results=min(most or PAGE, PAGE), page_token=token
@@ -36,10 +43,10 @@ def find_runs(
             if is_away(error):
                 raise
             raise InputError(f'The filter "{filter_string}" cannot be used: {error.message.splitlines()[0]}') from error
-        found += page
-        token = page.token
-        if not token or (most and len(found) >= most):
-            return found
+        count, token = count + len(page), page.token
+        yield from page
+        if not token:
+            return
 
 
 def find_study(experiment: str, key: str | None = None) -> Run | None:
@@ -86,7 +93,7 @@ def trainings(
     wanted = [f"tags.{KIND} = '{TRAINING}'", *([filter_string] if filter_string else [])]
     if since_ms:
         wanted.append(f"attributes.start_time >= {since_ms}")
-    found = find_runs(experiment, " and ".join(wanted), client=client)
+    found = iterate_runs(experiment, " and ".join(wanted), client=client)
     return [TrainingRun.of(run, tracking_uri=client.tracking_uri) for run in found]
 
 

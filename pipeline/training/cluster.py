@@ -27,6 +27,8 @@ from pipeline.training.workers import PATIENCE_S, Tell, Work, choose_experiment
 
 logger = logging.getLogger(__name__)
 
+# Who names the secret of a cluster otherwise than Ray's own file does it.
+TOKENS = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"}
 # How often a training goes on elsewhere when its node or process is lost.
 RETRIES = 5
 # Trainings that are handed over beyond those that run, so that no node waits and the cluster sees what is wanted.
@@ -137,6 +139,9 @@ def join(address: str) -> ModuleType:
     # Nothing is told to its makers, and a project that `uv run` started needs no second environment.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    if address.startswith("ray://") and (TOKENS & set(os.environ) or (Path.home() / ".ray" / "auth_token").is_file()):
+        # As Ray does by itself with any other address: without its token a client waits in vain.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
     try:
         import ray
         import ray.util.queue

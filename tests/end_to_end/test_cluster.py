@@ -7,7 +7,7 @@ from contextlib import suppress
 import mlflow
 import psutil
 import pytest
-from support import STUDY, left_in, only_run, pipeline, pipeline_process, wait_for_line
+from support import STUDY, free_port, left_in, only_run, pipeline, pipeline_process, wait_for_line
 
 from benchmarks.weather import recorded
 
@@ -18,10 +18,10 @@ def cluster(environment):
     utils = pytest.importorskip("ray.cluster_utils", reason="Ray is not installed")
     begun = []
 
-    def begin(nodes: int, **resources):
+    def begin(nodes: int, head: dict[str, int] | None = None, **resources):
         # Another name of loopback: Ray replaces the usual one by an address that others reach.
         here = {"node_ip_address": "127.0.0.2", "include_dashboard": False}
-        made = utils.Cluster(initialize_head=True, head_node_args={**here, "num_cpus": 0})
+        made = utils.Cluster(initialize_head=True, head_node_args={**here, "num_cpus": 0, **(head or {})})
         begun.append(made)
         for _ in range(nodes):
             made.add_node(**here, **{"num_cpus": 1, **resources})
@@ -58,8 +58,10 @@ def test_a_node_and_the_whole_cluster_are_killed_and_the_numbers_are_those_of_on
     process.communicate(timeout=60)
     first.shutdown()
 
-    second = cluster(2)
-    out, _ = pipeline(*study, "--engine", "ray", "--address", second.address)
+    # From outside, as docs/clusters.md says.
+    client, agent = free_port(), free_port()
+    cluster(2, head={"ray_client_server_port": client, "runtime_env_agent_port": agent})
+    out, _ = pipeline(*study, "--engine", "ray", "--address", f"ray://127.0.0.2:{client}")
     assert out.count("images right") + out.count("finished before") == 2 and "epoch  1/40" not in out
     assert only_run("study").info.status == "FINISHED"
     assert left_in(environment) == []
