@@ -19,7 +19,7 @@ RECIPE = {
     "weight_decay": 0.05,
     "warmup": 0.2,
     "batch_size": 128,
-    "epochs": 6,
+    "epochs": 5,
     "min_steps": 110,
     "clip_norm": 0.0,
     "augment": "affine",
