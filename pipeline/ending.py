@@ -3,6 +3,7 @@
 import atexit
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -52,6 +53,19 @@ def whole() -> Iterator[None]:
         number = _asked.pop()
     if number:
         interrupt(number, None)
+
+
+@contextmanager
+def last_words(text: str) -> Iterator[None]:
+    """Have an error said should this process be gone before the block ends: some libraries end it without a word."""
+    says = "import sys; sys.stdin.read() or sys.exit(sys.argv[1])"
+    # In a session of its own, so that Ctrl-C does not end it before this process.
+    command = [sys.executable, "-IS", "-c", says, f"Error: {text}"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as watcher:
+        try:
+            yield
+        finally:
+            watcher.communicate(b"ended")
 
 
 def ignore(number: int, frame: object) -> None:

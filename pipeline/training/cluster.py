@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import torch
 
 from pipeline.data.images import Dataset
-from pipeline.ending import catch_signals, whole
+from pipeline.ending import catch_signals, last_words, whole
 from pipeline.errors import InputError, Interrupted, PipelineError, first_line, has_no_room, reason
 from pipeline.registry.register import DELIVERIES
 from pipeline.tracking.client import tracking_uri
@@ -29,6 +29,11 @@ logger = logging.getLogger(__name__)
 
 # Who names the secret of a cluster otherwise than Ray's own file does it.
 TOKENS = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"}
+# Ray ends a process whose cluster is gone, without a word.
+LOST = (
+    "The process ended, or was ended with its cluster: run the same command again, on another cluster if need be; it "
+    "goes on with what was done."
+)
 # How often a training goes on elsewhere when its node or process is lost.
 RETRIES = 5
 # Trainings that are handed over beyond those that run, so that no node waits and the cluster sees what is wanted.
@@ -62,6 +67,10 @@ class Cluster:
             InputError: there is no such cluster, or it has no room for one training.
             OSError: a node has no room on its disk.
         """
+        with last_words(LOST):
+            yield from self._begun(tasks, dataset, place)
+
+    def _begun(self, tasks: Iterable[Work], dataset: Dataset, place: Place) -> Generator[tuple[Work, str]]:
         ray = join(self.address)
         try:
             room = self._room(ray)

@@ -70,7 +70,7 @@ def test_a_node_and_the_whole_cluster_are_killed_and_the_numbers_are_those_of_on
 
 @pytest.mark.timeout(600)
 def test_two_share_a_gpu_and_what_a_cluster_cannot_do_is_a_sentence(environment, cluster, mistake, bars):
-    study = ["main", "--models", "mlp", "--seeds", "2", "--epochs", "400", "--batch-size", "8", "--val-size", "20"]
+    study = ["main", "--models", "mlp", "--seeds", "2", "--epochs", "300", "--batch-size", "8", "--val-size", "20"]
     study += ["--dataset", str(bars), "--engine", "ray"]
     assert "Nothing answers at address=127.0.0.2:1" in mistake(*study, "--address", "127.0.0.2:1", code=2)
 
@@ -100,6 +100,19 @@ def test_two_share_a_gpu_and_what_a_cluster_cannot_do_is_a_sentence(environment,
     # Machines without anything in common.
     made.add_node(node_ip_address="127.0.0.3", num_cpus=1)
     assert "a database in a file: start an MLflow server" in mistake(*study, "--epochs", "3", code=2)
+
+
+@pytest.mark.timeout(600)
+def test_who_began_a_study_is_told_that_its_cluster_is_gone(environment, cluster, bars):
+    study = ["main", "--models", "mlp", "--epochs", "5000", "--batch-size", "8", "--val-size", "20", "--engine", "ray"]
+    made = cluster(1)
+    # Ray waits a minute for a head that may come back.
+    waits = {"RAY_gcs_rpc_server_reconnect_timeout_s": "2"}
+    process = pipeline_process(*study, "--dataset", str(bars), "--address", made.address, env=waits)
+    wait_for_line(process, "epoch")
+    made.head_node.kill_all_processes(check_alive=False, allow_graceful=False)
+    _, err = process.communicate(timeout=240)
+    assert process.returncode != 0 and "run the same command again" in err and "Traceback" not in err, err
 
 
 @pytest.mark.timeout(600)
