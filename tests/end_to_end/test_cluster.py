@@ -123,7 +123,7 @@ def test_a_search_over_nodes_loses_no_trial_when_one_is_killed(environment, clus
         "--model",
         "mlp",
         "--epochs",
-        "200",
+        "100",
         "--batch-size",
         "8",
         "--val-size",
@@ -131,13 +131,13 @@ def test_a_search_over_nodes_loses_no_trial_when_one_is_killed(environment, clus
         "--dataset",
         str(bars),
     ]
-    process = pipeline_process(*search, "--trials", "5", "--seeds", "1", "--engine", "ray", "--address", made.address)
+    process = pipeline_process(*search, "--trials", "4", "--seeds", "1", "--engine", "ray", "--address", made.address)
     wait_for_line(process, "] trial 1:")
     trains("trial").parent().kill()
     _, err = process.communicate(timeout=240)
     assert process.returncode == 0, err
     runs = mlflow.MlflowClient().search_runs(["0"], "tags.kind = 'trial'")
     assert sorted(run.info.run_name for run in runs if " trial " in run.info.run_name) == [
-        f"mlp trial {n}" for n in range(5)
+        f"mlp trial {n}" for n in range(4)
     ]
     assert {run.info.status for run in runs} == {"FINISHED"} and only_run("search").info.status == "FINISHED"

@@ -114,7 +114,7 @@ def test_models_are_listed_with_arguments_recipe_and_weights(command):
     out, _ = command("models", "--model", "alexnet,cnn")
     alexnet, cnn = out.split("\ncnn\n")
     assert "pool=6, hidden=4096, dropout=0.5" in alexnet and "IMAGENET1K_V1 (233 MB)" in alexnet
-    assert "kernel_size=3" in cnn and "epochs=10" in cnn and "published    no weights" in cnn
+    assert "kernel_size=3" in cnn and "epochs=5" in cnn and "published    no weights" in cnn
 
 
 def test_without_a_study_the_trainings_of_the_experiment_are_compared(environment, command, bars):

@@ -170,7 +170,7 @@ def test_drawing_dropping_and_correcting(playground, store, width, scheme):
         expect(page.locator("#status")).to_contain_text("shows soft shades, but no strokes")
         assert answers(page, "No answer") == {}
         drop(page, "broken.png", "image/png", b"\x89PNG nonsense")
-        expect(page.locator("#status")).to_contain_text("can be read")
+        expect(page.locator("#status")).to_contain_text("damaged or cut off")
 
         # By keyboard alone: a stroke downwards.
         page.locator("#canvas").focus()
@@ -237,7 +237,7 @@ def test_the_server_refuses_what_it_should(playground, store):
         (request(playground, "POST", "/api/answer", picture), 415, "no PNG, JPEG"),
         (request(playground, "POST", "/api/answer", picture, Origin="https://evil.example", **kind), 403, "own page"),
         (request(playground, "POST", "/api/answer", b"", **kind), 422, "is empty"),
-        (request(playground, "POST", "/api/answer", picture[:-40], **kind), 422, "can be read"),
+        (request(playground, "POST", "/api/answer", picture[:-40], **kind), 422, "damaged or cut off"),
         (request(playground, "POST", "/api/answer", png(np.zeros((9000, 9000), np.uint8)), **kind), 422, "at most"),
         (request(playground, "POST", "/api/answer", png(np.full((99, 99), 255, np.uint8)), **kind), 422, "no ink"),
         (request(playground, "POST", "/api/answer", bytes(app.MAX_BYTES + 1), **kind), 413, "shrink it"),
