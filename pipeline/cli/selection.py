@@ -61,16 +61,16 @@ def find_versions(study: str, model: str, version: int | None) -> list[Any]:
     """The registered versions that `promote` is to judge."""
     from pipeline.comparison.compare import compare
     from pipeline.registry import promotion, versions
-    from pipeline.tracking import queries
+    from pipeline.tracking import queries, schema
     from pipeline.tracking.training_run import Results
 
-    if model not in ("best", "all", versions.ENSEMBLE, *models.names()):
+    if model not in ("best", "all", schema.ENSEMBLE, *models.names()):
         return [versions.find(f"models:/{model}/{version or 'latest'}")]
     if version:
         raise InputError(f"--version {version} needs the --model it belongs to: a registered model.")
     study_id, results = find_study(study), Results()
     trainings = promotion.best_trainings(compare(queries.trainings_of(study_id), results))
-    if model == versions.ENSEMBLE:
+    if model == schema.ENSEMBLE:
         from pipeline.registry import ensemble
 
         return [ensemble.create(trainings, results, study_id=study_id)]

@@ -45,14 +45,11 @@ def write(
         results: the run's final metrics by name.
         robustness: accuracy by corruption and severity.
     """
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).with_name("templates")), undefined=StrictUndefined, trim_blocks=True
-    )
-    images = protocol["test_images"]
-    low, high = stats.wilson(round(results["test/accuracy"] * images), images)
     worst = {corruption: curve[max(curve)] for corruption, curve in robustness.items()}
     weakest = min(worst, key=worst.__getitem__)
-    return environment.get_template("card.md").render(
+    return render(
+        "card.md",
+        images=protocol["test_images"],
         name=name,
         version=version,
         architecture=config.model,
@@ -69,11 +66,25 @@ def write(
         best_epoch=best_epoch,
         machine=machine,
         metrics=results,
-        low=low,
-        high=high,
-        percent=lambda share: f"{share:.2%}",
         failures=failures(log_probabilities, test.targets, outcomes),
         weakest=f"{weakest.replace('_', ' ')}: {worst[weakest]:.1%} at severity {max(robustness[weakest])}",
+    )
+
+
+def render(template: str, *, metrics: Mapping[str, float], images: int, **about: Any) -> str:
+    """A card from its template.
+
+    Args:
+        metrics: the run's final metrics by name.
+        images: test images, which the interval of the accuracy is about.
+        about: whatever else the template asks for.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).with_name("templates")), undefined=StrictUndefined, trim_blocks=True
+    )
+    low, high = stats.wilson(round(metrics["test/accuracy"] * images), images)
+    return environment.get_template(template).render(
+        metrics=metrics, images=images, low=low, high=high, percent=lambda share: f"{share:.2%}", **about
     )
 
 

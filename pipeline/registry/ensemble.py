@@ -8,18 +8,16 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from mlflow.models import Model
 
-from pipeline.comparison.judging import stats
 from pipeline.comparison.judging.votes import COSTS, LEAST, answers, scores
 from pipeline.errors import InputError, Refusal
 from pipeline.evaluation.predictions import write_answers
 from pipeline.metrics.calibration import Calibration, calibrate
 from pipeline.metrics.catalog import LOGGED
-from pipeline.registry import loading, register, versions
+from pipeline.registry import card, loading, register, versions
 from pipeline.registry.bundled import inputs
-from pipeline.registry.versions import ENSEMBLE, Version
+from pipeline.registry.versions import Version
 from pipeline.tracking import runs, schema
 from pipeline.tracking.client import connect
 from pipeline.tracking.training_run import Results, TrainingRun
@@ -55,13 +53,13 @@ def create(trainings: Mapping[str, TrainingRun], results: Results, *, study_id: 
         raise InputError("There is no vote: what its members answered to the same test images is not at hand.")
     probabilities, targets = found
     first = next(iter(voters.values()))
-    name = name_for(first, ENSEMBLE)
+    name = name_for(first, schema.ENSEMBLE)
     listed = json.dumps([version.uri for version in members.values()])
     for earlier in versions.versions(name):
         if earlier.tags.get(schema.MEMBERS) == listed:
             return earlier
     tags = {key: first.tags[key] for key in IN_COMMON if key in first.tags}
-    tags |= {schema.KIND: schema.ENSEMBLE, schema.ARCHITECTURE: ENSEMBLE, schema.MEMBERS: listed}
+    tags |= {schema.KIND: schema.ENSEMBLE, schema.ARCHITECTURE: schema.ENSEMBLE, schema.MEMBERS: listed}
     title = f"vote of {', '.join(members)}"
     final = {f"test/{metric}": value for metric, value in scores(probabilities, targets).items()}
     costs = {LOGGED[cost]: sum(run.metric(LOGGED[cost]) for run in voters.values()) for cost in COSTS}
@@ -87,7 +85,17 @@ def create(trainings: Mapping[str, TrainingRun], results: Results, *, study_id: 
             run,
             model,
             name,
-            card=card(name, tags[schema.DATASET], members, final, images=len(targets), size=example.shape[1:]),
+            card=card.render(
+                "ensemble.md",
+                metrics=final,
+                images=len(targets),
+                name=name,
+                version=register.VERSION,
+                dataset=tags[schema.DATASET],
+                members=members,
+                height=example.shape[1],
+                width=example.shape[2],
+            ),
             tags=register.version_tags(tags, accuracy=final["test/accuracy"], test_images=len(targets))
             | {schema.MEMBERS: listed},
         )
@@ -158,7 +166,7 @@ def save(
             raise InputError("There is no vote: its members take images of different sizes, or name other classes.")
         ((height, width, *classes),) = alike
         about = {
-            "model": ENSEMBLE,
+            "model": schema.ENSEMBLE,
             "task": "classification",
             "dataset": dataset,
             "classes": classes,
@@ -172,32 +180,3 @@ def save(
         example = np.asarray(Model.load(str(path)).load_input_example(str(path)), np.uint8)
         register.save_model(files, bundle=own, example=example, task="classification", classes=len(classes))
     return tuple(classes), example
-
-
-def card(
-    name: str,
-    dataset: str,
-    members: Mapping[str, Version],
-    metrics: Mapping[str, float],
-    *,
-    images: int,
-    size: tuple[int, ...],
-) -> str:
-    """Its model card, in the Markdown of MLflow's pages."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).with_name("templates")), undefined=StrictUndefined, trim_blocks=True
-    )
-    low, high = stats.wilson(round(metrics["test/accuracy"] * images), images)
-    return environment.get_template("ensemble.md").render(
-        name=name,
-        version=register.VERSION,
-        dataset=dataset,
-        members=members,
-        metrics=metrics,
-        images=images,
-        low=low,
-        high=high,
-        height=size[0],
-        width=size[1],
-        percent=lambda share: f"{share:.2%}",
-    )

@@ -18,11 +18,9 @@ from pipeline.data.images import Dataset
 from pipeline.errors import InputError
 from pipeline.names import short_hash
 from pipeline.tracking.client import connect
-from pipeline.tracking.schema import DATASET_SHA256, SOURCE
+from pipeline.tracking.schema import DATASET_SHA256, ENSEMBLE, SOURCE
 
 CHAMPION, PREVIOUS = "champion", "previous-champion"
-# What stands for the architecture of a vote.
-ENSEMBLE = "ensemble"
 # Of a champion, which versions were tried in its place.
 TRIED = "tried"
 

@@ -3,7 +3,7 @@
 # Tags, and the kinds of run they tell apart.
 KIND, STUDY, TRAINING, PREPARATION, LAUNCH = "kind", "study", "training", "preparation", "launch"
 EVALUATION = "evaluation"
-# The vote of several trainings, and the versions that vote.
+# The vote of several trainings, in the place of an architecture as well, and the versions that vote.
 ENSEMBLE, MEMBERS = "ensemble", "members"
 # A search, and the trainings on validation alone that it tries recipes with.
 SEARCH, SEARCH_TRIAL = "search", "trial"

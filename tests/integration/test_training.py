@@ -174,6 +174,12 @@ def test_one_study_over_several_data_sets_and_numbers_of_images(environment, com
     report = mlflow.artifacts.load_text(f"{study.info.artifact_uri}/report.html")
     assert "Vision architectures compared on bars, digits" in report and "40 training images" in report
 
+    # One of either is what the options for one mean.
+    alone, _ = command(*options, "--dataset", str(bars), "--limit", "40")
+    assert "finished before" not in alone
+    again, _ = command(*options, "--datasets", str(bars), "--limits", "40")
+    assert again.count("finished before") == 2
+
     both = ["--datasets", f"digits,{bars}"]
     assert "a name is that of one" in mistake(*options, *both, "--name", "mine", code=2).lower()
     assert "either limit or limits" in mistake(*options, "--limit", "40", "--limits", "50,60", code=2)

@@ -79,6 +79,8 @@ def main_command(
     if limits and choices["limit"]:
         raise InputError("Give either limit or limits.")
     limits = tuple(sorted(limits, key=lambda limit: limit or math.inf)) or (choices["limit"],)
+    if len(limits) == 1:
+        choices["limit"] = limits[0]
     for each in sets:
         sources.check_name(each, name)
     config.check_source(weights, *architectures)

@@ -39,7 +39,7 @@ def promote(
 ) -> None:
     """Make a registered model its name's champion, if there is evidence that it is better."""
     from pipeline.registry import promotion
-    from pipeline.registry.versions import ENSEMBLE
+    from pipeline.tracking.schema import ENSEMBLE
 
     catch_signals()
     if dry_run and model == ENSEMBLE:
