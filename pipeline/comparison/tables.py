@@ -19,7 +19,7 @@ from pipeline.comparison.protocol import SHOWN
 from pipeline.comparison.sizes import in_words as size_words
 from pipeline.errors import InputError, PipelineError, first_line
 from pipeline.files import TABLES, atomic_write, check_ending
-from pipeline.metrics.catalog import COUNTS, PERCENT
+from pipeline.metrics.catalog import COUNTS, PERCENT, within
 
 WIDTH = 100
 DETECTOR_NOTE = (
@@ -179,7 +179,7 @@ def notes(comparison: Comparison) -> list[str]:
     if table["seeds"].max() > 1:
         found.append("±: standard deviation over seeds.")
     if over := comparison.over_datasets:
-        found.append(rank_words(over))
+        found.append(rank_words(over, comparison.metric))
     for sizes in comparison.over_sizes:
         found.append(size_words(sizes, comparison.metric))
     if len(comparison.votes):
@@ -282,11 +282,6 @@ def margin_in_words(comparison: Comparison) -> str:
     else:
         apart = f"{within(comparison.metric, comparison.table['margin'].max())}, as was asked for"
     return f"Equivalent: shown to be within {apart}."
-
-
-def within(metric: str, margin: float) -> str:
-    """A margin as one would type it."""
-    return f"{100 * margin:g} pp" if metric in PERCENT else f"{margin:g}"
 
 
 def write(comparison: Comparison, path: Path) -> None:

@@ -93,3 +93,8 @@ def check_columns(metric: str, sort: str = "") -> None:
         known = [*METRICS, *(["architecture", "seeds", "dataset"] if option == "--sort" else [])]
         if name and name not in known:
             raise InputError(f"{option} cannot be '{name}': choose one of {', '.join(known)}.")
+
+
+def within(metric: str, margin: float) -> str:
+    """A difference of a metric as one would type it."""
+    return f"{100 * margin:g} pp" if metric in PERCENT else f"{margin:g}"

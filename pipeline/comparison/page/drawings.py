@@ -120,7 +120,7 @@ def intervals(group: Group) -> Section:
     )
 
 
-def over_datasets(over: OverDatasets) -> Section:
+def over_datasets(over: OverDatasets, metric: str) -> Section:
     """The mean rank of each architecture over several data sets."""
     figure = charts.ranks(over.ranks, over.critical)
     numbers = "; ".join(f"{label} {rank:.2f}" for label, rank in over.ranks.items()) + "."
@@ -129,7 +129,7 @@ def over_datasets(over: OverDatasets) -> Section:
         f"{over.critical:.2f} long, do not overlap are told apart (Nemenyi's test, 95 % for all pairs at once)."
     )
     heading = f"Over {len(over.scores.columns)} data sets"
-    return Section(heading, in_words(over), [Drawing("ranks", figure, caption, numbers)])
+    return Section(heading, in_words(over, metric), [Drawing("ranks", figure, caption, numbers)])
 
 
 def over_sizes(over: OverSizes, metric: str) -> Section:

@@ -79,7 +79,7 @@ def across(comparison: Comparison) -> list[dict[str, Any]]:
     """What the page says of several data sets, and of several numbers of training images."""
     over = comparison.over_datasets
     sections = [
-        *([drawings.over_datasets(over)] if over else []),
+        *([drawings.over_datasets(over, comparison.metric)] if over else []),
         *(drawings.over_sizes(one, comparison.metric) for one in comparison.over_sizes),
     ]
     return [
