@@ -3,7 +3,8 @@
 import json
 
 import mlflow
-from support import only_run, pipeline_process, wait_for_line
+import pytest
+from support import only_run, pipeline_process, postgres, wait_for_line
 
 SEARCH = ["tune", "--model", "mlp", "--epochs", "3", "--batch-size", "16", "--val-size", "20"]
 
@@ -45,8 +46,19 @@ def test_a_search_that_was_killed_twice_ends_as_one_that_was_not(environment, co
     assert run.info.status == "FINISHED" and again == found
 
 
-def test_two_processes_share_a_search(environment, bars):
-    search = [*SEARCH, "--dataset", str(bars), "--trials", "8", "--seeds", "1"]
+@pytest.fixture
+def storage():
+    """A database of trials that several machines would reach."""
+    with postgres("of this test") as server:
+        yield f"postgresql://postgres:of%20this%20test@127.0.0.1:{server.port}/postgres"
+
+
+def test_two_processes_share_a_search_that_was_killed(environment, bars, storage):
+    search = [*SEARCH, "--dataset", str(bars), "--trials", "8", "--seeds", "1", "--storage", storage]
+    killed = pipeline_process(*search)
+    wait_for_line(killed, "[2/8]")
+    killed.kill()
+    killed.communicate(timeout=60)
     workers = [pipeline_process(*search) for _ in range(2)]
     said = []
     for worker in workers:
