@@ -323,3 +323,9 @@ def test_recorded_steps_are_those_done_one_by_one(dataset, name, monkeypatch):
     one_by_one = trained()
     losses = [[epoch.metrics["train/loss"] for epoch in training.history] for training in (recorded, one_by_one)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+def test_images_stay_beside_a_gpu_that_has_no_room_for_them(monkeypatch):
+    monkeypatch.setattr(batches, "free_memory", lambda device: 1000)
+    assert batches.resident(np.zeros((10, 10, 10), np.uint8), torch.device("cuda")).device.type == "cpu"
+    assert batches.has_room(torch.device("cuda"), 499) and not batches.has_room(torch.device("cuda"), 500)

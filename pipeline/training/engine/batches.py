@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import psutil
 import torch
 from torch import Tensor
@@ -26,16 +27,32 @@ def channels_last(inputs: Tensor) -> Tensor:
     return inputs.contiguous(memory_format=torch.channels_last)
 
 
+def free_memory(device: torch.device) -> int:
+    """Bytes that are free on a device."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+
+
+def has_room(device: torch.device, size: int) -> bool:
+    """Whether so many bytes take less than half of what is free on a device."""
+    return size < free_memory(device) / 2
+
+
+def resident(images: np.ndarray, device: torch.device) -> Tensor:
+    """Images on a GPU that has room for them, else in memory from which each batch is fetched."""
+    tensor = torch.from_numpy(images)
+    return tensor if device.type == "cuda" and not has_room(device, images.nbytes) else tensor.to(device)
+
+
 class DeviceBatches:
-    """Images resident on the device; a batch is cut, augmented and preprocessed there."""
+    """Images resident on the device, or beside it; a batch is augmented and preprocessed there."""
 
     def __init__(self, training: Training) -> None:
         self.training = training
         self.forward: Any = training.model
         device = training.device
-        self.images = torch.from_numpy(training.train.images).to(device)
+        self.images = resident(training.train.images, device)
         self.targets = torch.from_numpy(training.train.targets).to(device)
-        self.samples = {kind: torch.from_numpy(part.images).to(device) for kind, part in training.samples.items()}
+        self.samples = {kind: resident(part.images, device) for kind, part in training.samples.items()}
 
     def train(self, batch: Tensor) -> tuple[Tensor, Tensor]:
         """The model's input made from these training images, augmented, and its targets: this process's part of them.
@@ -43,15 +60,20 @@ class DeviceBatches:
         Every process augments the whole batch, so that each draws the same random numbers.
         """
         training = self.training
-        # index_select copies whole images, which indexing does pixel by pixel.
-        images = augment(self.images.index_select(0, batch), training.config.augment, training.generator)
+        images = self.cut(self.images, batch)
+        images = augment(images, training.config.augment, training.generator)
         images, targets = training.task.batch(images, self.targets[batch], training.generator)
         part = training.ranks.part(len(images))
         return channels_last(training.preprocess(images[part])), targets[part]
 
     def val(self, kind: str, batch: Tensor) -> Tensor:
         """The model's input for these validation samples."""
-        return channels_last(self.training.preprocess(self.samples[kind][batch.to(self.training.device)]))
+        return channels_last(self.training.preprocess(self.cut(self.samples[kind], batch)))
+
+    def cut(self, images: Tensor, batch: Tensor) -> Tensor:
+        """Images at these positions, on the device."""
+        # index_select copies whole images, which indexing does pixel by pixel.
+        return images.index_select(0, batch.to(images.device)).to(self.training.device)
 
 
 class CachedFeatures:
@@ -82,8 +104,7 @@ class CachedFeatures:
     def _allocate(self, shape: tuple[int, ...], dtype: torch.dtype, name: str) -> Tensor:
         """A tensor on the device where it takes less than half of what is free, in a memory-mapped file otherwise."""
         size = math.prod(shape) * dtype.itemsize
-        free = torch.cuda.mem_get_info()[0] if self.device.type == "cuda" else psutil.virtual_memory().available
-        if size < free / 2:
+        if has_room(self.device, size):
             return torch.empty(shape, dtype=dtype, device=self.device)
         file = Path(self.folder.name, name)
         return torch.from_file(str(file), shared=True, size=math.prod(shape), dtype=dtype).view(shape)
