@@ -16,21 +16,19 @@ class Calibration:
     """How logits become probabilities.
 
     Attributes:
-        temperature: logits are divided by it.
+        temperature: logits are divided by it, times the novelty of the image.
         sure_from: an answer of a smaller probability is unsure.
     """
 
     temperature: float = 1.0
     sure_from: float = 0.0
 
-    def apply(self, log_probabilities: np.ndarray) -> np.ndarray:
-        """Log-probabilities (N, classes) at its temperature."""
-        if self.temperature == 1:
-            return log_probabilities
-        return log_softmax(log_probabilities / self.temperature, axis=1)
+    def apply(self, log_probabilities: np.ndarray, novelty: np.ndarray | float = 1.0) -> np.ndarray:
+        """Log-probabilities (N, classes) at its temperature, given the novelty (N, 1) of the images."""
+        return log_softmax(log_probabilities / (self.temperature * novelty), axis=1)
 
 
-def calibrate(log_probabilities: np.ndarray, targets: np.ndarray) -> Calibration:
+def calibrate(log_probabilities: np.ndarray, targets: np.ndarray, novelty: np.ndarray | float = 1.0) -> Calibration:
     """Temperature scaling: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, arXiv:1706.04599.
 
     Images of other things are mostly answered with a smaller probability than almost all of a model's own: Hendrycks,
@@ -39,14 +37,15 @@ def calibrate(log_probabilities: np.ndarray, targets: np.ndarray) -> Calibration
     Args:
         log_probabilities: (N, classes), of validation images.
         targets: (N,).
+        novelty: (N, 1), how unlike the training's each image is: see registry/bundled/calibrated.py.
     """
     # Here: whoever asks a registered model only applies what was found, and importing this takes longer.
     from scipy.optimize import minimize_scalar
 
     def loss(logarithm: float) -> float:
-        scaled = Calibration(float(np.exp(logarithm))).apply(log_probabilities)
+        scaled = Calibration(float(np.exp(logarithm))).apply(log_probabilities, novelty)
         return float(-scaled[np.arange(len(targets)), targets].mean())
 
     temperature = float(np.exp(minimize_scalar(loss, bounds=TEMPERATURES, method="bounded").x))
-    best = np.exp(Calibration(temperature).apply(log_probabilities)).max(1)
+    best = np.exp(Calibration(temperature).apply(log_probabilities, novelty)).max(1)
     return Calibration(temperature, float(np.quantile(best, 1 - SURE_SHARE)))

@@ -19,7 +19,7 @@ from pipeline.config import TrainConfig, check_source
 from pipeline.data.images import ImageSet
 from pipeline.errors import InputError, first_line
 from pipeline.metrics.calibration import Calibration
-from pipeline.registry.bundled import inputs, preprocess
+from pipeline.registry.bundled import calibrated, inputs, preprocess
 
 logger = logging.getLogger(__name__)
 
@@ -32,8 +32,21 @@ CHECKPOINT = ("state_dict", "model_state_dict", "model")
 WRAPPERS = ("module.", "_orig_mod.", "model.")
 
 
-def write(folder: Path, *, config: TrainConfig, model: nn.Module, images: ImageSet, calibration: Calibration) -> None:
-    """Write the bundle of a trained model into an existing folder."""
+def write(
+    folder: Path,
+    *,
+    config: TrainConfig,
+    model: nn.Module,
+    images: ImageSet,
+    calibration: Calibration,
+    typical: Mapping[str, Tensor] | None,
+) -> None:
+    """Write the bundle of a trained model into an existing folder.
+
+    Args:
+        images: of any part of the data.
+        typical: of a classifier, what its training images look like to it: see bundled/calibrated.py.
+    """
     # An architecture that takes images as they are takes them in any size.
     height, width = images.images.shape[1:] if config.image_size else (None, None)
     about = {
@@ -50,14 +63,20 @@ def write(folder: Path, *, config: TrainConfig, model: nn.Module, images: ImageS
     }
     (folder / "model.json").write_text(json.dumps(about, indent=2))
     shutil.copy(models.get(config.model).file, folder / "architecture.py")
-    for module in (preprocess, inputs):
+    for module in (preprocess, calibrated, inputs):
         shutil.copy(str(module.__file__), folder)
     stored = {name: getattr(config, name) for name in STORED} | {"classes": images.classes}
-    weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    path = folder / "weights.safetensors"
-    save_file(weights, path, metadata={"config": json.dumps({"model": config.model, **stored})})
-    # The library closes its file to everybody else; whoever may read the others may read this one.
-    path.chmod((folder / "model.json").stat().st_mode)
+    save(folder / "weights.safetensors", model.state_dict(), {"config": json.dumps({"model": config.model, **stored})})
+    if typical is not None:
+        save(folder / "typical.safetensors", typical)
+
+
+def save(path: Path, tensors: Mapping[str, Tensor], about: dict[str, str] | None = None) -> None:
+    """Write tensors into a file."""
+    on_cpu = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    save_file(on_cpu, path, metadata=about)
+    # The library closes its file to everybody else; whoever may read the folder may read it.
+    path.chmod(path.parent.joinpath("model.json").stat().st_mode)
 
 
 @dataclass(frozen=True)

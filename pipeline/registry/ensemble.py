@@ -16,7 +16,7 @@ from pipeline.evaluation.predictions import write_answers
 from pipeline.metrics.calibration import Calibration, calibrate
 from pipeline.metrics.catalog import LOGGED
 from pipeline.registry import card, loading, register, versions
-from pipeline.registry.bundled import inputs
+from pipeline.registry.bundled import calibrated, inputs
 from pipeline.registry.versions import Version
 from pipeline.tracking import runs, schema
 from pipeline.tracking.client import connect
@@ -71,8 +71,8 @@ def create(trainings: Mapping[str, TrainingRun], results: Results, *, study_id: 
         files, report = Path(temporary, "model"), Path(temporary, "report")
         classes, example = save(files, members, dataset=tags[schema.DATASET], calibration=calibration)
         report.mkdir()
-        calibrated = calibration.apply(np.log(probabilities.clip(LEAST)))
-        write_answers(report / schema.PREDICTIONS, calibrated, targets, classes)
+        sure = calibration.apply(np.log(probabilities.clip(LEAST)))
+        write_answers(report / schema.PREDICTIONS, sure, targets, classes)
         runs.log_artifacts(run_id, report)
         client, run = connect(), connect().get_run(run_id)
         model = client.create_logged_model(
@@ -176,7 +176,8 @@ def save(
             "calibration": asdict(calibration),
         }
         (own / "model.json").write_text(json.dumps(about, indent=2))
-        shutil.copy(str(inputs.__file__), own)
+        for module in (calibrated, inputs):
+            shutil.copy(str(module.__file__), own)
         example = np.asarray(Model.load(str(path)).load_input_example(str(path)), np.uint8)
         register.save_model(files, bundle=own, example=example, task="classification", classes=len(classes))
     return tuple(classes), example

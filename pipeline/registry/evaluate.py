@@ -15,7 +15,6 @@ from pipeline.errors import InputError
 from pipeline.evaluation import figures, task
 from pipeline.evaluation.predictions import write_predictions
 from pipeline.metrics import classification
-from pipeline.metrics.calibration import Calibration
 from pipeline.metrics.catalog import is_of_scenes
 from pipeline.registry import versions
 from pipeline.registry.loading import RegisteredModel
@@ -41,13 +40,14 @@ def evaluate(model: RegisteredModel, dataset: Dataset) -> Evaluation:
     of_task = task.create(model.task, classes=model.classes, task_args=model.task_args)
     samples = of_task.samples(images)
     # The scores of its training are those of the network before its probabilities were calibrated, so these are, too.
-    before = Calibration(1 / model.calibration.temperature)
-    predictions = {
-        kind: before.apply(model.log_probabilities(found)) if model.task == "classification" else found
-        for kind, found in ((kind, model.answer(part.images)) for kind, part in samples.items())
-    }
-    log_probabilities = of_task.log_probabilities(predictions)
-    calibrated = model.calibration.apply(log_probabilities)
+    plain = model.uncalibrated
+    predictions = {kind: plain.answer(part.images) for kind, part in samples.items()}
+    if model.task == "classification":
+        predictions = {"single": plain.log_probabilities(predictions["single"])}
+        calibrated = model.log_probabilities(model.answer(images.images))
+        log_probabilities = predictions["single"]
+    else:
+        calibrated = log_probabilities = of_task.log_probabilities(predictions)
     scores = {
         **of_task.score(predictions, samples),
         "calibration_error": classification.calibration_error(log_probabilities, images.targets),

@@ -4,7 +4,7 @@ import json
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -68,6 +68,18 @@ class RegisteredModel:
         with torch.inference_mode():
             batches = torch.from_numpy(np.ascontiguousarray(images)).split(BATCH)
             return torch.cat([self.network(batch.to(device)).cpu() for batch in batches]).numpy()
+
+    @property
+    def uncalibrated(self) -> "RegisteredModel":
+        """The same, with the probabilities of a classifier as they were in its training."""
+        from torch.nn import Sequential
+
+        if self.task == "detection":
+            return self
+        *before, last = self.network.children()
+        # Those of version 0.2 end in their temperature.
+        network = Sequential(*before, *(module for name, module in last.named_children() if name == "network"))
+        return replace(self, network=network, calibration=Calibration())
 
     def log_probabilities(self, found: np.ndarray) -> np.ndarray:
         """What images were taken for, from its answers: (N, classes), for a detector with "nothing" as the last."""

@@ -19,7 +19,7 @@ from pipeline.registry.register import VERSION, save_model, version_tags
 from pipeline.tracking import runs, schema
 from pipeline.tracking.journal import Journal
 from pipeline.training.engine.state import Training
-from pipeline.training.evaluate import Result
+from pipeline.training.evaluate import Answers, Result
 from pipeline.training.weights import InitialWeights
 
 
@@ -40,7 +40,7 @@ def record(
     register: bool,
 ) -> None:
     """Say a result with its pictures, tables and model, and that the run is finished: all of it or nothing."""
-    config = training.config
+    config, answers = training.config, result.answers
     final = {
         **{f"test/{name}": value for name, value in result.scores.items()},
         "time/train_s": result.train_s,
@@ -58,7 +58,7 @@ def record(
         name=registered_name,
         version=VERSION,
         test=dataset.test,
-        log_probabilities=training.task.log_probabilities(result.predictions),
+        log_probabilities=training.task.log_probabilities(answers.predictions),
         outcomes=training.task.outcomes,
         results=final,
         robustness=result.robustness,
@@ -71,12 +71,18 @@ def record(
     with journal.workspace() as folder:
         report, model, files = folder / "report", folder / "model", folder / "bundle"
         report.mkdir()
-        write_report(report, result, training, dataset)
-        if result.validation is not None:
-            calibrated = result.calibration.apply(result.validation)
-            write_answers(report / schema.VALIDATED, calibrated, splits.val.targets, training.task.outcomes)
+        write_report(report, answers, training, dataset)
+        if answers.validation is not None:
+            write_answers(report / schema.VALIDATED, answers.validation, splits.val.targets, training.task.outcomes)
         files.mkdir()
-        bundle.write(files, config=config, model=training.model, images=dataset.test, calibration=result.calibration)
+        bundle.write(
+            files,
+            config=config,
+            model=training.model,
+            images=dataset.test,
+            calibration=answers.calibration,
+            typical=answers.typical,
+        )
         save_model(model, bundle=files, example=dataset.test.images[:2], task=config.task, classes=len(dataset.classes))
         robustness = {f"{schema.CORRUPTED}{name}": curve for name, curve in result.robustness.items()}
         about = {"registered_name": registered_name if register else "", "card": model_card, "tags": tags}
@@ -104,7 +110,7 @@ def groups(journal: Journal, final: Mapping[str, float], best: Epoch) -> list[di
     return list(found.values())
 
 
-def write_report(folder: Path, result: Result, training: Training, dataset: Dataset) -> None:
+def write_report(folder: Path, answers: Answers, training: Training, dataset: Dataset) -> None:
     """Write pictures, per-class scores and the predictions on the test images into a folder."""
     config, task, best, test_set = training.config, training.task, training.best, dataset.test
     about = f"{config.model} on {dataset.name}, seed {config.seed}"
@@ -112,7 +118,7 @@ def write_report(folder: Path, result: Result, training: Training, dataset: Data
         folder,
         test_set,
         # As the registered model answers; the loss is of before.
-        result.calibration.apply(task.log_probabilities(result.predictions)),
+        answers.calibrated,
         outcomes=task.outcomes,
         about=f"{about}: the {len(test_set):,} test images, epoch {best.index}",
     )
@@ -120,7 +126,7 @@ def write_report(folder: Path, result: Result, training: Training, dataset: Data
         "learning_curves": figures.learning_curves(
             training.history, best, f"{about}: {len(training.val):,} validation images"
         ),
-        **task.pictures(result.predictions, task.samples(test_set), f"{about}, epoch {best.index}"),
+        **task.pictures(answers.predictions, task.samples(test_set), f"{about}, epoch {best.index}"),
     }
     figures.save(pictures, folder)
     chosen = {"epoch": best.index, "chosen_by": "val/accuracy, then val/loss", **best.metrics}

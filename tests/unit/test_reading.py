@@ -6,6 +6,7 @@ import io
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -13,6 +14,7 @@ from scipy.special import log_softmax
 from sklearn.datasets import load_digits
 from support import PROJECT
 
+import models
 from benchmarks import photographs
 from pipeline.data import grey, sources
 from pipeline.data.images import ImageSet
@@ -22,6 +24,7 @@ from pipeline.inference.reading import as_it_is, read_picture
 from pipeline.inference.signs import are_signs
 from pipeline.metrics import classification
 from pipeline.metrics.calibration import SURE_SHARE, calibrate
+from pipeline.registry.bundled import calibrated
 
 
 @pytest.fixture(scope="module")
@@ -449,6 +452,25 @@ def test_temperature_makes_probabilities_as_often_right_as_they_say():
     assert classification.calibration_error(found.apply(shy), targets) < 0.02
     sure = np.exp(found.apply(shy)).max(1) >= found.sure_from
     assert sure.mean() == pytest.approx(SURE_SHARE, abs=0.001)
+
+
+def test_what_is_unlike_the_training_images_has_smaller_probabilities():
+    torch.manual_seed(0)
+    network = models.get("mlp").build(num_classes=3, image_size=4).eval()
+    inputs, targets = torch.rand(60, 1, 4, 4), torch.arange(60) % 3
+    with torch.inference_mode():
+        typical = calibrated.typical(network.forward_features(inputs), targets)
+        model = calibrated.Calibrated(network, temperature=0.5, typical=typical)
+        logits, novelty = model.examine(inputs)
+        assert torch.equal(logits, network(inputs)) and novelty.median().item() == pytest.approx(1, abs=0.01)
+        assert torch.allclose(model(inputs), logits / (0.5 * novelty))
+        assert model.examine(-inputs)[1].min() > novelty.max()
+        assert torch.equal(model(-inputs).argmax(1), network(-inputs).argmax(1))
+
+
+def test_without_typical_images_all_are_as_usual():
+    network, inputs = torch.nn.Linear(4, 3), torch.rand(5, 4)
+    assert torch.equal(calibrated.Calibrated(network, temperature=2.0)(inputs), network(inputs) / 2)
 
 
 def test_rows_without_an_image_say_so():

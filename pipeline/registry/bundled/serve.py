@@ -1,11 +1,13 @@
 """The registered model: raw images in, class probabilities or boxes out.
 
 MLflow keeps this file with the model and runs it where the model is loaded; beside it lie copies of the architecture's
-file, of preprocess.py and of inputs.py, the weights and a description. So it imports nothing of this project.
+file, of preprocess.py, of calibrated.py and of inputs.py, the weights and a description. So it imports nothing of this
+project.
 """
 
 import importlib.util
 import json
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -67,16 +69,19 @@ class ImageModel(mlflow.pyfunc.PythonModel):
 def load_network(folder: Path) -> torch.nn.Module:
     """The network of a folder, from images to logits or boxes; of a folder of several, their vote."""
     about = json.loads((folder / "model.json").read_text())
-    temperature = Temperature(about.get("calibration", {}).get("temperature", 1.0))
+    calibrated = partial(
+        load_module(folder / "calibrated.py").Calibrated, temperature=about["calibration"]["temperature"]
+    )
     if "members" in about:
         return torch.nn.Sequential(
-            Vote([load_network(folder / "members" / name) for name in about["members"]]), temperature
+            calibrated(Vote([load_network(folder / "members" / one) for one in about["members"]]))
         )
     network = load_module(folder / "architecture.py").build(**about["arguments"])
     network.load_state_dict(load_file(folder / "weights.safetensors"))
     preprocess = load_module(folder / "preprocess.py").Preprocess(**about["preprocess"])
-    parts = [preprocess, network] if about["task"] == "detection" else [preprocess, network, temperature]
-    return torch.nn.Sequential(*parts)
+    if about["task"] == "classification":
+        network = calibrated(network, typical=load_file(folder / "typical.safetensors"))
+    return torch.nn.Sequential(preprocess, network)
 
 
 class Vote(torch.nn.Module):
@@ -88,17 +93,6 @@ class Vote(torch.nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return torch.stack([member(images).softmax(1) for member in self.members]).mean(0).log()
-
-
-class Temperature(torch.nn.Module):
-    """Divide logits, so that their softmax is as often right as it says."""
-
-    def __init__(self, temperature: float) -> None:
-        super().__init__()
-        self.temperature = temperature
-
-    def forward(self, logits: torch.Tensor) -> torch.Tensor:
-        return logits / self.temperature
 
 
 def load_module(path: Path) -> ModuleType:

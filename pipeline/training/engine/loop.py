@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pipeline.config import TrainConfig
 from pipeline.ending import whole
@@ -132,9 +132,13 @@ def predict(training: Training, feed: DeviceBatches | CachedFeatures) -> dict[st
 @torch.inference_mode()
 def predict_images(training: Training, images: np.ndarray) -> np.ndarray:
     """Predictions of the model as it is on uint8 images (N, H, W), in float32 as a registered model computes them."""
+    parts = [training.task.predict(training.model, batch) for batch in inputs(training, images)]
+    return torch.cat(parts).cpu().numpy()
+
+
+def inputs(training: Training, images: np.ndarray) -> Iterator[Tensor]:
+    """The input of the model for uint8 images (N, H, W), in batches, to be computed in float32."""
     torch.set_float32_matmul_precision("highest")
     training.model.eval()
-    batches = torch.from_numpy(images).split(training.config.batch_size)
-    inputs = (training.preprocess(batch.to(training.device)) for batch in batches)
-    parts = [training.task.predict(training.model, channels_last(batch)) for batch in inputs]
-    return torch.cat(parts).cpu().numpy()
+    for batch in torch.from_numpy(images).split(training.config.batch_size):
+        yield channels_last(training.preprocess(batch.to(training.device)))
