@@ -154,18 +154,21 @@ def wait_for(url: str, process: subprocess.Popen, *, seconds: float = 90) -> Non
 
 
 @contextmanager
-def tracking_server(folder: Path, *options: str, **environment: str) -> Iterator[str]:
+def tracking_server(folder: Path, *options: str, port: int | None = None, **environment: str) -> Iterator[str]:
     """A real MLflow server over HTTP with a database and an artifact store of its own; yields its address."""
     stores = ["--backend-store-uri", f"sqlite:///{folder}/server.db", "--artifacts-destination", "artifacts"]
     command = ["server", "--host", "127.0.0.1", *options, *stores]
-    with mlflow_listening(*command, folder=folder, MLFLOW_DISABLE_TELEMETRY="true", **environment) as uri:
+    environment = {"MLFLOW_DISABLE_TELEMETRY": "true", **environment}
+    with mlflow_listening(*command, folder=folder, port=port, **environment) as uri:
         yield uri
 
 
 @contextmanager
-def mlflow_listening(*command: str, folder: Path | None = None, **environment: str) -> Iterator[str]:
+def mlflow_listening(
+    *command: str, folder: Path | None = None, port: int | None = None, **environment: str
+) -> Iterator[str]:
     """A command of MLflow that serves on a port of this machine, in a folder; yields its address."""
-    port = free_port()
+    port = port or free_port()
     process = subprocess.Popen(
         [sys.executable, "-m", "mlflow", *command, "--port", str(port), "--workers", "1"],
         env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"} | environment,

@@ -30,7 +30,7 @@ from pipeline.tracking.sender import Sender
 from pipeline.training import continuation
 from pipeline.training.continuation import Place
 from pipeline.training.weights import InitialWeights
-from pipeline.training.workers import Engine
+from pipeline.training.workers import Engine, Line
 
 logger = logging.getLogger(__name__)
 
@@ -188,8 +188,12 @@ def share(
                 return
             yield part(number)
 
-    with closing(engine(parts(), dataset, place, sender)) as ended:
-        for one, failure in ended:
+    with closing(engine(parts(), dataset, place, sender)) as events:
+        for event in events:
+            if isinstance(event, Line):
+                logger.log(event.level, event.text)
+                continue
+            one, failure = event
             if failure:
                 failed = True
                 logger.warning("%s %s: failed: %s", one.position, one.label, failure)

@@ -4,7 +4,7 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from pipeline.tracking.database import sqlite_file
 from pipeline.tracking.sender import Sender
 from pipeline.training import continuation
 from pipeline.training.continuation import Place
-from pipeline.training.workers import PATIENCE_S, Tell, Work, choose_experiment
+from pipeline.training.workers import PATIENCE_S, Events, Tell, Work, choose_experiment
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +38,9 @@ LOST = (
 RETRIES = 5
 # Trainings that are handed over beyond those that run, so that no node waits and the cluster sees what is wanted.
 AHEAD = 8
+# What Ray's client says where a busy cluster takes longer than half a minute to begin what serves it.
+UNREADY = "Initialization failure from server"
+ATTEMPTS = 3
 # Seconds between two looks at what the nodes have said.
 PAUSE_S = 0.2
 
@@ -60,8 +63,8 @@ class Cluster:
     most: int | None = None
     databases: tuple[str, ...] = ()
 
-    def do(self, tasks: Iterable[Work], dataset: Dataset, place: Place, sender: Sender) -> Generator[tuple[Work, str]]:
-        """Do all tasks; each, as it ends, with why it failed. However this generator is left, Ray is left, too.
+    def do(self, tasks: Iterable[Work], dataset: Dataset, place: Place, sender: Sender) -> Events:
+        """Do all tasks. However this generator is left, Ray is left, too.
 
         Raises:
             InputError: there is no such cluster, or it has no room for one training.
@@ -70,7 +73,7 @@ class Cluster:
         with last_words(LOST):
             yield from self._begun(tasks, dataset, place)
 
-    def _begun(self, tasks: Iterable[Work], dataset: Dataset, place: Place) -> Generator[tuple[Work, str]]:
+    def _begun(self, tasks: Iterable[Work], dataset: Dataset, place: Place) -> Events:
         ray = join(self.address)
         try:
             room = self._room(ray)
@@ -96,8 +99,7 @@ class Cluster:
                     with whole():
                         ended, _ = ray.wait(list(begun), timeout=PAUSE_S)
                         lines = told.get_nowait_batch(told.size())
-                    for line in lines:
-                        logger.log(line.level, line.text)
+                    yield from lines
                     for reference in ended:
                         task = begun.pop(reference)
                         with whole():
@@ -175,14 +177,21 @@ def join(address: str) -> ModuleType:
         "runtime_env": {"env_vars": {"PYTHONPATH": found}},
     }
     try:
-        try:
-            ray.init(address=address, **options)
-        except ConnectionError:
-            if address != "auto" or os.environ.get("RAY_ADDRESS"):
-                raise
-            ray.init(include_dashboard=False, _node_ip_address="127.0.0.1", **options)
+        for left in reversed(range(ATTEMPTS)):
+            try:
+                ray.init(address=address, **options)
+                break
+            except ConnectionError as error:
+                if address == "auto" and not os.environ.get("RAY_ADDRESS"):
+                    ray.init(include_dashboard=False, _node_ip_address="127.0.0.1", **options)
+                    break
+                if not left or UNREADY not in str(error):
+                    raise
+                logger.info("The cluster at %s is not ready: it is asked again.", address)
     except (ConnectionError, ValueError, RuntimeError, TimeoutError, ImportError) as error:
-        raise InputError(f"There is no Ray cluster at address={address}: {first_line(error)}.") from error
+        # Of a failure on the cluster's side Ray shows where it was before it says what.
+        why = first_line(error) if UNREADY not in str(error) else str(error).strip().splitlines()[-1].rstrip(".")
+        raise InputError(f"There is no Ray cluster at address={address}: {why}.") from error
     # Ray has handlers of its own, which would end this process without a word.
     catch_signals()
     return ray
@@ -259,7 +268,7 @@ def work(task: Work, dataset: Dataset, here: Here, told: Queued, cpus: int) -> s
     choose_experiment(here.experiment_id)
     torch.set_num_threads(cpus)
     tell = Tell(told)
-    tell.position = task.position
+    tell.begin(task)
     tell.takes_over()
     try:
         with Sender(DELIVERIES) as sender:

@@ -5,6 +5,7 @@ import math
 import multiprocessing
 import sys
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -22,6 +23,16 @@ LINES = 20
 def is_watched() -> bool:
     """Whether a terminal shows what this process does alone."""
     return sys.stderr.isatty() and multiprocessing.parent_process() is None
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far a training is: its epoch, the validation accuracy there, and the seconds that are left."""
+
+    epoch: int
+    epochs: int
+    accuracy: float
+    left: float
 
 
 class Progress:
@@ -62,8 +73,8 @@ class Progress:
         """Say what an epoch brought."""
         scores = epoch.metrics
         self.accuracy = f", val accuracy {scores['val/accuracy']:.2%}"
-        if epoch.index > 2 and epoch.index % math.ceil(self.config.epochs / LINES) and epoch.index < self.config.epochs:
-            return
+        every = math.ceil(self.config.epochs / LINES)
+        is_told = epoch.index <= 2 or epoch.index % every == 0 or epoch.index == self.config.epochs
         found = f"  val mAP {scores['val/map']:.3f}" if "val/map" in scores else ""
         left = (self.config.epochs - epoch.index) * epoch.seconds
         line = (
@@ -72,8 +83,10 @@ class Progress:
             f"  val accuracy {scores['val/accuracy']:7.2%}{found}  {epoch.seconds:5.1f} s, {left:.0f} s left"
         )
         if self.bar.disable:
-            logger.info(line)
-        else:
+            # Whoever draws a table of several trainings is told of every epoch.
+            standing = Standing(epoch.index, self.config.epochs, scores["val/accuracy"], left)
+            logger.log(logging.INFO if is_told else logging.DEBUG, line, extra={"standing": standing})
+        elif is_told:
             self.bar.write(line)
 
 

@@ -17,7 +17,8 @@ from pipeline.tracking.sender import Sender
 from pipeline.training import continuation, weights
 from pipeline.training.continuation import Place
 from pipeline.training.engine.state import check_build, operations
-from pipeline.training.workers import Engine, Task, in_turn
+from pipeline.training.overview import Overview
+from pipeline.training.workers import Engine, Line, Task, in_turn
 
 
 @dataclass(frozen=True)
@@ -136,9 +137,17 @@ def run(
                 position, spent = f"[{next(begun)}/{len(names)}]", part.tuning.get(config.model, "")
                 yield Task(position, names[config.key], config, study, register, spent)
 
+        overview = stack.enter_context(Overview(len(names), several=engine is not in_turn))
         for part in parts:
-            with closing(engine(tasks(part), part.dataset, place, sender)) as ended:
-                failures |= {task.label: failure for task, failure in ended if failure}
+            with closing(engine(tasks(part), part.dataset, place, sender)) as events:
+                for event in events:
+                    if isinstance(event, Line):
+                        overview.hear(event)
+                        continue
+                    task, failure = event
+                    overview.end(task, failure)
+                    if failure:
+                        failures[task.label] = failure
         continuation.take_over(study_key, place, sender)
         reasons = "; ".join(f"{label}: {reason}" for label, reason in failures.items())
         runs.end(journal, "FAILED" if failures else "FINISHED", failure=reasons)

@@ -24,8 +24,9 @@ from pipeline.ending import QuickEnd, catch_signals
 from pipeline.errors import InputError, Interrupted, causes, has_no_room, why_failed
 from pipeline.registry.register import DELIVERIES
 from pipeline.tracking.sender import Sender
-from pipeline.training import continuation, weights
+from pipeline.training import continuation, progress, weights
 from pipeline.training.continuation import Place
+from pipeline.training.progress import Standing
 from pipeline.training.run import train
 
 logger = logging.getLogger(__name__)
@@ -79,8 +80,25 @@ class Task:
         return attempt(self, dataset, place, sender)
 
 
-# Does all of it and gives each back as it ends, with why it failed.
-Engine = Callable[[Iterable[Work], Dataset, Place, Sender], Generator[tuple[Work, str]]]
+@dataclass(frozen=True)
+class Line:
+    """What a process has to say to people of what it does.
+
+    Attributes:
+        position, label: of whose work.
+        standing: how far that is, if this says so.
+    """
+
+    level: int
+    text: str
+    position: str
+    label: str
+    standing: Standing | None = None
+
+
+# Does all of it; what its processes say, and each piece of work as it ends, with why it failed.
+Events = Generator[Line | tuple[Work, str]]
+Engine = Callable[[Iterable[Work], Dataset, Place, Sender], Events]
 
 
 def on_this_machine(count: int) -> Engine:
@@ -154,16 +172,14 @@ def check_code(config: TrainConfig) -> None:
         )
 
 
-def in_turn(tasks: Iterable[Work], dataset: Dataset, place: Place, sender: Sender) -> Generator[tuple[Work, str]]:
+def in_turn(tasks: Iterable[Work], dataset: Dataset, place: Place, sender: Sender) -> Events:
     """Do one task after the other; each with why it failed."""
     for task in tasks:
         yield task, task.do(dataset, place, sender)
 
 
-def side_by_side(
-    tasks: Iterable[Work], dataset: Dataset, place: Place, sender: Sender, *, count: int
-) -> Generator[tuple[Work, str]]:
-    """Do so many tasks at a time; each, as it ends, with why it failed.
+def side_by_side(tasks: Iterable[Work], dataset: Dataset, place: Place, sender: Sender, *, count: int) -> Events:
+    """Do so many tasks at a time.
 
     Every process computes with its share of this one's threads. What it could not tell the tracking server is left in
     the journals. However this generator is left, no process stays behind.
@@ -186,7 +202,7 @@ def side_by_side(
                 worker = busy[pipe]  # type: ignore[index]
                 said = worker.listen()
                 if isinstance(said, Line):
-                    logger.log(said.level, said.text)
+                    yield said
                 elif isinstance(said, OSError):
                     raise said
                 else:
@@ -205,14 +221,6 @@ def side_by_side(
 
 
 # --- The processes -------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Line:
-    """What a process has to say to people."""
-
-    level: int
-    text: str
 
 
 class Worker:
@@ -260,20 +268,27 @@ class Tell(logging.Handler):
     def __init__(self, pipe: Pipe) -> None:
         super().__init__()
         self.pipe = pipe
-        self.position = ""
+        self.position = self.label = ""
+
+    def begin(self, task: Work) -> None:
+        """What is said from now on is about this."""
+        self.position, self.label = task.position, task.label
 
     def takes_over(self) -> None:
         """Get all that this process would have said itself."""
         above = logging.getLogger("pipeline")
         above.handlers, above.propagate = [self], False
         above.setLevel(logging.INFO)
+        logging.getLogger(progress.__name__).setLevel(logging.DEBUG)
         # That a server is away the process that gives the tasks says for all.
         logging.getLogger("pipeline.tracking.sender").setLevel(logging.ERROR)
 
     def emit(self, record: logging.LogRecord) -> None:
         text = self.format(record)
         own = record.name == __name__
-        self.tell(Line(record.levelno, text if own else f"{self.position} {text}"))
+        standing = getattr(record, "standing", None)
+        text = text if own else f"{self.position} {text}"
+        self.tell(Line(record.levelno, text, self.position, self.label, standing))
 
     def tell(self, said: Line | OSError | str) -> None:
         """Say something; several threads may."""
@@ -295,7 +310,7 @@ def work(pipe: Connection, dataset: Dataset, root: Path, experiment_id: str | No
             with Sender(DELIVERIES) as sender:
                 while True:
                     task: Work = pipe.recv()
-                    told.position = task.position
+                    told.begin(task)
                     try:
                         told.tell(task.do(dataset, place, sender))
                     except Exception as error:

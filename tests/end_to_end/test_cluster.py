@@ -7,7 +7,7 @@ from contextlib import suppress
 import mlflow
 import psutil
 import pytest
-from support import STUDY, free_port, left_in, only_run, pipeline, pipeline_process, wait_for_line
+from support import STUDY, free_port, left_in, only_run, pipeline, pipeline_process, tracking_server, wait_for_line
 
 from benchmarks.weather import recorded
 
@@ -44,28 +44,36 @@ def trains(kind: str) -> psutil.Process:
 
 
 @pytest.mark.timeout(600)
-def test_a_node_and_the_whole_cluster_are_killed_and_the_numbers_are_those_of_one_machine(
-    environment, cluster, undisturbed, bars
+def test_node_server_study_and_cluster_are_killed_and_the_numbers_are_those_of_one_machine(
+    environment, cluster, undisturbed, bars, monkeypatch
 ):
     study = [*STUDY, "--dataset", str(bars)]
+    port = free_port()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
     first = cluster(2)
-    process = pipeline_process(*study, "--engine", "ray", "--address", first.address)
-    wait_for_line(process, "epoch  2/40")
-    # The node: what trains there dies with it, and Ray has it gone on with elsewhere.
-    trains("training").parent().kill()
-    wait_for_line(process, "resuming")
-    process.kill()
-    process.communicate(timeout=60)
+    with tracking_server(environment, port=port):
+        process = pipeline_process(*study, "--engine", "ray", "--address", first.address)
+        wait_for_line(process, "epoch  2/40")
+        # The node: what trains there dies with it, and Ray has it gone on with elsewhere.
+        trains("training").parent().kill()
+        wait_for_line(process, "resuming")
+        for connection in psutil.net_connections("tcp"):
+            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port:
+                psutil.Process(connection.pid).kill()
+        wait_for_line(process, "epoch 20/40")
+        process.kill()
+        process.communicate(timeout=60)
     first.shutdown()
 
     # From outside, as docs/clusters.md says.
     client, agent = free_port(), free_port()
     cluster(2, head={"ray_client_server_port": client, "runtime_env_agent_port": agent})
-    out, _ = pipeline(*study, "--engine", "ray", "--address", f"ray://127.0.0.2:{client}")
-    assert out.count("images right") + out.count("finished before") == 2 and "epoch  1/40" not in out
-    assert only_run("study").info.status == "FINISHED"
-    assert left_in(environment) == []
-    assert recorded(f"sqlite:///{environment}/mlflow.db") == recorded(undisturbed)
+    with tracking_server(environment, port=port) as uri:
+        out, _ = pipeline(*study, "--engine", "ray", "--address", f"ray://127.0.0.2:{client}")
+        assert out.count("images right") + out.count("finished before") == 2 and "epoch  1/40" not in out
+        assert only_run("study").info.status == "FINISHED"
+        assert left_in(environment) == []
+        assert recorded(uri) == recorded(undisturbed)
 
 
 @pytest.mark.timeout(600)

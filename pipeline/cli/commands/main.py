@@ -3,8 +3,9 @@
 import itertools
 import math
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -28,6 +29,10 @@ from pipeline.cli.options import (
 from pipeline.cli.selection import send_all, show_comparison, write_report
 from pipeline.ending import catch_signals
 from pipeline.errors import InputError, PipelineError
+
+if TYPE_CHECKING:
+    from pipeline.data.images import Dataset
+    from pipeline.training.study import Part
 
 
 @click.command("main")
@@ -95,7 +100,7 @@ def main_command(
     from pipeline.comparison.compare import compare
     from pipeline.registry import versions
     from pipeline.registry.register import DELIVERIES
-    from pipeline.search import recipe
+    from pipeline.search.recipe import NEWEST
     from pipeline.tracking import queries, runs, schema
     from pipeline.tracking.sender import Sender
     from pipeline.tracking.training_run import Results
@@ -119,16 +124,9 @@ def main_command(
         for each, start in starts.items():
             initial_weights.fetch(start, each, {})
     sources.check_different(images)
-    parts, tuned = [], []
-    for one in images:
-        found = recipe.find(recipes, starts, one.sha256)
-        tuned.append({each: better.under(settings) for each, better in found.items()})
-        of_each = [
-            study.plan(architectures, seeds, one, source=weights, options=settings | {"limit": limit}, tuned=tuned[-1])
-            for limit in limits
-        ]
-        spent = {each: better.tuning for each, better in found.items()}
-        parts.append(study.Part(one, list(itertools.chain(*of_each)), spent))
+    parts, tuned = plan_parts(
+        images, architectures, seeds, limits, recipes=recipes, starts=starts, source=weights, settings=settings
+    )
     configs = [each for part in parts for each in part.configs]
     if len(limits) > 1:
         choices["limits"] = ",".join(map(str, limits))
@@ -140,7 +138,7 @@ def main_command(
         options=settings | naming | ({"recipes": tuned[0] if len(sets) == 1 else tuned} if any(tuned) else {}),
     )
     special = {} if weights == "none" else {"weights": weights or "auto"}
-    special |= {"recipes": recipe.NEWEST} if any(tuned) else {}
+    special |= {"recipes": NEWEST} if any(tuned) else {}
     title = config.title(f"{', '.join(one.name for one in images)} study", special | chosen(choices))
     does = chosen_engine(
         engine, workers, address, cpus, gpus, auto=1 if engine == "ray" else paying(configs), device=configs[0].device
@@ -169,3 +167,35 @@ def main_command(
         raise PipelineError(
             f"{len(outcome.failures)} of {len(configs)} trainings failed: {', '.join(outcome.failures)}."
         )
+
+
+def plan_parts(
+    images: Sequence["Dataset"],
+    names: Sequence[str],
+    seeds: int,
+    limits: Sequence[int],
+    *,
+    recipes: str,
+    starts: Mapping[str, str],
+    source: str | None,
+    settings: Mapping[str, Any],
+) -> tuple[list["Part"], list[dict[str, Any]]]:
+    """A study's trainings on each data set, with each number of images; and of each the tuned options by architecture.
+
+    Raises:
+        InputError: an option does not fit one of the architectures or this machine, or there is no such recipe.
+    """
+    from pipeline.search import recipe
+    from pipeline.training import study
+
+    parts, tuned = [], []
+    for dataset in images:
+        found = recipe.find(recipes, starts, dataset.sha256)
+        tuned.append({name: better.under(settings) for name, better in found.items()})
+        configs = [
+            study.plan(names, seeds, dataset, source=source, options={**settings, "limit": limit}, tuned=tuned[-1])
+            for limit in limits
+        ]
+        spent = {name: better.tuning for name, better in found.items()}
+        parts.append(study.Part(dataset, list(itertools.chain(*configs)), spent))
+    return parts, tuned
