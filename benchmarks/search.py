@@ -51,7 +51,16 @@ def main(dataset: str, model: str, limit: int, trials: int, seeds: int, pruners:
     place, rows, said = continuation.find_place(default_root()), [], []
     with Sender(DELIVERIES) as sender:
         for pruner in runs.split_names(pruners, get_args(Pruning)):
-            search = Search(space, trials, None, train_images, seeds, pruner, default_storage(place.root))
+            search = Search(
+                space,
+                trials=trials,
+                images=None,
+                train_images=train_images,
+                seeds=seeds,
+                folds=0,
+                pruning=pruner,
+                storage=default_storage(place.root),
+            )
             outcome = run_search(search, images, place=place, sender=sender, start=FRESH, several=True)
             assert outcome is not None, "nobody else runs this search"
             found, _ = outcome

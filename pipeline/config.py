@@ -24,7 +24,8 @@ class TrainConfig:
     """Everything that decides how a training turns out. Every field is logged as a param of the run.
 
     The fields up to `precision` are explained in `models.Recipe`; `weights` says where the model starts from, `limit`
-    how many training images it sees (0: all), `val_size` how many of the training file choose the best epoch. Hashes
+    how many training images it sees (0: all), `val_size` how many of the training file choose the best epoch, `fold`
+    which, where they are a part of a cross-validation. Hashes
     stand for what a name alone does not fix: the images, the architecture's source, a weights file; a number stands
     for the arithmetic of the training loop.
     """
@@ -57,10 +58,12 @@ class TrainConfig:
     architecture_sha256: str
     weights_sha256: str = ""
     training_version: int = TRAINING_VERSION
+    fold: str = ""
 
     def params(self) -> dict[str, str]:
-        """Every field as text, the way it is logged."""
-        return {name: value if isinstance(value, str) else json.dumps(value) for name, value in asdict(self).items()}
+        """Every field as text, the way it is logged; of a fold only where there is one."""
+        fields = {name: value for name, value in asdict(self).items() if name != "fold" or value}
+        return {name: value if isinstance(value, str) else json.dumps(value) for name, value in fields.items()}
 
     def build_arguments(self, *, num_classes: int) -> dict[str, Any]:
         """Keyword arguments that build this config's network, for the training as for whoever loads the result."""

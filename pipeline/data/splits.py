@@ -31,13 +31,36 @@ def default_val_size(dataset: Dataset) -> int:
     return max(len(dataset.train) // 12, len(np.unique(dataset.train.targets)))
 
 
-def split(dataset: Dataset, *, val_size: int, limit: int) -> Splits:
+def folds(targets: np.ndarray, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Positions kept and held out, so many times, so that each image is held out once; each class in proportion.
+
+    Raises:
+        InputError: a class has too few images.
+    """
+    from sklearn.model_selection import StratifiedKFold
+
+    if count < 2:
+        raise InputError("folds=1 leaves no image to train on: take at least 2, or 0 for none.")
+    rarest = int(np.unique(targets, return_counts=True)[1].min())
+    if rarest < count:
+        raise InputError(f"{count} folds take {count} images of each class, and one has {rarest}: take fewer folds.")
+    return list(StratifiedKFold(count, shuffle=True, random_state=SPLIT_SEED).split(targets, targets))
+
+
+def split(dataset: Dataset, *, val_size: int, limit: int, fold: str = "") -> Splits:
     """Hold out `val_size` validation images and keep `limit` training images (0: all), each class in proportion.
 
     The same images for every seed and architecture, so that all are chosen by the same measure; validation is drawn
     first, so that it is the same whatever the limit.
+
+    Args:
+        fold: `2/5` for the second of five parts as validation images, in place of `val_size` of them.
     """
-    kept, val = stratified_split(dataset.train.targets, held_out=val_size, seed=SPLIT_SEED)
+    if fold:
+        number, count = map(int, fold.split("/"))
+        kept, val = folds(dataset.train.targets, count)[number - 1]
+    else:
+        kept, val = stratified_split(dataset.train.targets, held_out=val_size, seed=SPLIT_SEED)
     if limit and limit < len(kept):
         _, chosen = stratified_split(dataset.train.targets[kept], held_out=limit, seed=SPLIT_SEED)
         kept = kept[chosen]

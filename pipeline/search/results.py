@@ -60,7 +60,8 @@ class Result:
         if self.fresh:
             each = "; ".join(f"{name} {mean_and_deviation(scores)}" for name, scores in self.fresh.items())
             count = min(map(len, self.fresh.values()))
-            found.append(f"With {count} fresh seed{'s' * (count > 1)}, on the same images: {each}.")
+            images = f"each on another of {self.search.folds} parts" if self.search.folds else "on the same images"
+            found.append(f"With {count} fresh seed{'s' * (count > 1)}, {images}: {each}.")
         kept = "the recipe's own values stay" if self.name == OWN else in_words(self.values)
         found.append(f"The recipe: {kept}.")
         found.append(
@@ -83,9 +84,9 @@ def best_of(trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
     return max(complete, key=lambda trial: (trial.value, -trial.user_attrs["val/loss"], -trial.number), default=None)
 
 
-def confirmation(values: Values, seed: int) -> str:
+def confirmation(values: Values, seed: int, fold: str) -> str:
     """Where the database keeps what values brought with a fresh seed."""
-    return f"seed {seed} of {short_hash(values)}"
+    return f"seed {seed}{f' fold {fold}' if fold else ''} of {short_hash(values)}"
 
 
 def result_of(search: Search, study: Study) -> Result:
@@ -103,7 +104,7 @@ def result_of(search: Search, study: Study) -> Result:
     tried = candidates(search, trials)
     fresh = {}
     for name, values in tried.items():
-        found = [known.get(confirmation(values, seed), {}) for seed in search.fresh_seeds]
+        found = [known.get(confirmation(values, *fresh_one), {}) for fresh_one in search.fresh]
         if scores := [one["val/accuracy"] for one in found if "val/accuracy" in one]:
             fresh[name] = scores
     # What only validation with one seed calls better shall not replace what is at hand.

@@ -14,7 +14,6 @@ from optuna.study import Study
 
 from pipeline.config import title
 from pipeline.data.images import Dataset
-from pipeline.data.splits import split
 from pipeline.errors import InputError, has_no_room, why_failed
 from pipeline.files import make_folder
 from pipeline.search.progress import Progress
@@ -80,14 +79,13 @@ class Part:
 
     def work(self, dataset: Dataset, place: Place, sender: Sender) -> bool:
         """Do it; whether nothing is left to be done by others."""
-        base = self.search.space.base
         with alone(self.search, place):
             trials = open_trials(self.search)
         with Progress(self.search, trials) as progress:
             worker = Worker(
                 self.search,
                 trials,
-                split(dataset, val_size=base.val_size, limit=base.limit),
+                dataset,
                 place=place,
                 sender=sender,
                 start=self.start,

@@ -22,6 +22,8 @@ class Search:
         images: how many training images all of them may see, the last one to its end; None for any number.
         train_images: how many an epoch sees.
         seeds: how many other seeds the best trial's values and the recipe's own are trained with in the end.
+        folds: in place of them, of how many parts of the training file each is validated on once, with another seed
+            each; 0: none, all are validated on the images of the search.
         storage: address of the database with the trials.
     """
 
@@ -30,6 +32,7 @@ class Search:
     images: int | None
     train_images: int
     seeds: int
+    folds: int
     pruning: Pruning
     storage: str
 
@@ -44,10 +47,12 @@ class Search:
         return f"{self.space.base.dataset}-{self.space.base.model}-{self.key}"
 
     @property
-    def fresh_seeds(self) -> range:
-        """Seeds that no trial had."""
+    def fresh(self) -> list[tuple[int, str]]:
+        """Seeds that no trial had, and the fold that each is validated on."""
         first = self.space.base.seed + 1
-        return range(first, first + self.seeds)
+        if self.folds:
+            return [(first + number, f"{number + 1}/{self.folds}") for number in range(self.folds)]
+        return [(first + number, "") for number in range(self.seeds)]
 
     def images_seen(self, trials: Sequence[FrozenTrial]) -> int:
         """How many training images these trials have seen."""

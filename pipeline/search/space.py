@@ -46,12 +46,12 @@ class Space:
         tried = {field: distribution_to_json(values) for field, values in self.distributions.items()}
         return short_hash({"config": self.base.key, **tried})
 
-    def config(self, values: Values, *, seed: int | None = None) -> TrainConfig:
+    def config(self, values: Values, *, seed: int | None = None, fold: str = "") -> TrainConfig:
         """The config with these values."""
         recipe = self.nested(values)
         for group in ("model_args", "task_args"):
             recipe[group] = {**getattr(self.base, group), **recipe.get(group, {})}
-        return replace(self.base, **recipe, seed=self.base.seed if seed is None else seed)
+        return replace(self.base, **recipe, seed=self.base.seed if seed is None else seed, fold=fold)
 
     def recipe(self, values: Values) -> dict[str, Any]:
         """What of a recipe these values decide together with the user's, the number of epochs included."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,9 @@ from optuna.exceptions import StorageInternalError
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial
 
-from pipeline.config import TrainConfig
-from pipeline.data.images import Splits
+from pipeline.config import TrainConfig, title
+from pipeline.data.images import Dataset, Splits
+from pipeline.data.splits import split
 from pipeline.errors import InputError, has_no_room, why_failed
 from pipeline.files import process_lock
 from pipeline.metrics.epoch import Epoch
@@ -67,7 +68,7 @@ class Worker:
         self,
         search: Search,
         trials: Study,
-        splits: Splits,
+        dataset: Dataset,
         *,
         place: Place,
         sender: Sender,
@@ -76,34 +77,41 @@ class Worker:
         study: Mapping[str, str],
         progress: Progress,
     ) -> None:
-        self.search, self.trials, self.splits, self.start = search, trials, splits, start
+        self.search, self.trials, self.dataset, self.start = search, trials, dataset, start
+        self.splits = self.splits_for(search.space.base)
         self.place, self.sender, self.alone, self.study, self.progress = place, sender, alone, study, progress
+
+    def splits_for(self, config: TrainConfig) -> Splits:
+        """The images of a training."""
+        return split(self.dataset, val_size=config.val_size, limit=config.limit, fold=config.fold)
 
     def try_all(self) -> None:
         """Train trials until the budget is spent."""
         self.tidy()
         while task := self.next():
-            self.do(task)
+            self.do(task, self.splits)
 
     def confirm(self) -> bool:
         """Train the best trial's values and the recipe's own with fresh seeds; whether that is done."""
-        for name, values, seed in self.unconfirmed():
-            config = self.search.space.config(values, seed=seed)
-            label, name = confirmation(values, seed), f"{name} seed {seed}"
+        for name, values, seed, fold in self.unconfirmed():
+            config = self.search.space.config(values, seed=seed, fold=fold)
+            splits = self.splits_for(config) if fold else self.splits
+            config = replace(config, val_size=len(splits.val))
+            label, name = confirmation(values, seed, fold), title(name, {"fold": fold} if fold else {}, seed=seed)
             with self.alone:
                 journal = self.claim(label, name, config) if label not in self.trials.user_attrs else None
             if journal:
-                self.do(Task(label, name, values, config, journal))
+                self.do(Task(label, name, values, config, journal), splits)
         return not self.unconfirmed()
 
-    def unconfirmed(self) -> list[tuple[str, Values, int]]:
-        """What is still to be trained with fresh seeds: a name, values and a seed each."""
+    def unconfirmed(self) -> list[tuple[str, Values, int, str]]:
+        """What is still to be trained with fresh seeds: a name, values, a seed and a fold each."""
         done = self.trials.user_attrs
         return [
-            (name, values, seed)
-            for seed in self.search.fresh_seeds
+            (name, values, seed, fold)
+            for seed, fold in self.search.fresh
             for name, values in candidates(self.search, self.trials.get_trials(deepcopy=False)).items()
-            if confirmation(values, seed) not in done
+            if confirmation(values, seed, fold) not in done
         ]
 
     def others_train(self) -> bool:
@@ -113,12 +121,12 @@ class Worker:
 
     # --- Training --------------------------------------------------------------------------------------------------
 
-    def do(self, task: Task) -> None:
+    def do(self, task: Task, splits: Splits) -> None:
         """Train; what goes wrong is said of the trial, and the next one is taken."""
         try:
             trial.train(
                 task.config,
-                self.splits,
+                splits,
                 journal=task.journal,
                 sender=self.sender,
                 start=self.start,

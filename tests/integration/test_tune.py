@@ -48,9 +48,16 @@ def test_a_search_of_two_architectures_leaves_recipes_and_nothing_in_the_way(env
     page = mlflow.artifacts.load_text(f"runs:/{study}/report.html")
     assert "What tuning brought" in page and "the order on validation" in page
 
-    ended = len(trials())
-    out, _ = command(*small, "--model", "mlp", "--trials", "3", "--pruner", "none", "--images", "600")
+    ended, again = len(trials()), [*small, "--model", "mlp", "--trials", "3", "--pruner", "none", "--images", "600"]
+    out, _ = command(*again)
     assert "trial 0" not in out and len(trials()) == ended, "what is done is not done again"
+    out, _ = command(*again, "--folds", "3")
+    folds = [run.data.params for run in trials() if "fold" in run.data.params]
+    assert "With 3 fresh seeds, each on another of 3 parts: own recipe " in out and "trial 0" not in out
+    assert {(params["fold"], params["seed"]) for params in folds} == {("1/3", "1"), ("2/3", "2"), ("3/3", "3")}
+    assert {params["val_size"] for params in folds} == {"40"} and len(folds) == len(trials()) - ended
+    assert "one has 12: take fewer folds" in mistake(*again, "--folds", "13", code=2)
+    ended = len(trials())
     out, _ = command("clean", "--study", searches[0].info.run_id)
     within = [run for run in trials() if run.data.tags["mlflow.parentRunId"] == searches[0].info.run_id]
     assert "of the search bars" in out and out.count("Would remove run") == 1 + len(within)

@@ -1,5 +1,7 @@
 """A recipe and what the user asks for become one plain config, or one sentence."""
 
+from dataclasses import replace
+
 import pytest
 
 import models
@@ -63,7 +65,9 @@ def test_key_depends_on_every_field_and_on_nothing_else(digits):
     first = resolve("cnn", digits)
     assert first.key == resolve("cnn", digits).key
     assert len({first.key, resolve("cnn", digits, seed=1).key, resolve("cnn", digits, limit=500).key}) == 3
-    assert set(first.params()) == set(config.TrainConfig.__dataclass_fields__)
+    folded = replace(first, fold="1/5")
+    assert set(folded.params()) == set(config.TrainConfig.__dataclass_fields__) and folded.key != first.key
+    assert set(first.params()) == set(folded.params()) - {"fold"}, "trainings of before are the same as ever"
 
 
 @pytest.mark.parametrize("val_size", [1437, 2000])

@@ -296,6 +296,19 @@ def test_digits_are_in_the_format_of_mnist(tmp_path):
     assert not dataset.train.images[:, :4].any() and not dataset.train.images[:, :, -4:].any()
 
 
+def test_folds_hold_out_each_image_once(tmp_path):
+    dataset = sources.load("digits", tmp_path)
+    parts = [split(dataset, val_size=119, limit=0, fold=f"{number}/5") for number in range(1, 6)]
+    assert sorted(image.tobytes() for part in parts for image in part.val.images) == sorted(
+        image.tobytes() for image in dataset.train.images
+    )
+    for part in parts:
+        assert len(part.train) + len(part.val) == len(dataset.train)
+        assert np.ptp(np.bincount(part.val.targets) * 5 - np.bincount(dataset.train.targets)) <= 10
+    with pytest.raises(InputError, match="folds=1 leaves no image"):
+        split(dataset, val_size=119, limit=0, fold="1/1")
+
+
 def test_split_is_stratified_disjoint_and_the_same_every_time(tmp_path):
     dataset = sources.load("digits", tmp_path)
     splits = split(dataset, val_size=119, limit=0)

@@ -109,7 +109,15 @@ def test_another_space_leaves_earlier_trainings_what_they_are(odd):
 
 def search(**changes) -> Search:
     space = space_of(base("mlp", epochs=4), fixed={"epochs": 4})
-    arguments = {"trials": 6, "images": None, "train_images": 40, "seeds": 2, "pruning": "none", "storage": ""}
+    arguments = {
+        "trials": 6,
+        "images": None,
+        "train_images": 40,
+        "seeds": 2,
+        "folds": 0,
+        "pruning": "none",
+        "storage": "",
+    }
     return Search(space, **arguments | changes)
 
 

@@ -47,6 +47,14 @@ from pipeline.search import Pruning
     show_default=True,
     help="Other seeds with which the best recipe and the architecture's own are trained in the end.",
 )
+@click.option(
+    "--folds",
+    type=click.IntRange(0, 100),
+    default=0,
+    show_default=True,
+    help="Of few images: validate these trainings on so many parts of the training file in turn, with a seed each; 0: "
+    "on the images of the search.",
+)
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Seed of all chance.")
 @click.option(
     "--storage", type=Auto(str), default="auto", show_default="searches.db in the root", help="Optuna's database."
@@ -66,6 +74,7 @@ def tune(
     images: int | None,
     pruner: Pruning,
     seeds: int,
+    folds: int,
     seed: int,
     storage: str | None,
     engine: str,
@@ -93,6 +102,7 @@ def tune(
         f"Search on {to_download(dataset, data)}: recipes of {', '.join(architectures)}, {budget}"
         f"{', the same number of images for each' if shared and not images else ' each' * shared}, on validation only."
     )
+    from pipeline.data.splits import folds as check_folds
     from pipeline.registry.register import DELIVERIES
     from pipeline.search import run
     from pipeline.search.search import Search, equal_budget
@@ -116,6 +126,8 @@ def tune(
         base = config.resolve(each, known, weights=found[each], seed=seed, stored=start.stored, **settings)
         check_build(base, known)
         spaces.append(space_of(base, fixed=settings["overrides"]))
+    if folds:
+        check_folds(known.train.targets, folds)
     train_images = len(known.train) - spaces[0].base.val_size
     train_images = min(train_images, choices["limit"] or train_images)
     if shared and not images:
@@ -139,6 +151,7 @@ def tune(
                 images=images,
                 train_images=train_images,
                 seeds=seeds,
+                folds=folds,
                 pruning=pruner,
                 storage=storage,
             )
