@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pipeline.config import TrainConfig, resolve, title
@@ -65,18 +65,9 @@ def plan(
     for name in names:
         weights_of = weights.find(name, source, {})
         stored = weights.stored(weights_of, name, classes=dataset.classes)
-        configs += [
-            resolve(
-                name,
-                dataset,
-                weights=weights_of,
-                stored=stored,
-                seed=seed,
-                **{**options, **(tuned or {}).get(name, {})},
-            )
-            for seed in range(seeds)
-        ]
-        check_build(configs[-1], dataset)
+        first = resolve(name, dataset, weights=weights_of, stored=stored, **{**options, **(tuned or {}).get(name, {})})
+        check_build(first, dataset)
+        configs += [replace(first, seed=seed) for seed in range(seeds)]
     return sorted(configs, key=lambda config: config.seed)
 
 
@@ -129,8 +120,7 @@ def run(
         def tasks(part: Part) -> Iterator[Task]:
             configs = part.configs
             if engine is not in_turn:
-                # What takes longest first: begun last, it would end alone.
-                configs = sorted(configs, key=lambda config: (config.seed, -operations(config, part.dataset)))
+                configs = longest_first(part)
             for config in configs:
                 # Each time: what another host began at the same moment may not have been there to see.
                 continuation.check_rivals(journal, study_key, place)
@@ -152,6 +142,20 @@ def run(
         reasons = "; ".join(f"{label}: {reason}" for label, reason in failures.items())
         runs.end(journal, "FAILED" if failures else "FINISHED", failure=reasons)
     return Outcome(journal, failures)
+
+
+def longest_first(part: Part) -> list[TrainConfig]:
+    """A part's trainings, seed by seed: what takes longest would, if it were begun last, end alone."""
+    work: dict[str, float] = {}
+
+    def order(config: TrainConfig) -> tuple[int, float]:
+        # Those that differ in their seed alone do the same.
+        alike = replace(config, seed=0).key
+        if alike not in work:
+            work[alike] = operations(config, part.dataset)
+        return config.seed, -work[alike]
+
+    return sorted(part.configs, key=order)
 
 
 def labels(parts: Sequence[Part]) -> dict[str, str]:
