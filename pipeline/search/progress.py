@@ -7,46 +7,34 @@ from collections.abc import Sequence
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 from rich import box
-from rich.console import Console
-from rich.live import Live
 from rich.table import Table
 
 from pipeline.metrics.epoch import Epoch
 from pipeline.search.results import COUNTED, best_of
 from pipeline.search.search import RUNNING, WAITING, Search
 from pipeline.search.space import Values, in_words
+from pipeline.training.overview import LiveTable
 from pipeline.training.progress import is_watched
 
 logger = logging.getLogger(__name__)
 
 # So many of the last trials are in the table.
 ROWS = 12
-# And so many seconds pass between two drawings of it.
-PAUSE_S = 0.2
 
 
-class Progress:
+class Progress(LiveTable):
     """Shows one search, as far as its database knows it, and what this process does in it."""
 
     def __init__(self, search: Search, study: Study) -> None:
+        super().__init__(watched=is_watched())
         self.search, self.study = search, study
         self.started, self.done = time.monotonic(), 0
-        self.now, self.drawn = "", 0.0
-        self.live = Live(console=Console(stderr=True), auto_refresh=False, transient=True) if is_watched() else None
-
-    def __enter__(self) -> "Progress":
-        if self.live:
-            self.live.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self.live:
-            self.live.stop()
+        self.now = ""
 
     def epoch(self, label: str, epoch: Epoch) -> None:
         """Show how far a training is."""
         self.now = f"{label}: epoch {epoch.index} of {self.search.space.base.epochs}"
-        self.refresh()
+        self.draw()
 
     def end(self, label: str, values: Values, text: str, *, failed: bool = False) -> None:
         """Say how a training ended; in a terminal only why it failed, as the table shows the rest."""
@@ -56,15 +44,9 @@ class Progress:
         position = f"[{ended}/{self.search.trials}] " if self.search.trials and label.startswith("trial ") else ""
         line = f"{position}{label}: {in_words(values)}: {text}; {self.standing(trials)}"
         if self.live and not failed:
-            self.refresh()
+            self.draw()
         else:
             logger.info(line)
-
-    def refresh(self) -> None:
-        """Draw the table anew, unless that was just done."""
-        if self.live and time.monotonic() > self.drawn + PAUSE_S:
-            self.live.update(self.table(self.study.get_trials(deepcopy=False)), refresh=True)
-            self.drawn = time.monotonic()
 
     def standing(self, trials: Sequence[FrozenTrial]) -> str:
         """The best so far, and what is left of the budget."""
@@ -84,8 +66,9 @@ class Progress:
         each = self.search.images_seen(trials) / max(1, begun)
         return max(0.0, ((self.search.images or 0) - self.search.images_seen(trials)) / max(1.0, each))
 
-    def table(self, trials: Sequence[FrozenTrial]) -> Table:
+    def table(self) -> Table:
         """The last trials and how the search stands."""
+        trials = self.study.get_trials(deepcopy=False)
         counts = {**COUNTED, "running": RUNNING}
         numbers = {word: sum(trial.state == state for trial in trials) for word, state in counts.items()}
         base = self.search.space.base

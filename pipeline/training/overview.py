@@ -2,7 +2,9 @@
 
 import logging
 import time
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Self
 
 from rich import box
 from rich.console import Console
@@ -29,7 +31,38 @@ class Row:
     standing: Standing | None = None
 
 
-class Overview:
+class LiveTable(ABC):
+    """A table that is drawn anew on a terminal for as long as it is entered, and then taken away.
+
+    Args:
+        watched: whether there is such a terminal.
+    """
+
+    def __init__(self, *, watched: bool) -> None:
+        self.drawn = 0.0
+        self.live = Live(console=Console(stderr=True), auto_refresh=False, transient=True) if watched else None
+
+    def __enter__(self) -> Self:
+        if self.live:
+            self.live.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self.live:
+            self.live.stop()
+
+    def draw(self) -> None:
+        """Draw the table anew, unless that was just done."""
+        if self.live and time.monotonic() > self.drawn + PAUSE_S:
+            self.live.update(self.table(), refresh=True)
+            self.drawn = time.monotonic()
+
+    @abstractmethod
+    def table(self) -> Table:
+        """What it shows now."""
+
+
+class Overview(LiveTable):
     """Shows how far the trainings of a study are; the lines that they say, too, where no terminal looks.
 
     Args:
@@ -38,20 +71,9 @@ class Overview:
     """
 
     def __init__(self, count: int, *, several: bool) -> None:
+        super().__init__(watched=several and is_watched())
         self.count = count
         self.rows: dict[str, Row] = {}
-        self.drawn = 0.0
-        watched = several and is_watched()
-        self.live = Live(console=Console(stderr=True), auto_refresh=False, transient=True) if watched else None
-
-    def __enter__(self) -> "Overview":
-        if self.live:
-            self.live.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self.live:
-            self.live.stop()
 
     def hear(self, line: Line) -> None:
         """Show what a training says."""
@@ -66,12 +88,6 @@ class Overview:
         row = self.rows.setdefault(task.position, Row(task.label, ""))
         row.state = "failed" if failure else "done"
         self.draw()
-
-    def draw(self) -> None:
-        """Draw the table anew, unless that was just done."""
-        if self.live and time.monotonic() > self.drawn + PAUSE_S:
-            self.live.update(self.table(), refresh=True)
-            self.drawn = time.monotonic()
 
     def table(self) -> Table:
         """What trains, what ended last, and how many there are of each."""
