@@ -25,9 +25,8 @@ class TrainConfig:
 
     The fields up to `precision` are explained in `models.Recipe`; `weights` says where the model starts from, `limit`
     how many training images it sees (0: all), `val_size` how many of the training file choose the best epoch, `fold`
-    which, where they are a part of a cross-validation. Hashes
-    stand for what a name alone does not fix: the images, the architecture's source, a weights file; a number stands
-    for the arithmetic of the training loop.
+    which, where they are a part of a cross-validation. Hashes stand for what a name alone does not fix: the images, the
+    architecture's source, a weights file; a number stands for the arithmetic of the training loop.
     """
 
     dataset: str

@@ -31,20 +31,31 @@ def default_val_size(dataset: Dataset) -> int:
     return max(len(dataset.train) // 12, len(np.unique(dataset.train.targets)))
 
 
-def folds(targets: np.ndarray, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Positions kept and held out, so many times, so that each image is held out once; each class in proportion.
+def check_folds(targets: np.ndarray, count: int) -> None:
+    """Refuse a number of folds that these targets cannot be held out in.
+
+    Raises:
+        InputError: a class has too few images.
+    """
+    if count < 2:
+        raise InputError("folds=1 leaves no image to train on: take at least 2, or 0 for none.")
+    rarest = int(np.unique(targets, return_counts=True)[1].min())
+    if rarest < count:
+        raise InputError(f"{count} folds take {count} images of each class, and one has {rarest}: take fewer folds.")
+
+
+def split_fold(targets: np.ndarray, fold: str) -> tuple[np.ndarray, np.ndarray]:
+    """Positions kept and, for `2/5`, the second of five parts, which hold out each image once; classes in proportion.
 
     Raises:
         InputError: a class has too few images.
     """
     from sklearn.model_selection import StratifiedKFold
 
-    if count < 2:
-        raise InputError("folds=1 leaves no image to train on: take at least 2, or 0 for none.")
-    rarest = int(np.unique(targets, return_counts=True)[1].min())
-    if rarest < count:
-        raise InputError(f"{count} folds take {count} images of each class, and one has {rarest}: take fewer folds.")
-    return list(StratifiedKFold(count, shuffle=True, random_state=SPLIT_SEED).split(targets, targets))
+    number, count = map(int, fold.split("/"))
+    check_folds(targets, count)
+    parts = StratifiedKFold(count, shuffle=True, random_state=SPLIT_SEED).split(targets, targets)
+    return list(parts)[number - 1]
 
 
 def split(dataset: Dataset, *, val_size: int, limit: int, fold: str = "") -> Splits:
@@ -57,8 +68,7 @@ def split(dataset: Dataset, *, val_size: int, limit: int, fold: str = "") -> Spl
         fold: `2/5` for the second of five parts as validation images, in place of `val_size` of them.
     """
     if fold:
-        number, count = map(int, fold.split("/"))
-        kept, val = folds(dataset.train.targets, count)[number - 1]
+        kept, val = split_fold(dataset.train.targets, fold)
     else:
         kept, val = stratified_split(dataset.train.targets, held_out=val_size, seed=SPLIT_SEED)
     if limit and limit < len(kept):

@@ -177,17 +177,12 @@ def join(address: str) -> ModuleType:
         "runtime_env": {"env_vars": {"PYTHONPATH": found}},
     }
     try:
-        for left in reversed(range(ATTEMPTS)):
-            try:
-                ray.init(address=address, **options)
-                break
-            except ConnectionError as error:
-                if address == "auto" and not os.environ.get("RAY_ADDRESS"):
-                    ray.init(include_dashboard=False, _node_ip_address="127.0.0.1", **options)
-                    break
-                if not left or UNREADY not in str(error):
-                    raise
-                logger.info("The cluster at %s is not ready: it is asked again.", address)
+        try:
+            ask(ray, address, options)
+        except ConnectionError:
+            if address != "auto" or os.environ.get("RAY_ADDRESS"):
+                raise
+            ray.init(include_dashboard=False, _node_ip_address="127.0.0.1", **options)
     except (ConnectionError, ValueError, RuntimeError, TimeoutError, ImportError) as error:
         # Of a failure on the cluster's side Ray shows where it was before it says what.
         why = first_line(error) if UNREADY not in str(error) else str(error).strip().splitlines()[-1].rstrip(".")
@@ -195,6 +190,22 @@ def join(address: str) -> ModuleType:
     # Ray has handlers of its own, which would end this process without a word.
     catch_signals()
     return ray
+
+
+def ask(ray: ModuleType, address: str, options: Mapping[str, Any]) -> None:
+    """Connect to a cluster, which is asked again where it is busy.
+
+    Raises:
+        ConnectionError: there is none, or it stays busy.
+    """
+    for left in reversed(range(ATTEMPTS)):
+        try:
+            ray.init(address=address, **options)
+            return
+        except ConnectionError as error:
+            if not left or UNREADY not in str(error):
+                raise
+            logger.info("The cluster at %s is not ready: it is asked again.", address)
 
 
 def outcome(ray: ModuleType, reference: Any, task: Work) -> str:

@@ -102,7 +102,7 @@ def tune(
         f"Search on {to_download(dataset, data)}: recipes of {', '.join(architectures)}, {budget}"
         f"{', the same number of images for each' if shared and not images else ' each' * shared}, on validation only."
     )
-    from pipeline.data.splits import folds as check_folds
+    from pipeline.data.splits import check_folds
     from pipeline.registry.register import DELIVERIES
     from pipeline.search import run
     from pipeline.search.search import Search, equal_budget

@@ -119,14 +119,12 @@ def in_words(over: OverDatasets, metric: str) -> str:
             "all pairs at once), the others share a letter."
         )
     apart = "" if over.margin is None else f" by more than {within(metric, over.margin)}"
-    said += (
-        f" By Bayes' signed-rank test, how probable it is that {over.scores.index[0]} is better{apart}: "
-        + "; ".join(
-            f"than {label} {row.better:.0%}" + (f" (equivalent {row.equivalent:.0%})" if over.margin else "")
-            for label, row in over.practice.iterrows()
-        )
-    )
-    said += "."
+    others = [
+        f"than {label} {row.better:.0%}" + (f" (equivalent {row.equivalent:.0%})" if over.margin else "")
+        for label, row in over.practice.iterrows()
+    ]
+    said += f" By Bayes' signed-rank test, how probable it is that {over.ranks.index[0]} is better{apart}: "
+    said += f"{'; '.join(others)}."
     if over.left_out:
         said += f" Not on every data set, so left out: {', '.join(over.left_out)}."
     return said
