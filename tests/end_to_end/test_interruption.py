@@ -206,5 +206,5 @@ def test_a_training_cut_under_another_version_of_the_loop_is_refused_in_a_senten
 ):
     options = ["train", "--dataset", str(bars), *OPTIONS]
     killed(*options)
-    monkeypatch.setattr(TrainConfig.__init__, "__defaults__", ("", 2))
+    monkeypatch.setattr(TrainConfig.__init__, "__defaults__", ("", 2, ""))
     assert "was interrupted under another version of the training loop" in mistake(*options, "--resume", code=2)
