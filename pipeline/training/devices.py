@@ -7,6 +7,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import timedelta
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -48,8 +49,12 @@ def check(config: TrainConfig, dataset: Dataset, devices: int) -> None:
 
 
 @contextmanager
-def together(config: TrainConfig, dataset: Dataset, devices: int) -> Iterator[Ranks]:
+def together(config: TrainConfig, dataset: Dataset, devices: int, *, sync_batch_norm: bool = False) -> Iterator[Ranks]:
     """The processes of a training: this one, the first, and others, begun by torchrun or ending with the block.
+
+    Args:
+        devices: how many, unless torchrun says it.
+        sync_batch_norm: as in `Ranks`.
 
     Raises:
         InputError: it cannot be shared out.
@@ -60,12 +65,12 @@ def together(config: TrainConfig, dataset: Dataset, devices: int) -> Iterator[Ra
         yield ALONE
         return
     check(config, dataset, devices)
-    ranks, threads = Ranks(0, devices), torch.get_num_threads()
+    ranks, threads = Ranks(0, devices, sync_batch_norm), torch.get_num_threads()
     with tempfile.TemporaryDirectory() as folder:
         address = "env://" if by_torchrun else f"file://{folder}/ranks"
         spawn = multiprocessing.get_context("spawn").Process
         others = [
-            spawn(target=follow, args=(address, rank, devices, config, dataset), daemon=True)
+            spawn(target=follow, args=(address, replace(ranks, rank=rank), config, dataset), daemon=True)
             for rank in range(1, 1 if by_torchrun else devices)
         ]
         try:
@@ -114,11 +119,11 @@ def leave() -> None:
             torch.distributed.destroy_process_group()
 
 
-def follow(address: str, rank: int, count: int, config: TrainConfig, dataset: Dataset) -> None:
+def follow(address: str, ranks: Ranks, config: TrainConfig, dataset: Dataset) -> None:
     """What a process does that the first one has begun."""
     with QuickEnd():
         threading.Thread(target=end_with_parent, daemon=True).start()
-        train_along(Ranks(rank, count), config, dataset, address)
+        train_along(ranks, config, dataset, address)
 
 
 def train_along(ranks: Ranks, config: TrainConfig, dataset: Dataset, address: str = "env://") -> None:

@@ -1,5 +1,6 @@
 """The command `train`."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,10 @@ from pipeline.errors import InputError
     show_default=True,
     help="Processes that train it together, each with a GPU or its share of the cores and its part of every batch.",
 )
+@switch(
+    "--sync-batch-norm",
+    "With several devices: normalise by the statistics of the whole batch instead of each process's part.",
+)
 @wait_option
 @root_option
 @recipe_options
@@ -60,6 +65,7 @@ def train(
     name: str,
     register: bool,
     devices: int,
+    sync_batch_norm: bool,
     wait: float,
     root: Path,
     **choices: Any,
@@ -110,11 +116,12 @@ def train(
     resolved = config.resolve(model, images, weights=source, seed=seed, stored=start.stored, **settings)
     check_build(resolved, images)
     if (follower := begun_by_torchrun()) and not follower.is_first:
-        return train_along(follower, resolved, images)
+        return train_along(replace(follower, sync_batch_norm=sync_batch_norm), resolved, images)
     place = continuation.find_place(root)
     if register and not name:
         versions.check_names(images, [model], place.client)
-    with Sender(DELIVERIES) as sender, together(resolved, images, devices) as ranks:
+    processes = together(resolved, images, devices, sync_batch_norm=sync_batch_norm)
+    with Sender(DELIVERIES) as sender, processes as ranks:
         journal = None
         if resume:
             standing = continuation.find_training(resolved, place, sender, study=None)

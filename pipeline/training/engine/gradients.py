@@ -22,7 +22,9 @@ Gradients = Callable[[Tensor, Tensor], dict[str, Tensor]]
 def gradients(training: Training, forward: Callable[..., Any]) -> Gradients:
     """What computes the losses of a training's batches and their gradients."""
     compute = partial(_compute, training, forward)
-    if training.device.type == "cuda" and training.task.fixed_work:
+    # A graph would hold what the processes tell each other within a batch.
+    talks = training.ranks.sync_batch_norm and training.ranks.count > 1
+    if training.device.type == "cuda" and training.task.fixed_work and not talks:
         return Recorded(compute, [parameter for parameter in training.model.parameters() if parameter.requires_grad])
     return compute
 

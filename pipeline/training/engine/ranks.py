@@ -25,10 +25,12 @@ class Ranks:
     Attributes:
         rank: of this one; the first tells the tracking server and tests.
         count: how many there are.
+        sync_batch_norm: whether batch normalisation has the statistics of the whole batch, or of a process's part.
     """
 
     rank: int = 0
     count: int = 1
+    sync_batch_norm: bool = False
 
     @property
     def is_first(self) -> bool:

@@ -18,6 +18,7 @@ from pipeline.evaluation import task
 from pipeline.evaluation.task import Task
 from pipeline.metrics.epoch import Epoch
 from pipeline.registry.bundled.preprocess import Preprocess
+from pipeline.training.engine.batch_norm import synchronise
 from pipeline.training.engine.optim import create_optimizer, one_cycle
 from pipeline.training.engine.ranks import ALONE, Ranks
 
@@ -93,6 +94,8 @@ class Training:
         self.model = build(config, num_classes=len(splits.train.classes))
         if state is not None:
             load_weights(self.model, state, head=self.head)
+        if ranks.sync_batch_norm and ranks.count > 1:
+            synchronise(self.model, ranks)
         self.model.to(self.device).to(memory_format=torch.channels_last)
         self.preprocess = preprocess(config).to(self.device)
         self.train, self.val = splits.train, splits.val
