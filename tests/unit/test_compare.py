@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
+from autorank import autorank
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -163,6 +164,22 @@ def test_over_data_sets_ranks_say_who_is_better():
     assert over.margin == 0.005 and over.practice["better"].min() > 0.95
     assert over.practice.sum(axis=1).to_numpy() == pytest.approx(1)
     assert "how probable it is that cnn is better by more than 0.5 pp: than vit 100% (equivalent 0%)" in text
+
+
+def test_over_data_sets_autorank_finds_the_same():
+    random = np.random.default_rng(0)
+    wrong = [
+        {name: int(random.integers(low, low + 25)) for name, low in {"cnn": 5, "vit": 10, "mlp": 20}.items()}
+        for _ in range(9)
+    ]
+    over = over_datasets(on_several(*wrong).groups(), "accuracy")
+    theirs = autorank(over.scores.T, force_mode="nonparametric")
+    assert over.p_value == pytest.approx(theirs.pvalue) and over.critical == pytest.approx(theirs.cd, abs=1e-3)
+    assert over.ranks.to_dict() == pytest.approx(theirs.rankdf["meanrank"].to_dict())
+    theirs = autorank(over.scores.T, approach="bayesian", rope=over.margin, rope_mode="absolute", random_state=0)
+    for name, row in over.practice.iterrows():
+        ours = row[["better", "equivalent", "worse"]]
+        assert list(theirs.posterior_matrix.loc["cnn", name]) == pytest.approx(list(ours), abs=0.02)
 
 
 def test_over_few_data_sets_nothing_is_told_apart():
