@@ -1,6 +1,6 @@
 """A folder or a file of images with labels, in whichever form they come, as one checked data set."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.data.forms import arrays, class_folders, idx_files, tables
 from pipeline.data.forms.fitting import AS_THEY_ARE, Fitting
-from pipeline.data.forms.parts import Part, Parts, some
+from pipeline.data.forms.parts import Part, Parts, counted, files_below, some
 from pipeline.data.images import Dataset, ImageSet
 from pipeline.data.splits import SPLIT_SEED, stratified_split
 from pipeline.errors import InputError
@@ -18,6 +18,8 @@ from pipeline.names import natural
 # The first that finds files of its form reads them.
 FORMS: tuple[ModuleType, ...] = (idx_files, class_folders, arrays, tables)
 MAX_CLASSES = 1_000
+# Of classes that are numbered so many may be without a training image; beyond it a label is a mistake.
+MAX_ABSENT = 50
 # Of what comes without a test file so many images are one, and of each class one for training, validation and test.
 TEST_SHARE = 6
 MIN_OF_CLASS = 3
@@ -44,14 +46,25 @@ def read_folder(
     for form in FORMS:
         if found := form.find(folder):
             parts = form.read(folder, found, fitting)
+            parts = replace(parts, notes=(*parts.notes, *unread(folder, form)))
             if classes:
                 names = classes if isinstance(classes, Mapping) else dict(enumerate(classes))
                 parts = replace(parts, names=names)
             return assemble(parts, name=name, source=str(folder))
+    endings = dict.fromkeys(file.suffix.lower() or "no ending" for file in files_below(folder))
     raise InputError(
         f"{folder} holds no images with labels in a form that is known: pictures in class folders, as train/7/1.png or "
         "7/1.png, IDX files, .csv or .parquet tables, .npz or .npy arrays; unpack archives."
+        + f" It has files of {some(endings)}."
+        * bool(endings)
     )
+
+
+def unread(folder: Path, form: ModuleType) -> Iterator[str]:
+    """Notes on what else is there in a form that comes after the one that is read."""
+    for other in (arrays, tables):
+        if FORMS.index(other) > FORMS.index(form) and (files := other.find(folder)):
+            yield f"{counted('file', files)} of another form beside the images are left out: {some(map(str, files))}."
 
 
 def assemble(parts: Parts, *, name: str, source: str) -> Dataset:
@@ -101,6 +114,11 @@ def number_labels(train: Part, names: Mapping[int, str] | None) -> dict[int | st
         count = len(labels)
     if count > MAX_CLASSES:
         raise InputError(f"{train.source} has labels of {count:,} classes: at most {MAX_CLASSES:,} are told apart.")
+    if count - len(labels) > MAX_ABSENT and not names:
+        raise InputError(
+            f"{train.source} has labels from {lowest} to {highest:,}, of which only {len(labels)} occur: a label is "
+            "wrong, or number the classes without gaps."
+        )
     known: Sequence[int | str] = (
         range(lowest, highest + 1)
         if names or len(numbers) == len(labels)

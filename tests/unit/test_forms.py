@@ -346,6 +346,176 @@ def test_class_folders_in_every_place_are_the_same_classes(tmp_path, same, layou
     )
 
 
+NAMES_OF_PARTS = {
+    "words": ("train_images", "test_images"),
+    "words with numbers": ("Train Data (1)", "Test Data (1)"),
+    "short": ("01_trn", "02_tst"),
+    "the set's name before": ("MNISTTrain", "MNISTTest"),
+}
+
+
+@pytest.mark.parametrize("names", NAMES_OF_PARTS.values(), ids=NAMES_OF_PARTS)
+@pytest.mark.parametrize("classes", ["characters", "words"])
+def test_names_of_many_words_tell_the_parts(tmp_path, same, names, classes):
+    write_class_folders(tmp_path, same, train=names[0], test=names[1])
+    if classes == "words":
+        for folder in list(tmp_path.glob("*/*")):
+            folder.rename(folder.with_name(f"digit {folder.name}"))
+    found = load(tmp_path)
+    assert (len(found.train), len(found.test), found.notes) == (len(same.train), len(same.test), ())
+    assert [name[-1] for name in found.classes] == list(same.classes)
+
+
+def test_a_word_in_the_name_of_one_class_tells_no_part(tmp_path, same):
+    write_class_folders(tmp_path, same)
+    for number, folder in enumerate(sorted(tmp_path.glob("train/*"))[:2]):
+        folder.rename(tmp_path / "train" / ("test tubes", "beakers")[number])
+    found = load(tmp_path / "train")
+    assert {"test tubes", "beakers"} < set(found.classes) and "no test file" in found.notes[-1]
+
+
+def test_folders_of_several_data_sets_are_refused(tmp_path, same):
+    for name in ("mnist", "usps"):
+        write_class_folders(tmp_path / name, same)
+    with pytest.raises(InputError, match=r"several data sets, as .*mnist, .*usps"):
+        load(tmp_path)
+    assert len(load(tmp_path / "usps").test) == len(same.test)
+
+
+def test_classes_with_folders_in_them_are_named(tmp_path, same):
+    write_class_folders(tmp_path, same)
+    for writer in ("anna", "bob"):
+        shutil.copytree(tmp_path / "train", tmp_path / "all" / writer, dirs_exist_ok=True)
+        for folder in (tmp_path / "all" / writer).iterdir():
+            folder.rename(folder.with_name(f"digit {folder.name}"))
+    assert any("the classes are anna, bob" in note for note in load(tmp_path / "all").notes)
+
+
+def test_what_is_not_used_is_named(tmp_path, same):
+    write_class_folders(tmp_path, same)
+    frame(same.test).to_csv(tmp_path / "extra.csv", index=False)
+    (note,) = load(tmp_path).notes
+    assert "1 file of another form" in note and "extra.csv" in note
+
+    table = frame(same.train).assign(writer="anna")
+    table.to_csv(tmp_path / "a.csv", index=False)
+    assert any("a.csv" in note and "left out: writer" in note for note in load(tmp_path / "a.csv").notes)
+    arrays = {"x": same.train.images, "y": same.train.targets, "weight": np.ones(3)}
+    np.savez(tmp_path / "a.npz", **arrays)
+    assert any("1 array" in note and "weight" in note for note in load(tmp_path / "a.npz").notes)
+
+
+@pytest.mark.parametrize("column", ["split", "Usage"])
+def test_a_column_that_may_tell_the_parts_is_refused(tmp_path, same, column):
+    frame(same.train).assign(**{column: "train"}).to_csv(tmp_path / "a.csv", index=False)
+    with pytest.raises(InputError, match=f"a column '{column}', which may tell training from test"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("train.npz/x, train.npz/y", "test.npz/x, test.npz/y"),
+        ("train/images, train/labels", "test/images, test/labels"),
+        ("all.npz/train_x, all.npz/train_y", "all.npz/eval_x, all.npz/eval_y"),
+        ("all.npz/x_train, all.npz/y_train", "all.npz/x_holdout, all.npz/y_holdout"),
+        ("all.npz/x_trn, all.npz/y_trn", "all.npz/x_tst, all.npz/y_tst"),
+    ],
+)
+def test_the_part_of_an_array_is_told_by_its_name_its_file_or_its_folder(tmp_path, same, train, test):
+    archives: dict[str, dict[str, np.ndarray]] = {}
+    for names, part in ((train, same.train), (test, same.test)):
+        for name, array in zip(names.split(", "), (part.images, part.targets), strict=True):
+            file, key = name.split("/")
+            if file.endswith(".npz"):
+                archives.setdefault(file, {})[key] = array
+            else:
+                (tmp_path / file).mkdir(exist_ok=True)
+                np.save(tmp_path / file / key, array)
+    for file, arrays in archives.items():
+        np.savez(tmp_path / file, **arrays)
+    found = load(tmp_path)
+    assert (found.sha256, found.notes) == (same.sha256, ())
+
+
+@pytest.mark.parametrize("form", ["csv", "npz"])
+def test_files_of_several_data_sets_in_folders_are_refused(tmp_path, same, form):
+    for name in ("digits", "fashion"):
+        (tmp_path / name).mkdir()
+        if form == "csv":
+            frame(same.train).to_csv(tmp_path / name / "train.csv", index=False)
+        else:
+            np.savez(tmp_path / name / "d.npz", x=same.train.images, y=same.train.targets)
+    with pytest.raises(InputError, match="several data sets"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("names", ["x{column}_y{row}", "{row}x{column}", "r{row}c{column}", "{column}x{row}"])
+def test_names_of_two_numbers_are_read_row_by_row(tmp_path, same, names):
+    side = same.train.images.shape[1]
+    columns = {f"pixel{at}": names.format(row=at // side, column=at % side) for at in range(side**2)}
+    frame(same.train).rename(columns=columns).to_csv(tmp_path / "a.csv", index=False)
+    frame(same.train).to_csv(tmp_path / "b.csv", index=False)
+    assert load(tmp_path / "a.csv").sha256 == load(tmp_path / "b.csv").sha256
+
+
+def test_pixels_in_two_orders_are_refused(tmp_path, same):
+    side = same.train.images.shape[1]
+    columns = {f"pixel{at}": f"x{at % side}_y{at // side}" for at in range(side**2)}
+    table = frame(same.train).rename(columns=columns)
+    table.to_csv(tmp_path / "train.csv", index=False)
+    table[["label", *sorted(columns.values())]].to_csv(tmp_path / "test.csv", index=False)
+    with pytest.raises(InputError, match="pixels in two orders"):
+        load(tmp_path)
+
+
+def test_parquet_says_which_bytes_are_pictures_and_what_labels_are_called(tmp_path):
+    (tmp_path / "a.parquet").write_bytes(table_of([[b"no"] * 6, PICTURES, [0, 1] * 3], ["mask", "image", "label"]))
+    found = load(tmp_path)
+    assert len(found.train) + len(found.test) == 6 and "left out: mask" in found.notes[0]
+    (tmp_path / "a.parquet").write_bytes(table_of([PICTURES, PICTURES, [0, 1] * 3], ["left", "right", "label"]))
+    with pytest.raises(InputError, match="left, right of bytes"):
+        load(tmp_path)
+    kind = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+    paths = pa.array([{"bytes": None, "path": "a/1.png"}] * 6, kind)
+    (tmp_path / "a.parquet").write_bytes(table_of([paths, [0, 1] * 3], ["image", "label"]))
+    with pytest.raises(InputError, match=r"the paths of pictures, as a/1\.png"):
+        load(tmp_path)
+
+
+def test_labels_that_differ_by_space_are_one_class(tmp_path, same):
+    table = frame(same.train)
+    table["label"] = [f"digit {label}{' ' * (at % 2)}" for at, label in enumerate(table["label"])]
+    table.to_csv(tmp_path / "a.csv", index=False)
+    assert len(load(tmp_path).classes) == 10
+
+
+def test_a_label_far_from_the_others_is_named(tmp_path, same):
+    np.savez(tmp_path / "a.npz", x=same.train.images, y=np.append(same.train.targets[1:], 200))
+    with pytest.raises(InputError, match="labels from 0 to 200, of which only 11 occur"):
+        load(tmp_path)
+
+
+def test_rows_of_pixels_with_an_axis_for_a_channel(tmp_path, same):
+    for name, axis in (("a", 1), ("b", 2)):
+        flat = np.expand_dims(same.train.images.reshape(len(same.train), -1), axis)
+        np.savez(tmp_path / f"{name}.npz", x=flat, y=same.train.targets)
+        assert load(tmp_path / f"{name}.npz").train.images.shape[1:] == same.train.images.shape[1:]
+
+
+def test_a_manifest_of_another_program_names_no_classes(tmp_path, bars, same):
+    shutil.copytree(bars, tmp_path / "bars")
+    (tmp_path / "bars" / "manifest.json").write_text('{"files": []}')
+    assert load(tmp_path / "bars").classes == same.classes
+
+
+def test_endings_that_are_not_known_are_named(tmp_path):
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7" / "1.gif").write_bytes(b"GIF89a")
+    with pytest.raises(InputError, match=r"It has files of \.gif"):
+        load(tmp_path)
+
+
 def test_training_folders_alone_and_links_are_read(tmp_path, same):
     write_class_folders(tmp_path / "elsewhere", same)
     (tmp_path / "set" / "Train").mkdir(parents=True)
@@ -716,7 +886,8 @@ PICTURES = [png(np.zeros((8, 8), np.uint8))] * 6
         ([{"a": 0}] * 6, "has labels of the type struct"),
         ([b"\xff"] * 6, "cannot be read as a table"),
         ([0.0, 1.0, float("nan")] * 2, "images without a label"),
-        (["a", "\n"] * 3, r"a class named '\\n'"),
+        (["a", "\n"] * 3, "images without a label"),
+        (["a", "b\x07"] * 3, r"a class named 'b\\x07'"),
         (np.array([2**63 + 5, 0] * 3, np.uint64), "labels too large for any class, as 9,223,372,036,854,775,813"),
         ([2**62, 0] * 3, "at most 1,000"),
     ],

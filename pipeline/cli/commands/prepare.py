@@ -106,6 +106,10 @@ def examined(images: "Dataset") -> tuple[dict[str, Any], dict[str, "Figure"]]:
 
 def describe(manifest: Mapping[str, Any]) -> None:
     """Print the findings of `prepare`."""
+    from pipeline.data.forms.parts import some
+
+    classes = list(manifest["train"]["images_per_class"])
+    click.echo(f"{len(classes):,} classes: {some(classes, 30)}")
     for part in ("train", "test"):
         values = manifest[part]
         counts = values["images_per_class"].values()

@@ -1,6 +1,5 @@
 """NumPy's files: an `.npz` with Keras's, MedMNIST's or KMNIST's names, or pairs of `.npy` files."""
 
-import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -13,16 +12,29 @@ import numpy as np
 from numpy.lib import format as npy
 
 from pipeline.data.forms.fitting import Fitting
-from pipeline.data.forms.parts import Gathered, Part, Parts, Split, files_below, some, split_of
+from pipeline.data.forms.parts import (
+    SPLITS,
+    Gathered,
+    Part,
+    Parts,
+    Split,
+    check_one_set,
+    counted,
+    files_below,
+    set_told,
+    some,
+    split_told,
+    words,
+)
 from pipeline.data.idx import mistaken_for
 from pipeline.data.pixels import MAX_SIDE, as_images, check_room, image_size
 from pipeline.errors import InputError, first_line
 
 ENDINGS = (".npz", ".npy")
-# Of `x_train`, `train_images` or `kmnist-test-imgs` what is left when the part is taken off.
+# The last word of `x_train`, `train_images` or `kmnist-test-imgs` when the part is taken off.
 KINDS = {
-    "images": r"(^|[^a-z])(x|images?|imgs?|data|pixels?)$",
-    "labels": r"(^|[^a-z])(y|labels?|targets?|class(es)?)$",
+    "images": ("x", "image", "images", "img", "imgs", "data", "pixel", "pixels"),
+    "labels": ("y", "label", "labels", "target", "targets", "class", "classes"),
 }
 BLOCK_BYTES = 16_000_000
 MAX_DIMENSIONS = 4
@@ -49,7 +61,15 @@ def read(path: Path, files: list[Path], fitting: Fitting) -> Parts:
     # Sorted by their names, so that labels come in the order of their images where there are several of each.
     for entry in sorted(entries, key=lambda entry: entry[0]):
         if kind := kind_of(entry[0]):
-            found[split_of(Path(entry[0]).name) or "train"].setdefault(kind, []).append(entry)
+            # The array's own name tells the part, or else its file's or a folder's.
+            found[split_told(Path(entry[0]), path) or "train"].setdefault(kind, []).append(entry)
+    of_images = [name for kinds in found.values() for name, _ in kinds.get("images", [])]
+    known = sum(KINDS.values(), ())
+    check_one_set(path, {set_told(Path(name), path, but=known): name for name in reversed(of_images)})
+    others = [name for name, _ in entries if not kind_of(name)]
+    notes: tuple[str, ...] = ()
+    if others:
+        notes = (f"{counted('array', others)} whose name tells neither are left out: {some(others)}.",)
     if any(len(found["train"].get(kind, [])) != len(found["train"].get("images", [None])) for kind in KINDS):
         raise InputError(
             f"{path} has the arrays {some((name for name, _ in entries), 8)}, whose names do not tell images and "
@@ -57,9 +77,9 @@ def read(path: Path, files: list[Path], fitting: Fitting) -> Parts:
         )
     train = read_part(f"{path} (train)", found["train"], fitting)
     if "labels" not in found["test"]:
-        notes = (f"{found['test']['images'][0][0]} has no labels and is left out.",) if found["test"] else ()
+        notes += (f"{found['test']['images'][0][0]} has no labels and is left out.",) if found["test"] else ()
         return Parts(train, None, notes=notes)
-    return Parts(train, read_part(f"{path} (test)", found["test"], fitting))
+    return Parts(train, read_part(f"{path} (test)", found["test"], fitting), notes=notes)
 
 
 def entries_of(file: Path) -> Iterator[Entry]:
@@ -89,9 +109,8 @@ def open_array(file: Path, member: str = "") -> Iterator[IO[bytes]]:
 
 def kind_of(name: str) -> str | None:
     """Whether an array of this name is of images or of labels."""
-    name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", Path(name).name).lower()
-    rest = re.sub(r"(^|[^a-z])(train(ing)?|test(ing)?|val(id(ation)?)?)(?![a-z])", "", name).strip("_-. ")
-    return next((kind for kind, pattern in KINDS.items() if re.search(pattern, rest)), None)
+    told = [word for word in words(Path(name).name) if word and word not in SPLITS]
+    return next((kind for kind, names in KINDS.items() if told and told[-1] in names), None)
 
 
 def read_part(source: str, kinds: Mapping[str, list[Entry]], fitting: Fitting) -> Part:
@@ -158,7 +177,7 @@ def as_labels(labels: np.ndarray, name: str) -> np.ndarray:
         wide = labels.astype(np.float64)
         if not ((wide == np.rint(wide)) & (np.abs(wide) < 2**53)).all():
             raise InputError(f"{name} has labels that are no whole numbers, or too large ones.")
-    return labels.astype(str) if labels.dtype.kind in "US" else labels.astype(np.int64)
+    return np.strings.strip(labels.astype(str)) if labels.dtype.kind in "US" else labels.astype(np.int64)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.data import grey
 from pipeline.data.forms.fitting import Fitting, Picture, gather
-from pipeline.data.forms.parts import SPLITS, Part, Parts, Split, counted, entries, files_below, some
+from pipeline.data.forms.parts import SPLITS, Part, Parts, Split, counted, entries, files_below, some, split_of
 from pipeline.errors import InputError
 from pipeline.names import natural
 
@@ -37,14 +37,14 @@ def find(path: Path) -> Found | None:
     """The files of every class in the training and the test folder; None where there are no pictures.
 
     Raises:
-        InputError: a folder may not be read.
+        InputError: a folder may not be read, or there are several data sets.
     """
     if not path.is_dir():
         return None
     top = innermost(path)
-    roots: list[tuple[Path, Split | None]] = [
-        (innermost(folder), split) for folder in folders_in(top) if (split := split_named(folder.name))
-    ]
+    roots: list[tuple[Path, Split | None]] = [(innermost(folder), split) for folder, split in part_folders(top)]
+    if not roots and len(sets := [folder for folder in folders_in(top) if part_folders(folder)]) > 1:
+        raise InputError(f"{path} holds several data sets, as {some(map(str, sets))}: name a folder with one.")
     of_classes = [(folder, split) for root, split in roots or [(top, None)] for folder in class_folders(root)]
     files: dict[Split, Classes] = {"train": {}, "test": {}}
     nested, empty = [], []
@@ -61,10 +61,14 @@ def find(path: Path) -> Found | None:
                 nested.append(str(file.parent))
     outside = [str(file) for file in files_below(path, DEPTH, but={one for one, _ in of_classes}) if is_picture(file)]
     found = {split: classes for split, classes in files.items() if classes}
+    classes = dict.fromkeys(folder.name for folder, _ in of_classes)
     says = {
         "{} outside of the folders of classes are left out: {}.": ("picture", outside),
         "{} without pictures make no class: {}.": ("folder", empty),
-        "{} within those of classes count to these: {}.": ("folder", list(dict.fromkeys(nested))),
+        "{} within those of classes count to these: {}; the classes are " + some(classes) + ".": (
+            "folder",
+            list(dict.fromkeys(nested)),
+        ),
     }
     notes = [text.format(counted(kind, names), some(names)) for text, (kind, names) in says.items() if names]
     return Found(found, tuple(notes)) if found else None
@@ -120,6 +124,19 @@ def is_picture(file: Path) -> bool:
 def split_named(name: str) -> Split | None:
     """The part that a folder's whole name tells, as Train, training_set or VALIDATION."""
     return SPLITS.get(re.sub(r"[^a-z0-9]", "", name.lower()))
+
+
+def part_folders(path: Path) -> list[tuple[Path, Split]]:
+    """The folders of a training and a test file, which have folders of classes in them.
+
+    A whole name tells a part. A word of it does where all names have one: `train_images` beside `test_images`, but not
+    `test tubes` beside `beakers`.
+    """
+    outer = [folder for folder in folders_in(path) if folders_in(folder)]
+    told = [(folder, split) for folder in outer if (split := split_of(folder.name))]
+    if len(told) == len(outer) > 1 and not any(map(part_folders, outer)):
+        return told
+    return [(folder, split) for folder in outer if (split := split_named(folder.name))]
 
 
 def folders_in(path: Path) -> list[Path]:

@@ -3,7 +3,7 @@
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.errors import InputError
@@ -22,10 +22,14 @@ class Columns:
     Attributes:
         label: None where there is none.
         pixels: row by row of the image.
+        names: of the pixels, where they have such.
+        others: names of columns that are neither label nor pixels nor numbers of rows.
     """
 
     label: int | None
     pixels: tuple[int, ...]
+    names: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
 
     @property
     def side(self) -> int:
@@ -77,11 +81,27 @@ def by_names(names: Sequence[str]) -> Columns | None:
     stem, count = Counter(stems.values()).most_common(1)[0]
     if count < MIN_PIXELS:
         return None
-    pixels = sorted((position for position in stems if stems[position] == stem), key=lambda at: natural(plain[at]))
+    pixels = by_numbers({position: plain[position] for position in stems if stems[position] == stem})
     others = [position for position in stems if stems[position] != stem]
     if named is None and len(others) == 1 and others[0] in (min(stems), max(stems)):
         named = others[0]
-    return Columns(named, tuple(pixels))
+    pixel_names = tuple(plain[at] for at in pixels)
+    return Columns(named, pixels, pixel_names, tuple(names[at].strip() for at in others if at != named))
+
+
+def by_numbers(names: Mapping[int, str]) -> tuple[int, ...]:
+    """Positions of the columns of pixels, by their names, row by row of the image.
+
+    Of two numbers, as of `1x2` or `x1_y2`, either may be the row: who wrote the columns in the order of either wrote
+    images row by row.
+    """
+    numbers = {position: [int(number) for number in re.findall(r"\d+", name)] for position, name in names.items()}
+    written = list(names)
+    if {len(found) for found in numbers.values()} == {2} and written == sorted(
+        written, key=lambda at: numbers[at][::-1]
+    ):
+        return tuple(written)
+    return tuple(sorted(written, key=lambda at: natural(names[at])))
 
 
 def by_values(rows: Sequence[Sequence[str]], table: str) -> Columns | None:
@@ -99,6 +119,11 @@ def by_values(rows: Sequence[Sequence[str]], table: str) -> Columns | None:
         return None
     if math.isqrt(count) ** 2 == count:
         return Columns(None, tuple(range(count)))
+    if math.isqrt(count - 1) ** 2 != count - 1:
+        raise InputError(
+            f"{table} has no header, and its rows of {count:,} numbers are no label and a square of pixels: put a line "
+            "with names over it, label over the labels."
+        )
     check_square(count - 1, table)
     labels = [at for at in (0, count - 1) if could_be_label([row[at] for row in rows if len(row) > at])]
     if len(labels) != 1:

@@ -121,7 +121,10 @@ def names_beside(labels: Path) -> dict[int, str] | None:
             rows = [[int(number) for number in line.split()] for line in mapping.read_text().splitlines() if line]
             return {label: chr(character) for label, character, *_ in rows}
         for description in (path for name in DESCRIPTIONS if (path := labels.with_name(name)).is_file()):
-            return dict(enumerate(map(str, json.loads(description.read_text())["classes"])))
+            told = json.loads(description.read_text())
+            # Other programs have manifests, too.
+            if isinstance(told, dict) and "classes" in told:
+                return dict(enumerate(map(str, told["classes"])))
     except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise InputError(f"The names of the classes beside {labels} cannot be read: {first_line(error)}.") from error
     return None

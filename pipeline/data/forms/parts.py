@@ -17,8 +17,10 @@ Split = Literal["train", "test"]
 
 # Validation images are held out of the training file, the same for every architecture: what comes as such is training.
 SPLITS: dict[str, Split] = {
-    **dict.fromkeys(["train", "training", "trainset", "trainingset", "val", "valid", "validation", "dev"], "train"),
-    **dict.fromkeys(["test", "testing", "testset", "testingset", "t10k"], "test"),
+    **dict.fromkeys(["train", "training", "trainset", "trainingset", "trn"], "train"),
+    **dict.fromkeys(["val", "valid", "validation", "dev"], "train"),
+    **dict.fromkeys(["test", "testing", "testset", "testingset", "tst", "t10k"], "test"),
+    **dict.fromkeys(["eval", "evaluation", "holdout"], "test"),
 }
 # Files lie so deep below the folder that is named, as `train-images-idx3-ubyte` below the one above `MNIST/raw`.
 DEPTH = 3
@@ -94,8 +96,38 @@ class Gathered:
 
 def split_of(name: str) -> Split | None:
     """The part that a file's or folder's name tells: train for `mnist_train.csv`, `X_val` or `trainingSet`."""
-    words = re.split(r"[^a-z0-9]+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower())
-    return next((SPLITS[word] for word in words if word in SPLITS), None)
+    return next((SPLITS[word] for word in words(name) if word in SPLITS), None)
+
+
+def split_told(below: Path, top: Path) -> Split | None:
+    """The part that a file's name tells, or else a folder's between it and the one that is named."""
+    return next(filter(None, map(split_of, reversed(below.relative_to(top).parts))), None)
+
+
+def words(name: str) -> list[str]:
+    """What a name is made of, in small letters, without numbers at the end of a word, as of `train2`."""
+    parts = re.split(r"[^a-z0-9]+", re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower())
+    return [part if part in SPLITS else part.rstrip("0123456789") for part in parts]
+
+
+def set_told(below: Path, top: Path, *, but: Collection[str] = ()) -> tuple[str, ...]:
+    """What the names of a file and the folders it lies in tell of a data set, when parts and numbers are taken off."""
+    told = [word for part in below.relative_to(top).parts for word in words(part) if word not in SPLITS]
+    letters = [re.sub(r"\d", "", word) for word in told]
+    return tuple(word for word in letters if word and word not in but)
+
+
+def check_one_set(path: Path, sets: Mapping[tuple[str, ...], object]) -> None:
+    """Refuse what belongs to several data sets.
+
+    Args:
+        sets: one of each, by what `set_told` says.
+
+    Raises:
+        InputError: which there are.
+    """
+    if len(sets) > 1:
+        raise InputError(f"{path} holds several data sets, as {some(map(str, sets.values()))}: name a file or folder.")
 
 
 def is_leftover(path: Path) -> bool:
