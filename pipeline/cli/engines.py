@@ -8,7 +8,7 @@ import click
 from pipeline.cli.options import Auto, options
 
 if TYPE_CHECKING:
-    from pipeline.training.workers import Engine
+    from pipeline.training.workers.work import Engine
 
 
 def engine_options(auto: str) -> Callable:
@@ -70,8 +70,8 @@ def chosen_engine(
         device: that they train on.
         storage: address of a database that all use.
     """
-    from pipeline.training.cluster import Cluster
-    from pipeline.training.workers import on_this_machine
+    from pipeline.training.workers.cluster import Cluster
+    from pipeline.training.workers.local import on_this_machine
 
     if engine == "local":
         return on_this_machine(workers or auto)

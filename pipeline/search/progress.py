@@ -13,8 +13,8 @@ from pipeline.metrics.epoch import Epoch
 from pipeline.search.results import COUNTED, best_of
 from pipeline.search.search import RUNNING, WAITING, Search
 from pipeline.search.space import Values, in_words
-from pipeline.training.overview import LiveTable
 from pipeline.training.progress import is_watched
+from pipeline.training.workers.overview import LiveTable
 
 logger = logging.getLogger(__name__)
 

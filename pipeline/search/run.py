@@ -29,7 +29,7 @@ from pipeline.tracking.sender import Sender
 from pipeline.training import continuation
 from pipeline.training.continuation import Place
 from pipeline.training.weights import InitialWeights
-from pipeline.training.workers import Engine, Line
+from pipeline.training.workers.work import Engine, Line
 
 logger = logging.getLogger(__name__)
 

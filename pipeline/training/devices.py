@@ -23,7 +23,7 @@ from pipeline.errors import InputError, PipelineError
 from pipeline.training.engine.loop import fit
 from pipeline.training.engine.ranks import ALONE, Ranks
 from pipeline.training.engine.state import Training
-from pipeline.training.workers import end_with_parent
+from pipeline.training.workers.local import end_with_parent
 
 # Longer than anything that one process does while the others wait for it.
 PATIENCE = timedelta(minutes=10)

@@ -1,13 +1,17 @@
 """Many trainings under the same conditions: every architecture, every seed, one MLflow run that holds them together."""
 
 import itertools
+import logging
+import platform
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pipeline.config import TrainConfig, resolve, title
+import models
+from pipeline.config import TRAINING_VERSION, TrainConfig, resolve, title
 from pipeline.data.images import Dataset
+from pipeline.errors import InputError, has_no_room, why_failed
 from pipeline.files import process_lock
 from pipeline.names import short_hash
 from pipeline.tracking import runs, schema
@@ -17,8 +21,12 @@ from pipeline.tracking.sender import Sender
 from pipeline.training import continuation, weights
 from pipeline.training.continuation import Place
 from pipeline.training.engine.state import check_build, operations
-from pipeline.training.overview import Overview
-from pipeline.training.workers import Engine, Line, Task, in_turn
+from pipeline.training.run import train
+from pipeline.training.workers.local import in_turn
+from pipeline.training.workers.overview import Overview
+from pipeline.training.workers.work import Engine, Line
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -32,6 +40,65 @@ class Part:
     dataset: Dataset
     configs: Sequence[TrainConfig]
     tuning: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One training of a study.
+
+    Attributes:
+        position: where it stands among all, for people.
+        label: what it and its run are called.
+        study: the key of the study's journal, its own, and its run's id.
+        tuning: as `run.train` takes it.
+    """
+
+    position: str
+    label: str
+    config: TrainConfig
+    study: Mapping[str, str]
+    register: bool
+    tuning: str = ""
+
+    def do(self, dataset: Dataset, place: Place, sender: Sender) -> str:
+        """Train what is not finished yet; why it failed, empty where it did not.
+
+        A training that was cut is resumed from its checkpoint, one that failed without leaving one starts again in a
+        run of its own.
+
+        Raises:
+            Exception: there is no room on the disk, of which every other training would fail as well.
+        """
+        config, position = self.config, f"{self.position} {self.label}"
+        try:
+            check_code(config)
+            standing = continuation.find_training(config, place, sender, study=self.study)
+            if standing.finished:
+                logger.info("%s: finished before", position)
+                return ""
+            doing = "resuming" if standing.journal else "training"
+            logger.info("%s: %s on %s in %s", position, doing, config.device, config.precision)
+            result, _ = train(
+                config,
+                dataset,
+                root=place.root,
+                sender=sender,
+                start=weights.load(config.weights, config.model, config.model_args, classes=dataset.classes),
+                journal=standing.journal,
+                study=self.study,
+                name=self.label,
+                register=self.register,
+                tuning=self.tuning,
+            )
+        except Exception as error:
+            if has_no_room(error):
+                raise
+            # Whatever it is: the others go on. The run of this one keeps the traceback.
+            failure = why_failed(error)
+            logger.warning("%s: failed: %s", position, failure)
+            return failure
+        logger.info("%s: %s", position, result.summary())
+        return ""
 
 
 @dataclass(frozen=True)
@@ -166,3 +233,17 @@ def labels(parts: Sequence[Part]) -> dict[str, str]:
         config.key: title(config.model, {name: getattr(config, name) for name in told}, seed=config.seed)
         for config in configs
     }
+
+
+def check_code(config: TrainConfig) -> None:
+    """Refuse to train what the code on this machine makes otherwise than that of whoever planned it.
+
+    Raises:
+        InputError: the project's version here is another.
+    """
+    here = (models.get(config.model).sha256, TRAINING_VERSION)
+    if here != (config.architecture_sha256, config.training_version):
+        raise InputError(
+            f"{platform.node()} has another version of this project than the machine that began the study: bring both "
+            "to the same."
+        )

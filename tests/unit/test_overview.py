@@ -6,9 +6,9 @@ from types import SimpleNamespace
 
 from rich.console import Console
 
-from pipeline.training.overview import ENDED, Overview
 from pipeline.training.progress import Standing
-from pipeline.training.workers import Line
+from pipeline.training.workers.overview import ENDED, Overview
+from pipeline.training.workers.work import Line
 
 
 def drawn(overview: Overview) -> str:

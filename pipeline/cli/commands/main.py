@@ -106,7 +106,7 @@ def main_command(
     from pipeline.tracking.training_run import Results
     from pipeline.training import continuation, study
     from pipeline.training import weights as initial_weights
-    from pipeline.training.workers import paying
+    from pipeline.training.workers.local import paying
 
     catch_signals()
     settings = split_choices(choices)

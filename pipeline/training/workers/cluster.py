@@ -23,7 +23,7 @@ from pipeline.tracking.database import sqlite_file
 from pipeline.tracking.sender import Sender
 from pipeline.training import continuation
 from pipeline.training.continuation import Place
-from pipeline.training.workers import PATIENCE_S, Events, Tell, Work, choose_experiment
+from pipeline.training.workers.work import PATIENCE_S, Events, Tell, Work, choose_experiment
 
 logger = logging.getLogger(__name__)
 
@@ -170,7 +170,7 @@ def join(address: str) -> ModuleType:
         why = getattr(error, "strerror", None) or first_line(error)
         raise InputError(f"Nothing answers at address={address}: {why}.") from error
     # Where the nodes find this project if it is not installed there.
-    found = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]))
+    found = os.pathsep.join(filter(None, [str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH", "")]))
     options: dict[str, Any] = {
         "log_to_driver": False,
         "logging_level": logging.ERROR,

@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 
 from pipeline.training.progress import Standing, is_watched
-from pipeline.training.workers import Line, Work
+from pipeline.training.workers.work import Line, Work
 
 logger = logging.getLogger(__name__)
 
