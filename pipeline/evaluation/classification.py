@@ -1,15 +1,17 @@
 """One class an image."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from torch import Generator, Tensor
 
 from pipeline.data.images import ImageSet
 from pipeline.metrics import classification
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class Classification:
@@ -56,6 +58,6 @@ class Classification:
 
     def pictures(
         self, predictions: Mapping[str, np.ndarray], samples: Mapping[str, ImageSet], about: str
-    ) -> dict[str, Figure]:
+    ) -> dict[str, "Figure"]:
         """None of its own."""
         return {}

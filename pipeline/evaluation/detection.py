@@ -5,18 +5,19 @@ Predictions are float32 (N, K, 6), targets int64 (N, D, 5), as `models/faster_rc
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from torch import Generator, Tensor
 
 from pipeline.data.images import ImageSet
 from pipeline.data.scenes import SCENE_SEED, SceneStyle, compose, scene_set, singles
-from pipeline.evaluation import figures
 from pipeline.metrics import classification, detection
 from pipeline.metrics.catalog import IOU_THRESHOLD, SCORE_THRESHOLD
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MAX_SCENES = 1000
 MISSED = "nothing"
@@ -94,8 +95,11 @@ class Detection:
 
     def pictures(
         self, predictions: Mapping[str, np.ndarray], samples: Mapping[str, ImageSet], about: str
-    ) -> dict[str, Figure]:
+    ) -> dict[str, "Figure"]:
         """Scenes with true and predicted boxes, those with the worst misses, the precision-recall curve."""
+        # Only now: a training begins a second earlier without what draws.
+        from pipeline.evaluation import figures
+
         found, scenes = predictions["scene"], samples["scene"]
         there = scenes.targets[:, :, 4] >= 0
         seen, right = detection.match(found, scenes.targets)

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.data.images import ImageSet
-from pipeline.evaluation import figures
 from pipeline.metrics import classification
 from pipeline.tracking.schema import ERRORS, PREDICTIONS
 
@@ -23,6 +22,9 @@ def write_predictions(
         outcomes: what an image can be taken for, the classes first.
         about: what the pictures are of.
     """
+    # Only now: a training begins a second earlier without what draws.
+    from pipeline.evaluation import figures
+
     targets, classes = test.targets, test.classes
     counts = classification.confusion(log_probabilities, targets)[: len(classes)]
     pictures = {

@@ -5,15 +5,17 @@ The training loop knows a task only through this, so that a detector needs no se
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from matplotlib.figure import Figure
 from torch import Generator, Tensor
 
 from pipeline.data.images import ImageSet
 from pipeline.evaluation.classification import Classification
 from pipeline.evaluation.detection import Detection
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # The model, or its head where frozen features are computed once.
 Forward = Callable[..., Any]
@@ -56,7 +58,7 @@ class Task(Protocol):
     def score(self, predictions: Predictions, samples: Samples) -> dict[str, float]:
         """Metrics of a whole part, at least loss, accuracy and f1."""
 
-    def pictures(self, predictions: Predictions, samples: Samples, about: str) -> dict[str, Figure]:
+    def pictures(self, predictions: Predictions, samples: Samples, about: str) -> dict[str, "Figure"]:
         """Pictures of the results by name, besides those that every task has."""
 
 

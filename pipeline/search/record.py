@@ -9,7 +9,6 @@ import numpy as np
 from optuna.importance import get_param_importances
 from optuna.study import Study
 
-from pipeline.search import figures
 from pipeline.search.results import Result
 from pipeline.tracking import runs, schema
 from pipeline.tracking.journal import Journal
@@ -20,6 +19,9 @@ POINTS = 40
 
 def record(journal: Journal, study: Study, result: Result) -> None:
     """Say what was found, and that the search is finished."""
+    # Only now: what draws takes two seconds to import, which the trials do not wait for.
+    from pipeline.search import figures
+
     base = result.search.space.base
     recipe = {
         "architecture": base.model,

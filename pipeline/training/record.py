@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.comparison import protocol
 from pipeline.config import TrainConfig
 from pipeline.data.images import Dataset, Splits
-from pipeline.evaluation import figures, profiling
+from pipeline.evaluation import profiling
 from pipeline.evaluation.predictions import write_answers, write_predictions
 from pipeline.metrics.catalog import LOGGED
 from pipeline.metrics.epoch import Epoch
@@ -112,6 +112,9 @@ def groups(journal: Journal, final: Mapping[str, float], best: Epoch) -> list[di
 
 def write_report(folder: Path, answers: Answers, training: Training, dataset: Dataset) -> None:
     """Write pictures, per-class scores and the predictions on the test images into a folder."""
+    # Only now: a training begins a second earlier without what draws.
+    from pipeline.evaluation import figures
+
     config, task, best, test_set = training.config, training.task, training.best, dataset.test
     about = f"{config.model} on {dataset.name}, seed {config.seed}"
     write_predictions(

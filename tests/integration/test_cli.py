@@ -68,6 +68,13 @@ def test_what_will_be_trained_is_said_before_anything_heavy_is_imported(argument
     assert not (HEAVY - {"numpy"}) & imported_by(*arguments, first="import click; click.echo = sys.exit")
 
 
+def test_a_training_begins_before_what_draws_is_imported(environment, bars):
+    options = ["--dataset", str(bars), "--model", "mlp", "--epochs", "1"]
+    first = "from pipeline.training.engine import loop; loop.create_batches = sys.exit"
+    found = imported_by("train", *options, first=first)
+    assert "torch" in found and not {"matplotlib", "optuna"} & found
+
+
 @pytest.fixture
 def without_network(environment, monkeypatch):
     """Let every request end at a port that nobody listens on."""
