@@ -38,6 +38,7 @@ LEADER = "leader"
 # MLflow's own.
 RUN_NAME, PARENT, COMMIT = "mlflow.runName", "mlflow.parentRunId", "mlflow.source.git.commit"
 DESCRIPTION, MODEL_VERSIONS = "mlflow.note.content", "mlflow.modelVersions"
+USER, LAUNCHED_FROM, ENTRY_POINT = "mlflow.user", "mlflow.source.name", "mlflow.project.entryPoint"
 # Accuracy on corrupted test images begins with the first, and began with the second, which led all charts.
 CORRUPTED, EARLIER_CORRUPTED = "test_corrupted/", "corruption/"
 # Artifacts that are written in one place and read in another.

@@ -5,10 +5,12 @@ Versions of registered models and files of the root folder are gone for good.
 """
 
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from getpass import getuser
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,10 @@ from pipeline.tracking.journal import Journal, journals
 from pipeline.tracking.training_run import is_finished
 from pipeline.training.continuation import Place, is_gone
 
+# Where the launcher finds this project.
+PROJECT = Path(__file__).resolve().parents[2]
+# To install what is needed takes less.
+LAUNCH_S = 3600
 # Other projects may call theirs otherwise, or nothing.
 KINDS = (
     schema.STUDY,
@@ -72,8 +78,8 @@ def find_runs(client: mlflow.MlflowClient, experiment: str, root: Path) -> Itera
                 why = "nothing else of it stays"
                 going |= {study.info.run_id: why, **{run.info.run_id: why for run in within}} | going
     for run in found:
-        if run.info.run_id in going:
-            yield leftover(client, run, going[run.info.run_id])
+        if why := going.get(run.info.run_id) or why_not_begun(run):
+            yield leftover(client, run, why)
 
 
 def why_left(client: mlflow.MlflowClient, run: Run) -> str:
@@ -90,6 +96,17 @@ def why_left(client: mlflow.MlflowClient, run: Run) -> str:
     elif is_here(run):
         why = {"FAILED": "it failed", "KILLED": "it was interrupted"}.get(status, "")
     return "" if why and registered(client, run) else why
+
+
+def why_not_begun(run: Run) -> str:
+    """Why a run can go that the launcher made for this project, and in which nothing was done; empty where not."""
+    tags = run.data.tags
+    launched = tags.get(schema.LAUNCHED_FROM, "").removeprefix("file://") == str(PROJECT)
+    if schema.KIND in tags or schema.ENTRY_POINT not in tags or not launched or tags.get(schema.USER) != getuser():
+        return ""
+    if run.info.status == "RUNNING" and time.time() - run.info.start_time / 1000 > LAUNCH_S:
+        return "its launch never came to its end"
+    return "its launch failed" if run.info.status == "FAILED" else ""
 
 
 def find_study(client: mlflow.MlflowClient, study_id: str, root: Path) -> Iterator[Leftover]:

@@ -120,4 +120,5 @@ def test_main_and_train(project):
 
     out = mlflow_run(project, "-e", "train", "-P", "model=alexnt", env_manager="local", code=1)
     assert "Error: There is no architecture 'alexnt': did you mean 'alexnet'?" in out
+    assert "its launch failed" in mlflow_run(project, "-e", "clean", env_manager="local")
     shutil.rmtree(project.parent / "environments")

@@ -1,9 +1,11 @@
 """What is left over is shown first, and removed when that is asked for; what is in use stays."""
 
+import getpass
 import json
+import time
 
 import mlflow
-from support import left_in, only_run, pipeline_process, wait_for_line, write_idx_folder
+from support import PROJECT, left_in, only_run, pipeline_process, wait_for_line, write_idx_folder
 
 from pipeline.tracking.client import owner
 
@@ -97,6 +99,22 @@ def test_folders_of_one_name_do_not_share_registered_names_by_accident(environme
     assert sorted(version.name for version in versions) == ["bars-mlp", "bars-mlp", "noisy-bars-mlp"]
     # The same images elsewhere, and others in the same place, are the same data set.
     command(*train, other)
+
+
+def test_launches_in_which_nothing_was_done_go(environment, command):
+    client, hours = mlflow.MlflowClient(), 3_600_000
+    tags = {"mlflow.user": getpass.getuser(), "mlflow.project.entryPoint": "train"}
+    here, elsewhere = {"mlflow.source.name": f"file://{PROJECT}"}, {"mlflow.source.name": "file:///elsewhere"}
+    now = int(time.time() * 1000)
+    client.create_run("0", start_time=now - 2 * hours, tags=tags | here, run_name="without an end")
+    client.create_run("0", start_time=now, tags=tags | here, run_name="is being installed")
+    client.create_run("0", start_time=now - 2 * hours, tags=tags | elsewhere, run_name="another project's")
+    client.create_run("0", start_time=now - 2 * hours, tags=tags | here | {"mlflow.user": "ann"}, run_name="ann's")
+    failed = client.create_run("0", tags=tags | here, run_name="failed").info.run_id
+    client.set_terminated(failed, "FAILED")
+    out, _ = command("clean", "--delete")
+    assert "without an end (" in out and "never came to its end" in out and "its launch failed" in out
+    assert names() == ["ann's", "another project's", "is being installed"]
 
 
 def test_what_others_made_stays(environment, command):
