@@ -205,7 +205,11 @@ def resolve(
     device = resolve_device(device)
     val_size = default_val_size(dataset) if val_size is None else val_size
     images = len(dataset.train) - val_size
-    images = min(limit, images) if limit else images
+    if 0 < limit < len(set(dataset.train.targets.tolist())):
+        raise InputError(f"limit={limit} leaves classes of {dataset.name} without a training image: take more.")
+    # As many as there are, or more, are all: the same training has one config.
+    limit = limit if limit < images else 0
+    images = limit or images
     if images < 1:
         raise InputError(f"val_size={val_size} leaves no image of the {len(dataset.train):,} to train on.")
     if "epochs" not in overrides:

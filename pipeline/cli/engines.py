@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.cli.options import Auto, options
+from pipeline.cli.options import Auto, Finite, options
 
 if TYPE_CHECKING:
     from pipeline.training.workers.work import Engine
@@ -44,7 +44,7 @@ def engine_options(auto: str) -> Callable:
         ),
         click.option(
             "--gpus",
-            type=Auto(click.FloatRange(0)),
+            type=Auto(Finite(0)),
             default="auto",
             show_default=True,
             help="GPUs of each training on Ray: 0.5 lets two share one; auto: one where it trains on GPUs.",

@@ -1,5 +1,6 @@
 """Options that several commands share, and their types."""
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from functools import reduce
@@ -63,6 +64,16 @@ class LocalPath(click.ParamType):
         return Path(value).expanduser().absolute()
 
 
+class Finite(click.FloatRange):
+    """A number in a range, and neither infinite nor what is no number."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is no finite number.", param, ctx)
+        return number
+
+
 class Numbers(click.ParamType):
     """Whole numbers separated by commas, each once."""
 
@@ -117,9 +128,9 @@ naming_options = options(
 recipe_options = options(
     auto("--epochs", click.IntRange(1, 10_000), "Passes over the training images."),
     auto("--batch-size", click.IntRange(2, 65_536), "Images a step."),
-    auto("--lr", click.FloatRange(0, 100, min_open=True), "Largest learning rate of the one-cycle schedule."),
+    auto("--lr", Finite(0, 100, min_open=True), "Largest learning rate of the one-cycle schedule."),
     auto("--optimizer", click.Choice(get_args(models.Optimizer)), "Optimizer."),
-    auto("--weight-decay", click.FloatRange(0, 10), "Weight decay."),
+    auto("--weight-decay", Finite(0, 10), "Weight decay."),
     auto("--image-size", click.IntRange(8, 1024), "Side in pixels that images are resized to."),
     auto("--augment", click.Choice(get_args(models.Augmentation)), "Random changes of the training images."),
     auto("--precision", click.Choice(get_args(models.Precision)), "Precision of the products while training."),

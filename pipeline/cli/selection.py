@@ -8,12 +8,12 @@ from typing import Any
 import click
 
 import models
-from pipeline.cli.options import Auto, options
-from pipeline.errors import InputError, PipelineError
+from pipeline.cli.options import Auto, Finite, options
+from pipeline.errors import InputError, PipelineError, first_line
 
 margin_option = click.option(
     "--margin",
-    type=Auto(click.FloatRange(0)),
+    type=Auto(Finite(0)),
     default="auto",
     show_default=True,
     help="How far two may be apart and count as equal: in percentage points, of metrics that are no share in their own "
@@ -69,21 +69,26 @@ def find_versions(study: str, model: str, version: int | None) -> list[Any]:
     if version:
         raise InputError(f"--version {version} needs the --model it belongs to: a registered model.")
     study_id, results = find_study(study), Results()
-    trainings = promotion.best_trainings(compare(queries.trainings_of(study_id), results))
-    if model == schema.ENSEMBLE:
-        from pipeline.registry import ensemble
+    best = promotion.best_trainings(compare(queries.trainings_of(study_id), results))
+    found, chosen = [], []
+    for dataset, trainings in best.items():
+        if model == schema.ENSEMBLE:
+            from pipeline.registry import ensemble
 
-        return [ensemble.create(trainings, results, study_id=study_id)]
-    if model in models.names() and model not in trainings:
-        raise InputError(f"The study has no finished training of {model}: it has {', '.join(trainings)}.")
-    chosen = list(trainings) if model == "all" else [next(iter(trainings)) if model == "best" else model]
-    found = []
-    for name in chosen:
+            found.append(ensemble.create(trainings, results, study_id=study_id))
+        elif model in models.names() and model not in trainings:
+            raise InputError(
+                f"The study has no finished training of {model} on {dataset}: it has {', '.join(trainings)}."
+            )
+        else:
+            names = list(trainings) if model == "all" else [next(iter(trainings)) if model == "best" else model]
+            chosen += [trainings[name] for name in names]
+    for training in chosen:
         try:
-            found.append(promotion.find_candidate(trainings[name]))
+            found.append(promotion.find_candidate(training))
         except InputError as error:
             # One deleted version keeps the others from nothing.
-            if model != "all":
+            if len(chosen) == 1:
                 raise
             click.echo(str(error), err=True)
     if not found:
@@ -143,13 +148,20 @@ def show_comparison(study_id: str, comparison: Any, *, log: bool = True) -> None
 
 
 def write_report(path: Path, comparison: Any, *, source: str) -> None:
-    """Write a comparison's page."""
+    """Write a comparison's page.
+
+    Raises:
+        InputError: it cannot be written there.
+    """
     from pipeline.comparison.page import report
     from pipeline.files import atomic_write
 
     page = report.build(comparison, source=source, written=datetime.now())
-    with atomic_write(path) as temporary:
-        temporary.write_text(page)
+    try:
+        with atomic_write(path) as temporary:
+            temporary.write_text(page)
+    except (OSError, PipelineError) as error:
+        raise InputError(f"{path} cannot be written: {first_line(error)}.") from error
 
 
 def send_all(sender: Any, wait: float) -> None:

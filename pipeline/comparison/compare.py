@@ -90,7 +90,8 @@ class Comparison:
     @cached_property
     def over_datasets(self) -> OverDatasets | None:
         """What several data sets say together, if there are."""
-        return over_datasets(self.groups(), self.metric)
+        limits = {key: int(runs[0].params.get("limit", 0)) for (key, _), runs in self.members.items()}
+        return over_datasets(self.groups(), self.metric, limits)
 
     @cached_property
     def over_sizes(self) -> list[OverSizes]:
@@ -203,7 +204,8 @@ def compare(
     votes = pd.DataFrame()
     if metric == "accuracy":
         votes = pd.concat([votes_of(rows, by_row, results) for _, rows in table.groupby("protocol", sort=False)])
-        if votes.empty and len(pairs):
+        voters = table.groupby("protocol").agg(architectures=("architecture", "nunique"), seeds=("seeds", "max"))
+        if votes.empty and (voters > 1).any(axis=None):
             notes = (*notes, "There is no vote: the probabilities of the answers are not at hand.")
     if not table["store"].any():
         table = table.drop(columns="store")

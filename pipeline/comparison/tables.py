@@ -14,6 +14,7 @@ from rich.table import Table
 from pipeline.comparison import needs
 from pipeline.comparison.compare import Comparison
 from pipeline.comparison.judging.datasets import in_words as rank_words
+from pipeline.comparison.judging.datasets import ranked_on
 from pipeline.comparison.judging.verdicts import FINE_ABOVE, FINE_MARGIN, USUAL_MARGIN
 from pipeline.comparison.protocol import SHOWN
 from pipeline.comparison.sizes import in_words as size_words
@@ -79,8 +80,8 @@ def parts_across(comparison: Comparison) -> Iterator[Part]:
         text = over.scores.map(lambda value: number(comparison.metric, value))
         text.insert(0, "architecture", [f"{label} {over.letters[label].translate(RAISED)}" for label in text.index])
         text["mean rank"] = over.ranks.map("{:.2f}".format)
-        heading = f"Over {len(over.scores.columns)} data sets: {comparison.metric}{unit} on each, and the mean rank"
-        yield Part("over-data-sets", heading, text, [""] * len(text))
+        name = f"{ranked_on(over)}: {comparison.metric}{unit} on each, and the mean rank"
+        yield Part("over-data-sets", name, text, [""] * len(text))
     for place, sizes in enumerate(comparison.over_sizes, start=1):
         text = sizes.scores.map(lambda value: number(comparison.metric, value)).rename(columns="{:,}".format)
         text.insert(0, "architecture", list(text.index))

@@ -1,6 +1,7 @@
 """The vote of several registered models as a model of its own."""
 
 import json
+import logging
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,8 @@ from pipeline.tracking import runs, schema
 from pipeline.tracking.client import connect
 from pipeline.tracking.training_run import Results, TrainingRun
 
+logger = logging.getLogger(__name__)
+
 # The tags that all trainings under one protocol have in common.
 IN_COMMON = (schema.DATASET, schema.DATASET_SHA256, schema.PROTOCOL, schema.PROTOCOL_FIELDS, schema.TASK)
 
@@ -42,9 +45,16 @@ def create(trainings: Mapping[str, TrainingRun], results: Results, *, study_id: 
     """
     voters = {name: run for name, run in trainings.items() if run.tags.get(schema.TASK) == "classification"}
     named = {name: versions.version_of(run.run_id, name_for(run, name)) for name, run in voters.items()}
+    lost = [name for name, version in named.items() if not version]
     voters = {name: run for name, run in voters.items() if named[name]}
     if len(voters) < 2:
-        raise InputError("A vote takes at least two registered classifiers of the study: train more, register=true.")
+        without = f", and the best of {', '.join(lost)} has no version" if lost else ""
+        raise InputError(
+            f"A vote takes at least two registered classifiers of the study: it has {', '.join(voters) or 'none'}"
+            f"{without}. Train more, register=true."
+        )
+    if lost:
+        logger.warning("Without %s, whose best training has no registered version.", ", ".join(lost))
     chosen, calibration = select(voters, results)
     members = {name: version for name, version in named.items() if version and name in chosen}
     voters = {name: voters[name] for name in members}

@@ -10,6 +10,7 @@ from pipeline.comparison import protocol, tables
 from pipeline.comparison.compare import Comparison
 from pipeline.comparison.judging.pairs import interval
 from pipeline.comparison.judging.verdicts import margin_of, verdict
+from pipeline.comparison.judging.votes import best_of
 from pipeline.errors import InputError, Refusal
 from pipeline.metrics.catalog import METRICS
 from pipeline.registry import versions
@@ -102,7 +103,8 @@ def decide(
     )
     if p_value < level and difference.value > 0:
         return Decision(True, f"Better: {evidence}.", figures)
-    if low < -within:
+    # What is no number proves nothing.
+    if not low >= -within:
         return Decision(False, f"{word}, {evidence}.", figures)
     as_good = f"not worse by more than {tables.within('accuracy', within)}"
     if not allow_equivalent:
@@ -251,21 +253,16 @@ def find_candidate(training: TrainingRun) -> versions.Version:
     return version
 
 
-def validated(training: TrainingRun, results: Results) -> float:
-    """The accuracy on the validation images of the epoch that was chosen; 0 where it is not at hand."""
-    content = results.artifact(training, schema.BEST_EPOCH)
-    return json.loads(content)["val/accuracy"] if content else 0.0
+def best_trainings(comparison: Comparison) -> dict[str, dict[str, TrainingRun]]:
+    """By data set and architecture, the best first, the training of a comparison that is to be judged.
 
-
-def best_trainings(comparison: Comparison) -> dict[str, TrainingRun]:
-    """By architecture, the best first, the training of a comparison that is to be judged.
-
-    Of several seeds it is the one that did best on the validation images: by the test images it would be luck.
+    Of several numbers of training images it is the most.
     """
-    _, rows = comparison.groups()[0]
-    best: dict[str, TrainingRun] = {}
-    for row in rows.itertuples():
-        runs = comparison.members[row.protocol, row.label]
-        chosen = max(runs, key=lambda run: validated(run, comparison.results)) if len(runs) > 1 else runs[0]
-        best.setdefault(row.architecture, chosen)
+    best: dict[str, dict[str, TrainingRun]] = {}
+    size = {key: fields.get("training_images", 0) for key, fields in comparison.protocols.items()}
+    for key, rows in sorted(comparison.groups(), key=lambda group: -size[group[0]]):
+        of_dataset: dict[str, TrainingRun] = {}
+        for row in rows.itertuples():
+            of_dataset.setdefault(row.architecture, best_of(comparison.members[key, row.label], comparison.results))
+        best.setdefault(rows["dataset"].iloc[0], of_dataset)
     return best

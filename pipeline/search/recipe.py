@@ -12,6 +12,7 @@ from mlflow.exceptions import MlflowException
 
 import models
 from pipeline import arguments
+from pipeline.data.images import Dataset
 from pipeline.errors import InputError, first_line
 from pipeline.tracking import queries, schema
 from pipeline.tracking.client import current_experiment
@@ -60,7 +61,7 @@ class TunedRecipe:
         }
 
 
-def find(sources: str, weights: Mapping[str, str], dataset_sha256: str) -> dict[str, TunedRecipe]:
+def find(sources: str, weights: Mapping[str, str], dataset: Dataset) -> dict[str, TunedRecipe]:
     """Recipes by architecture.
 
     Args:
@@ -71,7 +72,7 @@ def find(sources: str, weights: Mapping[str, str], dataset_sha256: str) -> dict[
     Raises:
         InputError: one is not there, is no recipe, belongs to none of the architectures or to another start.
     """
-    found = {name: newest(name, dataset_sha256) for name in weights} if sources == NEWEST else listed(sources, weights)
+    found = {name: newest(name, dataset) for name in weights} if sources == NEWEST else listed(sources, weights)
     for name, recipe in found.items():
         if (recipe.weights == "none") != (weights[name] == "none"):
             raise InputError(
@@ -116,7 +117,7 @@ def load(source: str) -> TunedRecipe:
         return parse(source, read(path, source))
 
 
-def newest(architecture: str, dataset_sha256: str) -> TunedRecipe:
+def newest(architecture: str, dataset: Dataset) -> TunedRecipe:
     """The recipe of the newest finished search for an architecture on this data.
 
     Raises:
@@ -125,15 +126,15 @@ def newest(architecture: str, dataset_sha256: str) -> TunedRecipe:
     wanted = {
         f"tags.{schema.KIND}": schema.SEARCH,
         f"tags.{schema.ARCHITECTURE}": architecture,
-        f"tags.{schema.DATASET_SHA256}": dataset_sha256,
+        f"tags.{schema.DATASET_SHA256}": dataset.sha256,
         "attributes.status": "FINISHED",
     }
     conditions = " and ".join(f"{name} = '{value}'" for name, value in wanted.items())
     found = queries.find_runs(current_experiment(), conditions, most=1)
     if not found:
         raise InputError(
-            f"There is no finished search for {architecture} on this data: run -e tune -P model={architecture} first, "
-            "or leave recipes out."
+            f"There is no finished search for {architecture} on {dataset.name}: run -e tune -P model={architecture} -P "
+            f"dataset={dataset.source} first, or leave recipes out."
         )
     return load(f"runs:/{found[0].info.run_id}/{schema.TUNED_RECIPE}")
 

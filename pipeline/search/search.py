@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import make_url
 
 from pipeline.names import short_hash
 from pipeline.search import Pruning
@@ -38,13 +39,14 @@ class Search:
 
     @property
     def key(self) -> str:
-        """Short hash that two searches share only when their trials may stand in one list."""
-        return short_hash({"space": self.space.key, "pruning": self.pruning})
+        """Short hash that two searches share only when they are one: the same trials in the same database."""
+        return short_hash({"trials": self.name, "storage": make_url(self.storage).render_as_string()})
 
     @property
     def name(self) -> str:
-        """What the search is called in its database."""
-        return f"{self.space.base.dataset}-{self.space.base.model}-{self.key}"
+        """What its trials are called in their database; equal where they may stand in one list."""
+        alike = short_hash({"space": self.space.key, "pruning": self.pruning})
+        return f"{self.space.base.dataset}-{self.space.base.model}-{alike}"
 
     @property
     def fresh(self) -> list[tuple[int, str]]:

@@ -27,6 +27,8 @@ COMPLETE_FIRST = 4
 REDUCTION = 3
 # Seconds that a process waits for another that writes to the same SQLite file.
 WRITING_S = 60
+# Of Optuna's tables; MLflow's database has others.
+TABLES = {"studies", "trials", "version_info"}
 
 
 class NumberedSampler(BaseSampler):
@@ -99,6 +101,9 @@ def open_study(url: str, name: str, *, first: Mapping[str, Any], seed: int, prun
         if is_local(url) and (file := make_url(url).database):
             make_folder(Path(file).absolute().parent)
             with closing(sqlite3.connect(file, timeout=WRITING_S)) as connection:
+                tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+                if tables and not tables >= TABLES:
+                    raise InputError(f"The storage {masked(url)} is another program's database: name a new file.")
                 # Readers and a writer do not wait for each other.
                 connection.execute("PRAGMA journal_mode = WAL")
         waiting = {"connect_args": {"timeout": WRITING_S}} if is_local(url) else {"pool_pre_ping": True}

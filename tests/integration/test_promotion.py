@@ -74,6 +74,15 @@ def test_who_is_tried_later_must_be_surer():
     assert "Better" in judge(training("new"), training("old"), {"new": 0, "old": 10}, attempt=3)
 
 
+def test_what_is_no_number_decides_nothing(mistake):
+    for options in (["--margin", "nan"], ["--margin", "inf"]):
+        assert "is no finite number" in mistake("promote", *options, code=2)
+        assert "is no finite number" in mistake("compare", *options, code=2)
+    assert "is no finite number" in mistake("plan", "--power", "nan", code=2)
+    assert "is no finite number" in mistake("train", "--lr", "nan", code=2)
+    assert "is no finite number" in mistake("tune", "--weight-decay", "nan", code=2)
+
+
 def test_of_two_that_are_as_good_the_cheaper_may_be_chosen():
     # One of 10,000 images is no half point, whatever chance does; of 100 it may well be.
     wrong = {"new": 10, "old": 9}

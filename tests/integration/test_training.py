@@ -160,7 +160,7 @@ def test_one_study_over_several_data_sets_and_numbers_of_images(environment, com
     for name, images in (("digits", 360), ("bars", 20)):
         assert f"\n{name}: accuracy % by training images\n" in out
         assert all(f"\n{name}, {size} training images: {images} test images, protocol " in out for size in (60, 40))
-    assert "\nOver 2 data sets: " in out and " differs from " not in out
+    assert "\nOver 2 data sets, 60 training images of each: " in out and " differs from " not in out
     study = only_run("study")
     assert study.info.run_name == "digits, bars study epochs=1 val_size=20 limits=40,60"
     runs = mlflow.MlflowClient().search_runs(["0"], f"tags.`mlflow.parentRunId` = '{study.info.run_id}'")
@@ -174,14 +174,25 @@ def test_one_study_over_several_data_sets_and_numbers_of_images(environment, com
     report = mlflow.artifacts.load_text(f"{study.info.artifact_uri}/report.html")
     assert "Vision architectures compared on bars, digits" in report and "40 training images" in report
 
+    out, _ = command("promote", "--model", "all")
+    for name in ("bars-mlp", "bars-cnn", "digits-mlp", "digits-cnn"):
+        champion = mlflow.MlflowClient().get_model_version_by_alias(name, "champion")
+        assert f"Promoted {name} version" in out
+        assert mlflow.MlflowClient().get_run(champion.run_id).data.params["limit"] == "60", "the most images"
+
     # One of either is what the options for one mean.
     alone, _ = command(*options, "--dataset", str(bars), "--limit", "40")
     assert "finished before" not in alone
     again, _ = command(*options, "--datasets", str(bars), "--limits", "40")
     assert again.count("finished before") == 2
 
+    out, _ = command(*options, "--datasets", str(bars), "--limits", "40,100,0,5000")
+    assert "4 trainings are different" in out and "\nmlp limit" not in out
+
     both = ["--datasets", f"digits,{bars}"]
     assert "a name is that of one" in mistake(*options, *both, "--name", "mine", code=2).lower()
+    assert "either dataset or datasets" in mistake(*options, *both, "--dataset", "mnist", code=2)
+    assert "leaves classes of bars without" in mistake(*options, "--dataset", str(bars), "--limits", "5,50", code=2)
     assert "either limit or limits" in mistake(*options, "--limit", "40", "--limits", "50,60", code=2)
     assert "'forty' is no list of numbers" in mistake(*options, "--limits", "forty", code=2)
     shutil.copytree(bars, environment / "copy")

@@ -51,6 +51,12 @@ def test_a_search_of_two_architectures_leaves_recipes_and_nothing_in_the_way(env
     ended, again = len(trials()), [*small, "--model", "mlp", "--trials", "3", "--pruner", "none", "--images", "600"]
     out, _ = command(*again)
     assert "trial 0" not in out and len(trials()) == ended, "what is done is not done again"
+    other = ["--storage", f"sqlite:///{environment}/other.db"]
+    out, _ = command(*small, "--model", "mlp", "--trials", "1", "--pruner", "none", *other)
+    assert len(mlflow.MlflowClient().search_runs(["0"], "tags.kind = 'search'")) == 3, "other trials, another search"
+    here = ["--storage", f"sqlite:///{environment}/mlflow.db"]
+    assert "another program's database" in mistake(*small, "--model", "mlp", "--trials", "1", *here, code=2)
+    ended = len(trials())
     out, _ = command(*again, "--folds", "3")
     folds = [run.data.params for run in trials() if "fold" in run.data.params]
     assert "With 3 fresh seeds, each on another of 3 parts: own recipe " in out and "trial 0" not in out

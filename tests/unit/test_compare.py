@@ -19,6 +19,7 @@ from pipeline.comparison import summary, tables, tuning
 from pipeline.comparison.compare import MAX_TESTED_ROWS, Comparison, compare
 from pipeline.comparison.judging import verdicts, votes
 from pipeline.comparison.judging.datasets import over_datasets
+from pipeline.comparison.page import drawings
 from pipeline.comparison.sizes import over_sizes
 from pipeline.errors import InputError
 from pipeline.metrics import classification
@@ -185,10 +186,35 @@ def test_over_data_sets_autorank_finds_the_same():
 def test_over_few_data_sets_nothing_is_told_apart():
     found = on_several({"cnn": 10, "vit": 20, "mlp": 40}, {"cnn": 10, "vit": 20, "mlp": 40, "alexnet": 3})
     text = tables.markdown(found)
-    assert "No two can be told apart by their ranks" in text and "left out: alexnet" in text
+    assert "No two can be told apart; of so few data sets nothing else can come." in text and "out: alexnet" in text
     assert over_datasets(compared(*STUDY).groups(), "accuracy") is None
     two = over_datasets(on_several({"cnn": 10, "mlp": 20}, {"cnn": 10, "mlp": 20}).groups(), "accuracy")
-    assert two.ranks.to_dict() == {"cnn": 1, "mlp": 2} and np.isnan(two.p_value)
+    assert two.ranks.to_dict() == {"cnn": 1, "mlp": 2} and two.p_value == 0.5 and set(two.letters) == {"a"}
+
+
+def test_two_architectures_are_told_apart_on_enough_data_sets():
+    found = on_several(*[{"cnn": 10 + n, "mlp": 20 + 2 * n} for n in range(6)])
+    text = tables.markdown(found)
+    assert found.over_datasets.p_value == pytest.approx(2 / 2**6) and set(found.over_datasets.letters) == {"a", "b"}
+    assert "Wilcoxon's signed-rank test" in text and "The two are told apart." in text and "nan" not in text
+    assert "Nemenyi" not in drawings.over_datasets(found.over_datasets, "accuracy").drawings[0].caption
+
+
+def test_ranks_over_data_sets_are_of_one_number_of_training_images():
+    def trained(number: int, limit: int, **wrong: int) -> list[TrainingRun]:
+        about = {"dataset": f"set {number}", "dataset_sha256": f"{number}", "protocol": f"p{number} {limit}"}
+        runs = [training(name, errors, seed=limit, **about) for name, errors in wrong.items()]
+        return [replace(run, params={"limit": str(limit)}) for run in runs]
+
+    large = [run for number in range(2) for run in trained(number, 0, cnn=10, mlp=20)]
+    small = [run for number in range(3) for run in trained(number, 50, cnn=90, mlp=80)]
+    over = compared(*large, *small).over_datasets
+    assert (over.limit, list(over.scores), over.otherwise) == (50, ["set 0", "set 1", "set 2"], [])
+    over = compared(*large, *trained(2, 50, cnn=90, mlp=80)).over_datasets
+    assert (over.limit, list(over.scores), over.otherwise) == (0, ["set 0", "set 1"], ["set 2"])
+    text = tables.markdown(compared(*large, *trained(2, 50, cnn=90, mlp=80)))
+    assert "With other numbers of training images, so left out: set 2." in text
+    assert "Over 3 data sets, 50 training images of each" in tables.markdown(compared(*small))
 
 
 def test_who_is_ahead_with_how_many_training_images():

@@ -81,6 +81,9 @@ def main_command(
     architectures, sets = named_architectures(names), list(dict.fromkeys(split_names(datasets))) or [dataset]
     if name and len(sets) > 1:
         raise InputError("A name is that of one data set: leave it out, or give one.")
+    # The launcher always gives the default.
+    if datasets and dataset not in ("digits", *sets):
+        raise InputError("Give either dataset or datasets.")
     if limits and choices["limit"]:
         raise InputError("Give either limit or limits.")
     limits = tuple(sorted(limits, key=lambda limit: limit or math.inf)) or (choices["limit"],)
@@ -128,6 +131,8 @@ def main_command(
         images, architectures, seeds, limits, recipes=recipes, starts=starts, source=weights, settings=settings
     )
     configs = [each for part in parts for each in part.configs]
+    if len(configs) < count:
+        click.echo(f"Some of these numbers are all images that there are: {len(configs):,} trainings are different.")
     if len(limits) > 1:
         choices["limits"] = ",".join(map(str, limits))
         settings["limit"] = choices["limits"]
@@ -190,12 +195,14 @@ def plan_parts(
 
     parts, tuned = [], []
     for dataset in images:
-        found = recipe.find(recipes, starts, dataset.sha256)
+        found = recipe.find(recipes, starts, dataset)
         tuned.append({name: better.under(settings) for name, better in found.items()})
         configs = [
             study.plan(names, seeds, dataset, source=source, options={**settings, "limit": limit}, tuned=tuned[-1])
             for limit in limits
         ]
         spent = {name: better.tuning for name, better in found.items()}
-        parts.append(study.Part(dataset, list(itertools.chain(*configs)), spent))
+        # Two limits above what there is are one: all images.
+        different = {config.key: config for config in itertools.chain(*configs)}
+        parts.append(study.Part(dataset, list(different.values()), spent))
     return parts, tuned

@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from pipeline.cli.options import Finite
 from pipeline.cli.selection import margin_option, select, trainings_options
 from pipeline.errors import InputError
 
@@ -13,7 +14,7 @@ from pipeline.errors import InputError
 @margin_option
 @click.option(
     "--power",
-    type=click.FloatRange(0.5, 0.99),
+    type=Finite(0.5, 0.99),
     default=0.8,
     show_default=True,
     help="How likely each decision shall be.",

@@ -109,7 +109,7 @@ def train(
     with announced(downloads):
         images = load() if data else known
         start = initial_weights.load(source, model, of_model, classes=images.classes)
-    tuned = recipe.find(recipes, {model: source}, images.sha256).get(model)
+    tuned = recipe.find(recipes, {model: source}, images).get(model)
     if tuned:
         settings = tuned.under(settings)
         click.echo(f"Recipe of {tuned.source}.")

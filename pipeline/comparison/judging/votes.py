@@ -1,5 +1,6 @@
 """What several trainings say together: the mean of their probabilities, as one answer."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from pipeline.comparison.judging import stats
 from pipeline.comparison.judging.pairs import MAX_TESTED, SIGNIFICANT, interval
 from pipeline.comparison.judging.verdicts import verdict
 from pipeline.metrics.catalog import LOGGED
-from pipeline.tracking.schema import PREDICTIONS
+from pipeline.tracking.schema import BEST_EPOCH, PREDICTIONS
 from pipeline.tracking.training_run import Results, TrainingRun
 
 PROBABILITY = "probability_"
@@ -23,11 +24,11 @@ COSTS = ("train_s", "latency_p50_ms", "parameters", "flops", "size_mb", "energy_
 
 
 def votes(rows: pd.DataFrame, members: Mapping[str, Sequence[TrainingRun]], results: Results) -> pd.DataFrame:
-    """The vote of all architectures under one protocol, the newest training of each, and that of the seeds of each.
+    """The vote of all architectures under one protocol, a training of each, and that of the seeds of each.
 
     Lakshminarayanan et al., "Simple and scalable predictive uncertainty estimation using deep ensembles", NeurIPS 2017,
-    arXiv:1612.01474. Each is judged against the newest training of the best architecture, as one model
-    against another, with levels divided by the number of votes: Bonferroni.
+    arXiv:1612.01474. Each is judged against one training of the best architecture, as one model against another, with
+    levels divided by the number of votes: Bonferroni. Of several seeds it is the one that `promote` would choose.
 
     Args:
         rows: of the comparison's table, judged.
@@ -39,13 +40,14 @@ def votes(rows: pd.DataFrame, members: Mapping[str, Sequence[TrainingRun]], resu
     best = rows[rows["verdict"] == "best"].iloc[0]
     ranked = rows.sort_values("accuracy", ascending=False, kind="stable").drop_duplicates("architecture")
     everybody = f"{ALL} {len(ranked)}"
-    electorates = {everybody: [members[label][0] for label in ranked["label"]]}
+    chosen = {label: best_of(members[label][:MAX_TESTED], results) for label in ranked["label"]}
+    electorates = {everybody: list(chosen.values())}
     for label in rows["label"][rows["seeds"] > 1]:
         runs = members[label][:MAX_TESTED]
         electorates[f"vote of {len(runs)} {label}"] = list(runs)
     told = {label: answers(voters, results) for label, voters in electorates.items() if len(voters) > 1}
     found = {label: found for label, found in told.items() if found is not None}
-    rival = results.predictions(members[best["label"]][0])
+    rival = results.predictions(chosen[best["label"]])
     if not found or rival is None:
         return pd.DataFrame()
     its_errors = (rival["target"] != rival["prediction"]).to_numpy()
@@ -81,6 +83,17 @@ def votes(rows: pd.DataFrame, members: Mapping[str, Sequence[TrainingRun]], resu
             }
         )
     return pd.DataFrame(lines)
+
+
+def best_of(runs: Sequence[TrainingRun], results: Results) -> TrainingRun:
+    """Of several seeds the training that did best on the validation images: by the test images it would be luck."""
+    return max(runs, key=lambda run: validated(run, results)) if len(runs) > 1 else runs[0]
+
+
+def validated(training: TrainingRun, results: Results) -> float:
+    """The accuracy on the validation images of the epoch that was chosen; 0 where it is not at hand."""
+    content = results.artifact(training, BEST_EPOCH)
+    return json.loads(content)["val/accuracy"] if content else 0.0
 
 
 def scores(probabilities: np.ndarray, targets: np.ndarray) -> dict[str, float]:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from pipeline.comparison import tables, tuning
 from pipeline.comparison.compare import Comparison
-from pipeline.comparison.judging.datasets import OverDatasets, in_words
+from pipeline.comparison.judging.datasets import OverDatasets, in_words, ranked_on
 from pipeline.comparison.judging.pairs import SIGNIFICANT
 from pipeline.comparison.judging.verdicts import p_text
 from pipeline.comparison.page import charts
@@ -124,12 +124,13 @@ def over_datasets(over: OverDatasets, metric: str) -> Section:
     """The mean rank of each architecture over several data sets."""
     figure = charts.ranks(over.ranks, over.critical)
     numbers = "; ".join(f"{label} {rank:.2f}" for label, rank in over.ranks.items()) + "."
-    caption = (
-        "Mean rank over the data sets, 1 the best on each. If Friedman's test finds any difference, two whose bars, "
-        f"{over.critical:.2f} long, do not overlap are told apart (Nemenyi's test, 95 % for all pairs at once)."
-    )
-    heading = f"Over {len(over.scores.columns)} data sets"
-    return Section(heading, in_words(over, metric), [Drawing("ranks", figure, caption, numbers)])
+    caption = "Mean rank over the data sets, 1 the best on each."
+    if len(over.ranks) > 2:
+        caption += (
+            f" If Friedman's test finds any difference, two whose bars, {over.critical:.2f} long, do not overlap are "
+            "told apart (Nemenyi's test, 95 % for all pairs at once)."
+        )
+    return Section(ranked_on(over), in_words(over, metric), [Drawing("ranks", figure, caption, numbers)])
 
 
 def over_sizes(over: OverSizes, metric: str) -> Section:
