@@ -11,6 +11,9 @@ from scipy import ndimage
 
 HEIGHT, WIDTH = 480, 640
 PAPER, INK = (0.93, 0.91, 0.87), (0.15, 0.16, 0.3)
+BLACK, PENCIL = (0.1, 0.1, 0.1), (0.65, 0.65, 0.65)
+RED, BLUE, ORANGE = (0.8, 0.1, 0.1), (0.1, 0.1, 0.8), (0.95, 0.55, 0.1)
+PENS = ((BLACK, RED), (BLACK, BLUE), (BLUE, ORANGE), (RED, ORANGE), (BLACK, PENCIL))
 
 
 def single(image: np.ndarray, random: np.random.Generator, *, share: float = 0.4) -> np.ndarray:
@@ -53,7 +56,7 @@ def photographed(
     random: np.random.Generator,
     *,
     paper: Sequence[float] = PAPER,
-    pen: Sequence[float] = INK,
+    pen: Sequence[float] | np.ndarray = INK,
     light: np.ndarray | None = None,
     grain: float = 0.015,
 ) -> np.ndarray:
@@ -110,6 +113,27 @@ def on_lines(image: np.ndarray, random: np.random.Generator, *, squared: bool) -
     return photographed(np.maximum(ink, rules), random)
 
 
+def in_two_pens(images: Sequence[np.ndarray], random: np.random.Generator) -> np.ndarray:
+    """The first digits of a row are written in one pen, the others in another."""
+    ink = row(images, random)
+    columns = (ink > 0.1).any(0)
+    gaps, middle = np.flatnonzero(~columns), np.flatnonzero(columns).mean()
+    beyond = np.arange(ink.shape[1]) > gaps[np.abs(gaps - middle).argmin()]
+    first, second = random.permutation(PENS[random.integers(len(PENS))])
+    return photographed(ink, random, pen=np.where(beyond[None, :, None], second, first))
+
+
+def under_an_oblique_shadow(images: Sequence[np.ndarray], random: np.random.Generator) -> np.ndarray:
+    """The edge of a shadow, sharp or soft, crosses a digit of a row at a slant."""
+    ink = row(images, random)
+    y, x = np.mgrid[: ink.shape[0], : ink.shape[1]]
+    down, along = random.permutation(np.argwhere(ink > 0.5))[0]
+    slant = np.radians(random.uniform(20, 70)) * random.choice([-1, 1])
+    beyond = (x - along) * np.cos(slant) + (y - down) * np.sin(slant) > 0
+    dark = ndimage.gaussian_filter(beyond.astype(float), random.uniform(0.5, 20))
+    return photographed(ink, random, light=1 - dark * random.uniform(0.15, 0.6))
+
+
 SINGLE: Mapping[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {
     "uneven light": lambda image, random: photographed(single(image, random), random),
     "light on dark": lambda image, random: 255 - photographed(single(image, random), random, grain=0.01),
@@ -127,6 +151,8 @@ ROWS: Mapping[str, Callable[[Sequence[np.ndarray], np.random.Generator], np.ndar
     "small digits in a row": lambda images, random: photographed(row(images, random, size=24), random, grain=0.008),
     "close to each other": lambda images, random: photographed(row(images, random, gap=(0.03, 0.1)), random),
     "touching": lambda images, random: photographed(row(images, random, gap=(-0.06, 0.0)), random),
+    "two pens": in_two_pens,
+    "under an oblique shadow": under_an_oblique_shadow,
 }
 
 

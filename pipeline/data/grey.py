@@ -1,6 +1,7 @@
 """From a picture's file to grey values in which its ink differs most from its paper."""
 
 import io
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from pipeline.data.idx import mistaken_for
 from pipeline.errors import InputError
 
 FORMATS: tuple[str, ...] = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
-ENDINGS: tuple[str, ...] = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+ENDINGS: tuple[str, ...] = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff")
 HEIF_ENDINGS = (".heic", ".heif")
 # What such a file has from its fifth byte on.
 HEIF_BRANDS = tuple(b"ftyp" + brand for brand in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1"))
@@ -28,6 +29,9 @@ MAX_PIXELS = 50_000_000
 SAMPLED_SIDE = 400
 # Brightness is what a colour has to beat: a single one is noisier.
 MARKEDLY = 1.4
+# Strokes stand out so far from the grain; so many in a hundred of their places are as pale as the palest pen's.
+STANDS_OUT = 6
+PALEST = 5
 # Formats in which there may be several pictures, each as good as the first.
 PAGED = ("TIFF", "WEBP", "PNG")
 # How the files of pictures begin.
@@ -46,7 +50,11 @@ def read(source: Path | bytes, *, name: str) -> np.ndarray:
     """
     try:
         # Only the readers of these formats: the fewer, the less can be tried on them.
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as picture:
+        # From a stream: given a path, Pillow maps some files into memory, and turns those that lie on their side wrong.
+        with (
+            io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file,
+            Image.open(file, formats=FORMATS) as picture,
+        ):
             if picture.width * picture.height > MAX_PIXELS:
                 raise InputError(
                     f"{name} has {picture.width} x {picture.height} px: at most {MAX_PIXELS:,} are read; shrink it."
@@ -128,24 +136,39 @@ def on_paper(picture: Image.Image) -> Image.Image:
 
 
 def plainest(colours: np.ndarray) -> np.ndarray:
-    """Brightness of uint8 (H, W, 3), or the one colour of the three in which ink is markedly plainer.
+    """Brightness of uint8 (H, W, 3), or the one view of its colours in which the palest ink is markedly plainer.
 
-    A yellow marker is as bright as the paper, but takes its blue away.
+    A yellow marker is as bright as the paper, but takes its blue away; a red pen beside a blue one is lost in red, and
+    the blue one in blue.
     """
-    brightness = np.asarray(Image.fromarray(colours).convert("L"))
-    step = max(1, max(brightness.shape) // SAMPLED_SIDE)
-    clarity = [_clarity(grey[::step, ::step]) for grey in (brightness, *np.moveaxis(colours, 2, 0))]
+    step = max(1, max(colours.shape) // SAMPLED_SIDE)
+    sample = colours[::step, ::step]
+    paper = np.median(sample, axis=(0, 1))
+    plainness = np.stack([_plainness(view) for view in _views(sample, paper)])
+    strokes = plainness[:, plainness.max(0) > STANDS_OUT]
+    # What a view lacks and another one has is among the palest.
+    clarity = np.percentile(strokes, PALEST, axis=1) if strokes.size else np.ones(len(plainness))
     best = int(np.argmax(clarity))
-    return np.array(brightness if clarity[best] < MARKEDLY * clarity[0] else colours[:, :, best - 1])
+    return np.array(_views(colours, paper)[best] if clarity[best] > MARKEDLY * clarity[0] else _brightness(colours))
 
 
-def _clarity(grey: np.ndarray) -> float:
-    """How far the strokes of a picture stand out from its grain."""
+def _brightness(colours: np.ndarray) -> np.ndarray:
+    return np.asarray(Image.fromarray(colours).convert("L"))
+
+
+def _views(colours: np.ndarray, paper: np.ndarray) -> list[np.ndarray]:
+    """Brightness, the three colours, and what is darkest and brightest in any of them, the paper being as bright."""
+    separate = list(np.moveaxis(colours, 2, 0))
+    levels = np.rint(np.arange(256) + (paper.mean() - paper)[:, None]).clip(0, 255).astype(np.uint8)
+    alike = [level[colour] for level, colour in zip(levels, separate, strict=True)]
+    return [_brightness(colours), *separate, reduce(np.minimum, alike), reduce(np.maximum, alike)]
+
+
+def _plainness(grey: np.ndarray) -> np.ndarray:
+    """How far each place of a picture stands out from its surroundings, its grain being 1."""
     # Here: importing it takes longer than most commands that read no picture.
     from scipy import ndimage
 
     side = max(3, max(grey.shape) // 8)
-    raised = grey - ndimage.uniform_filter(grey.astype(np.float32), side)
-    grain = np.median(np.abs(raised))
-    # Half a percent of a picture is a thin, small digit.
-    return float(np.percentile(np.abs(raised), 99.5) / (4 + grain))
+    raised = np.abs(grey - ndimage.uniform_filter(grey.astype(np.float32), side))
+    return raised / (4 + np.median(raised))

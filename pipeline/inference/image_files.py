@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.data import grey, idx, pixels
+from pipeline.data.forms import arrays
+from pipeline.data.forms.parts import some
 from pipeline.errors import InputError, first_line
 from pipeline.inference import pixel_tables
 
@@ -105,7 +107,7 @@ def is_hidden(path: Path) -> bool:
 
 
 def blocks(file: Path, shape: tuple[int | None, int | None]) -> Iterator[Block]:
-    """Read a picture, an IDX file of images, plain or .gz, a .npy array, or a .csv or .tsv with an image a row.
+    """Read a picture, an IDX file of images, plain or .gz, a .npy or .npz array, or a .csv or .tsv with an image a row.
 
     Args:
         shape: height and width that an image of so many pixels in a row has; otherwise it is square.
@@ -119,6 +121,8 @@ def blocks(file: Path, shape: tuple[int | None, int | None]) -> Iterator[Block]:
             yield Block(file, 0, grey.read(file, name=str(file))[None], is_picture=True)
         elif ending == ".npy":
             yield from _of_array(file, shape)
+        elif ending == ".npz":
+            yield from _of_archive(file, shape)
         elif file.name.lower().endswith(pixel_tables.ENDINGS):
             yield from _of_table(file, shape)
         else:
@@ -150,7 +154,7 @@ def _of_idx(file: Path) -> Iterator[Block]:
     if mistaken := idx.mistaken_for(beginning):
         raise InputError(f"{file} {mistaken}.")
     if not beginning.startswith(b"\0\0"):
-        raise InputError(f"{file} is no picture ({', '.join(PICTURES)}), .npy, .csv, .tsv or IDX file.")
+        raise InputError(f"{file} is no picture ({', '.join(PICTURES)}), .npy, .npz, .csv, .tsv or IDX file.")
     first = 0
     for images in idx.read_blocks(file, block_size):
         yield Block(file, first, images)
@@ -169,6 +173,21 @@ def _of_array(file: Path, shape: tuple[int | None, int | None]) -> Iterator[Bloc
     block = block_size(*array.shape[1:3])
     for first in range(0, len(array), block):
         yield Block(file, first, pixels.as_images(np.array(array[first : first + block]), str(file)))
+
+
+def _of_archive(file: Path, shape: tuple[int | None, int | None]) -> Iterator[Block]:
+    entries = list(arrays.entries_of(file))
+    named = [entry for entry in entries if len(entries) == 1 or arrays.kind_of(entry[0]) == "images"]
+    if len(named) != 1:
+        names = some(Path(name).name for name, _ in entries)
+        raise InputError(f"{file} has the arrays {names}: leave the one of the images, or save it as .npy.")
+    ((_, opened),) = named
+    first = 0
+    with arrays.reading(str(file)), opened() as content:
+        for part in arrays.blocks(content, str(file)):
+            images = pixels.as_images(as_images(part, shape, file), str(file))
+            yield Block(file, first, images)
+            first += len(images)
 
 
 def as_images(array: np.ndarray, shape: tuple[int | None, int | None], file: Path) -> np.ndarray:

@@ -8,6 +8,7 @@ from scipy import ndimage
 
 from pipeline.errors import InputError
 from pipeline.inference.lines import find_lines, without_lines
+from pipeline.inference.pens import evened
 from pipeline.inference.sheet import find_sheet
 from pipeline.inference.threshold import otsu
 
@@ -111,12 +112,9 @@ def segment_ink(picture: np.ndarray, *, name: str) -> Ink:
 
 def is_light(picture: np.ndarray) -> bool:
     """Whether it is dark ink on light paper: what differs from its surroundings is darker than they are."""
-    picture = np.asarray(picture, np.float32)
-    grey, coarse = (resized(picture, min(1.0, side / max(picture.shape))) for side in (256, 32))
-    # The median is the paper's, also beyond the edge of a shadow; what is left of uneven light is wider than strokes.
-    paper = ndimage.median_filter(coarse, size=coarse.shape)
-    raised = grey - np.asarray(Image.fromarray(paper).resize(grey.shape[::-1], Image.Resampling.NEAREST))
-    raised -= ndimage.gaussian_filter(raised, max(grey.shape) / 8)
+    grey = resized(picture, min(1.0, 256 / max(picture.shape)))
+    # The edge of a shadow is as much darker on its one side as it is brighter on the other, and a stroke is not.
+    raised = grey - ndimage.gaussian_filter(grey, max(grey.shape) / 10)
     return bool((raised**3).sum() < 0)
 
 
@@ -129,7 +127,7 @@ def _within(grey: np.ndarray, region: np.ndarray, shrink: float) -> Ink | None:
     paper = np.median(raised[region])
     grain = 1.4826 * np.median(np.abs(raised[region] - paper))
     raised = np.where(region, raised - paper, 0)
-    table = _table(raised > max(MIN_CONTRAST, GRAINS * grain, FAINT * raised.max()))
+    table, joined = _table(raised > max(MIN_CONTRAST, GRAINS * grain, FAINT * raised.max()))
     raised = np.where(ndimage.binary_dilation(table, iterations=3), 0, raised)
     threshold = max(MIN_CONTRAST, GRAINS * grain, FAINT * raised.max())
     lines = ndimage.binary_dilation(find_lines(raised > threshold))
@@ -137,15 +135,16 @@ def _within(grey: np.ndarray, region: np.ndarray, shrink: float) -> Ink | None:
     if not seeds.any():
         return None
     # Where there is little ink in all, its surroundings tell best how dark the paper is.
-    near = ndimage.binary_dilation(seeds, iterations=max(2, max(grey.shape) // 200))
-    marks = without_lines(raised > otsu(raised[near & (seeds | ~lines)]), lines)
+    near = ndimage.binary_dilation(seeds, iterations=max(2, max(grey.shape) // 200)) & (seeds | ~lines)
+    raised = evened(raised, seeds, near)
+    marks = without_lines(raised > otsu(raised[near]), lines)
     strokes = without_dirt(marks)
     if strokes.all() or _extent(strokes) < MIN_STROKE:
         return None
     near = ndimage.binary_dilation(strokes, iterations=2) & (strokes | ~lines)
     amount = np.where(near, np.clip(raised / np.median(raised[strokes]), 0, 1), 0)
     ink = Ink(amount.astype(np.float32), strokes, shrink, columns.start, rows.start)
-    return replace(ink, left_out=ink.in_picture(_doubtful(marks, strokes)))
+    return replace(ink, left_out=ink.in_picture(np.concatenate([_doubtful(marks, strokes), joined])))
 
 
 def _with_margin(grey: np.ndarray, shrink: float) -> Ink | None:
@@ -157,6 +156,8 @@ def _with_margin(grey: np.ndarray, shrink: float) -> Ink | None:
         return None
     inner = (slice(side, -side),) * 2
     ink = replace(ink, amount=ink.amount[inner], mask=ink.mask[inner], left_out=ink.left_out - side / shrink)
+    if not ink.mask.any():
+        return None
     return ink if max(grey.shape) <= SOFT_SIDE * shrink or _has_edges(grey, ink) else None
 
 
@@ -173,8 +174,12 @@ def _has_edges(grey: np.ndarray, ink: Ink) -> bool:
     return bool(np.percentile(rise[near], 90) - grain > MIN_EDGE * (high - low))
 
 
-def _table(mask: np.ndarray) -> np.ndarray:
-    """What reaches in from the border and is far thicker than the strokes inside: a table, a dark edge, a thumb."""
+def _table(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What reaches in from the border and is far thicker than the strokes inside: a table, a dark edge, a thumb.
+
+    Returns:
+        where it is, bool (H, W), and the boxes (N, 4), x1, y1, x2, y2, of what sticks out of it as a digit does.
+    """
     labels, count = ndimage.label(mask, structure=np.ones((3, 3)))
     thickness = np.zeros(count + 1)
     np.maximum.at(thickness, labels, ndimage.distance_transform_edt(mask))
@@ -184,14 +189,25 @@ def _table(mask: np.ndarray) -> np.ndarray:
     border[np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])] = True
     strokes = ~border & (extents > max(MIN_STROKE, max(mask.shape) / SMALL))
     if not strokes.any():
-        return np.zeros_like(mask)
-    return (border & (thickness > THICKER * np.median(thickness[strokes])))[labels]
+        return np.zeros_like(mask), np.zeros((0, 4), int)
+    thick, large = (np.median(values[strokes]) for values in (thickness, extents))
+    table = (border & (thickness > THICKER * thick))[labels]
+    inner = ndimage.distance_transform_edt(table) > CUT_THICK[1] * thick
+    joined = table & (ndimage.distance_transform_edt(~inner) > CUT_THICK[1] * thick + 2) if inner.any() else inner
+    boxes = _boxes(joined)
+    return table, boxes[(boxes[:, 2:] - boxes[:, :2]).max(1, initial=0) > CUT_LARGE[0] * large]
+
+
+def _boxes(mask: np.ndarray) -> np.ndarray:
+    """x1, y1, x2, y2 of each stroke, int (N, 4)."""
+    places = ndimage.find_objects(ndimage.label(mask, structure=np.ones((3, 3)))[0])
+    return np.array([(c.start, r.start, c.stop, r.stop) for r, c in places], int).reshape(-1, 4)
 
 
 def _extent(mask: np.ndarray) -> int:
     """The longer side of the largest stroke, in pixels."""
-    places = ndimage.find_objects(ndimage.label(mask, structure=np.ones((3, 3)))[0])
-    return max((max(rows.stop - rows.start, columns.stop - columns.start) for rows, columns in places), default=0)
+    boxes = _boxes(mask)
+    return int((boxes[:, 2:] - boxes[:, :2]).max(initial=0))
 
 
 def _raised(grey: np.ndarray) -> np.ndarray:
@@ -202,10 +218,20 @@ def _raised(grey: np.ndarray) -> np.ndarray:
     side = max(grey.shape)
     smooth = ndimage.gaussian_filter(grey, min(1.0, side / 600))
     if not is_light(grey):
-        return smooth - ndimage.grey_opening(smooth, size=max(3, side // 3))
-    paper = ndimage.grey_closing(smooth, size=max(3, side // 3))
+        return smooth + _paper(-smooth)
+    paper = _paper(smooth)
     # Ink takes a share of the light, be it in the shadow or not.
     return (paper - smooth) / (paper + 0.05)
+
+
+def _paper(smooth: np.ndarray) -> np.ndarray:
+    """What is left of a picture, dark on light, when strokes are closed, but no shadow."""
+    size = max(3, max(smooth.shape) // 3)
+    closed = ndimage.grey_closing(smooth, size=size)
+    # Mirrored at the border, the slanting edge of a shadow is a wedge, too narrow for the square that closes. Going on
+    # straight it is none, but so does a stroke along the border: only what is as dark as paper nearby is paper.
+    straight = ndimage.grey_closing(np.pad(smooth, size, mode="edge"), size=size)[size:-size, size:-size]
+    return np.maximum(straight, ndimage.minimum_filter(closed, size))
 
 
 def without_dirt(mask: np.ndarray) -> np.ndarray:

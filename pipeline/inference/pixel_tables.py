@@ -1,5 +1,6 @@
 """Tables with an image a row: which columns are its pixels, told by the heading or by the values, never guessed."""
 
+import csv
 import gzip
 import math
 import zlib
@@ -38,7 +39,8 @@ def read_rows(
             if compressed
             else file.open(encoding="utf-8-sig", errors="replace") as opened
         ):
-            first = opened.readline(MAX_LINE).strip("\r\n")
+            lines = (line.strip("\r\n") for line in iter(lambda: opened.readline(MAX_LINE), "") if line.strip(" \r\n"))
+            first, second = next(lines, ""), next(lines, "")
         if len(first) >= MAX_LINE:
             raise InputError(f"{file} begins with a line of {MAX_LINE:,} characters or more: an image is a line.")
         with gzip.open(file) if compressed else file.open("rb") as beginning:
@@ -48,6 +50,8 @@ def read_rows(
         separator = max(SEPARATORS, key=first.count)
         names = [name.strip().strip('"') for name in first.split(separator)]
         heading = are_numbered(names) or not all(is_number(name) for name in names)
+        if heading:
+            check_heading(names, next(csv.reader([second], delimiter=separator), []), file)
         known = by_names(names) if heading else None
         # In the order of the image; whatever else the table has may be text.
         order = np.array(known.pixels) if known and image_size(len(known.pixels), shape) else None
@@ -56,20 +60,35 @@ def read_rows(
             sep=separator,
             header=0 if heading else None,
             index_col=False,
-            usecols=None if order is None else sorted(order.tolist()),
-            dtype=np.float64,
+            names=None if order is None else range(len(names)),
+            dtype=np.float64 if order is None else dict.fromkeys(order.tolist(), np.float64),
             encoding="utf-8-sig",
             chunksize=rows,
             compression="gzip" if compressed else None,
         ) as table:
-            pixels = None if order is None else np.argsort(np.argsort(order))
+            pixels = None if order is None else np.arange(len(order))
             for part in table:
-                values = part.to_numpy()
+                values = (part if order is None else part[order]).to_numpy()
                 if pixels is None:
                     pixels = pixel_columns(names if heading and not are_numbered(names) else None, values, shape, file)
                 yield values[:, pixels], image_size(len(pixels), shape) or (0, 0)
-    except (ValueError, OverflowError, EOFError, zlib.error, gzip.BadGzipFile, pd.errors.ParserError) as error:
+    except (ValueError, OverflowError, EOFError, csv.Error, zlib.error, gzip.BadGzipFile) as error:
         raise InputError(f"{file} is no table of whole numbers: {first_line(error)}.") from error
+
+
+def check_heading(names: list[str], values: list[str], file: Path) -> None:
+    """Refuse a first row that is longer than the heading: nobody knows which of its values has no name.
+
+    Raises:
+        InputError: it is; the text begins with the file's name.
+    """
+    # A separator at the end of a line is no value.
+    count = len(values) - (values[-1:] == [""])
+    if count > len(names):
+        raise InputError(
+            f"{file} has rows of {count} values under a heading of {len(names)} names: name every column, also one of "
+            "the rows' own names, or leave it out (row.names = FALSE in R)."
+        )
 
 
 def pixel_columns(

@@ -14,6 +14,7 @@ import pyarrow as pa
 from pyarrow import parquet
 from tqdm import tqdm
 
+from pipeline.data.forms.fitting import are_light
 from pipeline.errors import InputError
 from pipeline.files import ANSWERS, atomic_write, check_ending
 from pipeline.inference import image_files
@@ -121,6 +122,12 @@ def readings(
         raise InputError(
             f"{block.file} has images of {width} x {height} px, the model takes {model.shape[1]} x {model.shape[0]}: "
             "leave --raw out, and they are fitted."
+        )
+    if fits and not (raw or block.is_picture or block.first) and are_light(block.images):
+        tqdm.write(
+            f"{block.file} has images that are dark on light, and they are answered as they are: if the model learned "
+            "from light on dark, give 255 minus them.",
+            file=sys.stderr,
         )
     for position, image in enumerate(block.images, start=block.first):
         if raw or (fits and not block.is_picture):

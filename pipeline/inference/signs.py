@@ -75,7 +75,8 @@ def _is_cross(mask: np.ndarray) -> bool:
     """Whether four arms go from the middle."""
     y, x = (np.arange(side) - (side - 1) / 2 for side in mask.shape)
     middle = np.hypot(*np.meshgrid(y / mask.shape[0], x / mask.shape[1], indexing="ij")) < 0.15
-    if not 0.5 < mask.shape[0] / mask.shape[1] < 2 or mask[middle].mean() < 0.4:
+    # The smallest marks have no middle.
+    if not 0.5 < mask.shape[0] / mask.shape[1] < 2 or mask[middle].sum() <= 0.4 * middle.sum():
         return False
     angles = np.linspace(0, 2 * np.pi, 180, endpoint=False)
     arms = []

@@ -15,8 +15,10 @@ import psutil
 import uvicorn
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.concurrency import run_in_threadpool
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from pipeline.data import pictures
@@ -68,9 +70,15 @@ def create(models: Sequence[RegisteredModel], corrections: Corrections, *, hosts
         response.headers.update(HEADERS)
         return response
 
-    @app.exception_handler(HTTPException)
-    async def explain(request: Request, error: HTTPException) -> JSONResponse:
-        return JSONResponse({"error": error.detail}, error.status_code)
+    # FastAPI's own faults, and those that Starlette finds before it, as a page that is not there.
+    @app.exception_handler(StarletteHTTPException)
+    async def explain(request: Request, error: StarletteHTTPException) -> JSONResponse:
+        return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def explain_parameters(request: Request, error: RequestValidationError) -> JSONResponse:
+        fault = error.errors()[0]
+        return JSONResponse({"error": f"The request's '{fault['loc'][-1]}' is wrong: {fault['msg']}."}, 422)
 
     @app.exception_handler(OSError)
     async def explain_files(request: Request, error: OSError) -> JSONResponse:

@@ -2,6 +2,7 @@
 
 import http.client
 import io
+import json
 import random
 import re
 import signal
@@ -242,13 +243,13 @@ def test_the_server_refuses_what_it_should(playground, store):
         (request(playground, "POST", "/api/answer", png(np.full((99, 99), 255, np.uint8)), **kind), 422, "no ink"),
         (request(playground, "POST", "/api/answer", bytes(app.MAX_BYTES + 1), **kind), 413, "shrink it"),
         (request(playground, "POST", "/api/corrections?label=42", picture, **kind), 422, "There is no class '42'"),
-        (request(playground, "POST", "/api/corrections", picture, **kind), 422, "label"),
+        (request(playground, "POST", "/api/corrections", picture, **kind), 422, "The request's 'label' is wrong"),
         (request(playground, "GET", "/../server.py"), 404, ""),
         (request(playground, "GET", "/%2e%2e/server.py"), 404, ""),
     ]
     for (status, text), expected, says in refused:
         assert status == expected and says in text, (status, text, says)
-        assert "Traceback" not in text
+        assert "Traceback" not in text and (status == 400 or list(json.loads(text)) == ["error"])
     assert request(playground, "POST", "/api/answer", picture, **kind)[0] == 200
     assert sorted(folder_of(store).rglob("*idx*")) == before
 

@@ -206,12 +206,22 @@ def test_an_unreadable_file_among_many_is_reported_and_skipped(champions, comman
     for position in range(3):
         (folder / f"{position}.jpg").write_bytes(encoded(photograph(digits.images[position]), "JPEG"))
     (folder / "broken.png").write_bytes(b"\x89PNG")
+    Image.fromarray(np.repeat([0, 255], 200)[None].repeat(400, 0).astype(np.uint8)).save(folder / "halves.png")
     out, err = command(
         "predict", "--model-uri", "models:/bars-mlp/1", "--input", "pictures", "--output", "out.csv", code=1
     )
     assert "answered 3 images" in out and "Skipped: pictures/inner/broken.png is a picture that is damaged" in err
-    assert "Error: 1 files or images could not be read and were skipped." in err
+    assert "Skipped: pictures/inner/halves.png shows no ink" in err
+    assert "Error: 2 files or images could not be read and were skipped." in err
     assert len(pd.read_csv(champions / "out.csv")) == 3
+
+
+def test_arrays_that_are_dark_on_light_are_said_to_be_answered_as_they_are(champions, command, bars):
+    images = folders.read_folder(bars, name="bars").test.images
+    for name, array, hints in (("dark.npy", images, 0), ("light.npy", np.repeat(255 - images, 60, 0), 1)):
+        np.save(champions / name, array)
+        _, err = command("predict", "--model-uri", "models:/bars-mlp/1", "--input", name, "--output", "out.csv")
+        assert err.count(f"{name} has images that are dark on light, and they are answered as they are") == hints
 
 
 def test_a_blank_image_among_many_is_reported_and_skipped(champions, command):

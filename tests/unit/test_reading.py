@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from scipy import ndimage
 from scipy.special import log_softmax
 from sklearn.datasets import load_digits
 from support import PROJECT
@@ -21,7 +23,7 @@ from pipeline.data.images import ImageSet
 from pipeline.errors import InputError
 from pipeline.inference import digitize, image_files, pixel_tables, segments
 from pipeline.inference.reading import as_it_is, read_picture
-from pipeline.inference.signs import are_signs
+from pipeline.inference.signs import are_signs, shape_of
 from pipeline.metrics import classification
 from pipeline.metrics.calibration import SURE_SHARE, calibrate
 from pipeline.registry.bundled import calibrated
@@ -134,6 +136,14 @@ def test_signs_of_arithmetic_are_no_digits(sign, expected):
     assert are_signs([candidate.ink for candidate in chosen]) == [False, expected, False, False]
 
 
+def test_the_narrowest_marks_are_no_signs():
+    thin = np.repeat([0, 255], 20)[None].repeat(40, 0).astype(np.uint8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(read_picture(thin, (28, 28), name="it", characters=True).framed)
+        assert not shape_of(np.ones((2, 2), bool)).cross
+
+
 DASH = [(0, 0.5), (0.5, 0.5)]
 SMALL_SEVEN = [(0, 0), (0.15, 0), (0.05, 0.25)]
 
@@ -168,11 +178,42 @@ def test_a_digit_that_the_border_cuts_is_not_passed_over_in_silence():
     assert len(left_out(whole[:, :365])) == 1 and left_out(whole) == []
 
 
+def test_a_digit_that_touches_the_table_is_not_passed_over_in_silence():
+    picture = drawn(SEVEN, ONE, SEVEN, ONE)
+    picture[:, :48] = 60
+    ((x1, _, x2, _),) = left_out(picture)
+    assert 40 <= x1 <= 60 and 95 <= x2 <= 110
+    picture[:, 30:52] = 255
+    assert left_out(picture) == []
+
+
+def test_what_shows_through_from_the_back_of_the_sheet_is_not_read(digits):
+    random = np.random.default_rng(3)
+    ink, back = (photographs.row(digits.images[some], random)[:, :640] for some in ([0, 1, 2, 3], [4, 5, 6, 7]))
+    through = 0.25 * ndimage.gaussian_filter(back[:, ::-1], 2.5)
+    picture = grey.plainest(photographs.photographed(np.maximum(ink, through), random))
+    reading = read_picture(picture, (28, 28), name="it", characters=True)
+    assert sum(map(len, reading.choose(np.full(len(reading.framed), -0.01))[0])) == 4
+
+
 def test_nothing_is_left_out_of_digits_in_any_light(digits):
     random = np.random.default_rng(2)
     for kind in ("uneven light", "half in shadow", "squared paper", "light on dark"):
         for image in digits.images[:3]:
             assert left_out(grey.plainest(photographs.SINGLE[kind](image, random))) == [], kind
+
+
+@pytest.mark.parametrize("kind", ["two pens", "under an oblique shadow"])
+def test_all_digits_of_a_row_are_read_in_any_pen_and_under_any_shadow(digits, kind):
+    found = []
+    for number in range(8):
+        images = digits.images[4 * number : 4 * number + 4]
+        picture = grey.plainest(photographs.ROWS[kind](images, np.random.default_rng(number)))
+        reading = read_picture(picture, (28, 28), name="it", characters=True)
+        lines, passed_over = reading.choose(np.full(len(reading.framed), -0.01))
+        found.append((sum(map(len, lines)), len(passed_over)))
+    # A digit that looks like a sign is passed over, but not in silence.
+    assert all(read + passed >= 4 for read, passed in found) and sum(read == 4 for read, _ in found) >= 7, found
 
 
 SHADES = {
@@ -190,6 +231,23 @@ def test_shades_are_no_ink(shade, grain):
     smooth = 255 * SHADES[shade](*np.mgrid[:300, :400]) + np.random.default_rng(0).normal(0, grain, (300, 400))
     with pytest.raises(InputError, match=r"it shows (no ink|soft shades)"):
         digitize.segment_ink(np.rint(smooth.clip(0, 255)).astype(np.uint8), name="it")
+
+
+HALVES = {
+    "half black": np.repeat([0, 255], 200)[None].repeat(400, 0),
+    "half white": np.repeat([255, 0], 200)[None].repeat(400, 0),
+    "dark above": np.repeat([30, 220], 200)[:, None].repeat(400, 1),
+    "bright above": np.repeat([220, 30], 200)[:, None].repeat(400, 1),
+    "one of four": 220 - 190 * np.kron([[0, 1], [0, 0]], np.ones((200, 200), int)),
+}
+
+
+@pytest.mark.parametrize("grain", [0, 5])
+@pytest.mark.parametrize("halves", HALVES)
+def test_a_picture_of_two_areas_shows_no_ink(halves, grain):
+    areas = HALVES[halves] + np.random.default_rng(0).normal(0, grain, (400, 400))
+    with pytest.raises(InputError, match=r"it shows (no ink|soft shades)"):
+        read_picture(areas.clip(0, 255).astype(np.uint8), (28, 28), name="it", characters=True)
 
 
 @pytest.mark.parametrize(
@@ -296,6 +354,25 @@ def test_pictures_are_read_in_every_usual_form(form):
     assert framed(grey.read(encoded(Image.fromarray(pixels), form), name="it"))[14, 14] > 200
 
 
+@pytest.mark.parametrize("name", ["a.jfif", "a.JPE", "a.jpg"])
+def test_a_jpeg_is_one_by_any_of_its_endings(tmp_path, name):
+    (tmp_path / name).write_bytes(encoded(Image.new("L", (40, 40), 200), "JPEG"))
+    (file,) = image_files.find(tmp_path).files
+    (block,) = image_files.blocks(file, (28, 28))
+    assert block.is_picture
+
+
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_picture_on_its_side_is_turned_whether_it_comes_as_a_file_or_as_bytes(tmp_path, compression, orientation):
+    pixels = np.arange(30 * 50, dtype=np.uint8).reshape(30, 50)
+    Image.fromarray(pixels).save(tmp_path / "a.tif", compression=compression, tiffinfo={274: orientation})
+    turned = grey.read(tmp_path / "a.tif", name="it")
+    assert np.array_equal(turned, grey.read((tmp_path / "a.tif").read_bytes(), name="it"))
+    assert turned.shape == ((30, 50) if orientation < 5 else (50, 30))
+    assert np.array_equal(np.sort(turned, None), np.sort(pixels, None))
+
+
 def test_a_picture_of_a_telephone_is_read_or_says_what_it_needs():
     if "HEIF" in grey.FORMATS:
         pixels = np.full((100, 100, 3), 240, np.uint8)
@@ -352,6 +429,22 @@ def test_arrays_are_read_flat_with_a_last_axis_of_one_and_of_yes_and_no(tmp_path
         read_array(tmp_path, np.repeat(images[..., None], 4, axis=3))
 
 
+def test_an_archive_of_arrays_is_read_where_its_images_can_be_told(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (1100, 28, 28)).astype(np.uint8)
+    for content in (
+        {"arr_0": images},
+        {"anything": images.reshape(1100, 784)},
+        {"x_test": images[..., None], "y_test": np.arange(1100)},
+    ):
+        np.savez_compressed(tmp_path / "a.npz", **content)
+        found = list(image_files.blocks(tmp_path / "a.npz", (28, 28)))
+        assert np.array_equal(np.concatenate([block.images for block in found]), images)
+        assert [block.first for block in found] == [sum(len(b.images) for b in found[:at]) for at in range(len(found))]
+    np.savez(tmp_path / "b.npz", x_train=images, x_test=images)
+    with pytest.raises(InputError, match=r"b.npz has the arrays x_train, x_test: leave the one of the images"):
+        list(image_files.blocks(tmp_path / "b.npz", (28, 28)))
+
+
 LABELS = np.arange(30) % 10
 PIXELS = np.random.default_rng(0).integers(0, 256, (30, 784))
 # The corners of a digit are black.
@@ -364,6 +457,10 @@ TABLES = {
     "class.csv": FRAME.assign(Class=LABELS).to_csv(index=False),
     "index.csv": FRAME.assign(label=LABELS).to_csv(),
     "semicolons.csv": FRAME.to_csv(index=False, sep=";"),
+    "blank-lines-first.csv": "\n  \r\n" + FRAME.assign(label=LABELS).to_csv(index=False),
+    "a-name-more-than-values.csv": FRAME.assign(label=LABELS, note="")[["label", *NAMES, "note"]].to_csv(index=False),
+    "comma-at-the-end-of-rows.csv": FRAME.to_csv(index=False).replace("\n", ",\n").replace(",\n", "\n", 1),
+    "text-with-commas.csv": FRAME.assign(note="one, or two")[["note", *NAMES]].to_csv(index=False),
     "tabs.tsv": FRAME.to_csv(index=False, sep="\t"),
     "comma-at-the-end.csv": "".join(f"{line},\n" for line in FRAME.to_csv(index=False, header=False).splitlines()),
     "no-heading-first.csv": FRAME.assign(label=LABELS)[["label", *NAMES]].to_csv(index=False, header=False),
@@ -397,11 +494,23 @@ def test_a_table_that_can_be_read_in_two_ways_is_refused(tmp_path):
         list(image_files.blocks(tmp_path / "y.csv", (28, 28)))
 
 
+def test_rows_longer_than_the_heading_are_refused(tmp_path):
+    heading, *rows = FRAME.to_csv(index=False).splitlines()
+    shifted = [f'"{number}",{row}' for number, row in enumerate(rows, start=1)]
+    for rows_of, says in (
+        (shifted, r"rows of 785 values under a heading of 784 names: name every column"),
+        ([*rows[:5], f"{rows[5]},0"], "Expected 784 fields in line 7, saw 785"),
+    ):
+        (tmp_path / "r.csv").write_text("\n".join([heading, *rows_of]))
+        with pytest.raises(InputError, match=says):
+            list(image_files.blocks(tmp_path / "r.csv", (28, 28)))
+
+
 NEAR_A_TABLE = st.text("0123456789.,;-\t\n\"'eEaN ", max_size=200).map(str.encode)
 BYTES = st.one_of(st.binary(max_size=300), NEAR_A_TABLE)
 
 
-@pytest.mark.parametrize("name", ["x.csv", "x.csv.gz", "x.npy", "x.png", "x.tiff", "x.idx"])
+@pytest.mark.parametrize("name", ["x.csv", "x.csv.gz", "x.npy", "x.npz", "x.png", "x.tiff", "x.idx"])
 @settings(max_examples=60)
 @given(
     content=BYTES,
