@@ -47,11 +47,16 @@ def nest_launcher_run(name: str, version: Any) -> None:
 
 def find_study(study: str) -> str:
     """Run id of a study, the newest of the current experiment for `latest`."""
+    from mlflow.entities import LifecycleStage
+
     from pipeline.tracking import queries
     from pipeline.tracking.client import current_experiment
 
     if study != "latest":
-        return queries.get_run(study).info.run_id
+        run = queries.get_run(study)
+        if run.info.lifecycle_stage == LifecycleStage.DELETED:
+            raise InputError(f"The study {study} was deleted: name another.")
+        return run.info.run_id
     if found := queries.find_study(current_experiment()):
         return found.info.run_id
     raise InputError("There is no study yet: run `mlflow run .` first, or name a registered model with --model.")

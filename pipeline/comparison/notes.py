@@ -23,7 +23,7 @@ def protocol_notes(table: pd.DataFrame, protocols: Mapping[str, Mapping[str, Any
     first, *others = names.index
     if not others:
         return []
-    notes = [f"These trainings were made under {len(names):,} protocols, which cannot be compared with each other."]
+    notes = [f"These trainings were made under {len(names):,} protocols: only numbers of one of them can be compared."]
     for key in others:
         alike = names.index[names == names[key]][0]
         against, told = (first, protocol.OF_THE_DATA) if alike == key else (alike, protocol.OF_THE_SIZE)
@@ -51,11 +51,11 @@ def store_notes(table: pd.DataFrame, metric: str) -> list[str]:
 
 
 def budget_notes(table: pd.DataFrame) -> list[str]:
-    """What was spent, where it differs."""
+    """What was spent, where it differs among those that are compared."""
     notes = []
-    seen = table["images_seen"].dropna()
-    if seen.nunique() > 1:
-        epochs = table["epochs"].dropna().astype(int)
+    differs = table.groupby("protocol")["images_seen"].transform("nunique") > 1
+    if differs.any():
+        seen, epochs = table.loc[differs, "images_seen"].dropna(), table.loc[differs, "epochs"].dropna().astype(int)
         often = f"{epochs.min()} to {epochs.max()}" if epochs.nunique() > 1 else f"{epochs.min()}"
         notes.append(
             f"Budgets differ: {often} epochs, {int(seen.min()):,} to {int(seen.max()):,} training images seen."

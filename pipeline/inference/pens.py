@@ -45,7 +45,7 @@ def evened(raised: np.ndarray, strokes: np.ndarray, near: np.ndarray) -> np.ndar
         pale = (~dark & (shares[0] < HIGH[1]) & (widths < LONG * heights))[labels] & strokes
         pen = written[labels]
         pen &= raised > otsu(raised[near & ndimage.binary_dilation(pen, iterations=3)])
-        if _sharpness(raised, pen) < SHARP * _sharpness(raised, marks & dark[labels]):
+        if not pen.any() or _sharpness(raised, pen) < SHARP * _sharpness(raised, marks & dark[labels]):
             break
         around = ndimage.binary_dilation(pale, iterations=3) & (pale | ~strokes)
         raised = np.where(around, raised * np.median(raised[marks]) / np.median(raised[pen]), raised)

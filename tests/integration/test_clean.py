@@ -59,6 +59,7 @@ def test_a_study_goes_with_all_that_hangs_on_it(environment, command, mistake, b
     assert "Would remove bars-cnn version 1, the champion: of the study bars study epochs=1 val_size=20." in out
     assert "evaluate bars-cnn version 1" in out and len(client.search_model_versions()) == 3
     command("clean", "--study", study, "--delete")
+    assert f"The study {study} was deleted" in mistake("compare", "--study", study, code=2)
     assert [run.info.run_id for run in client.search_runs(["0"])] == [kept.info.run_id]
     assert [(version.name, version.run_id) for version in client.search_model_versions()] == [
         ("bars-mlp", kept.info.run_id)
