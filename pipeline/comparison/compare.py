@@ -52,7 +52,7 @@ class Comparison:
         margin: how far two may be apart and count as equal, as it was asked for; None for the usual one.
         table: one row an architecture and recipe under one protocol; columns protocol, dataset, store (only where
             there are several), architecture, recipe, label (unique within a protocol), seeds, epochs, images_seen,
-            pretrained, for each of METRICS its mean `NAME` and its standard deviation over seeds `NAME_std`, the 95 %
+            pretrained, training_images, test_images, for each of METRICS its mean `NAME` and its standard deviation over seeds `NAME_std`, the 95 %
             interval of the metric `low` and `high` with its method `interval`, `letters`, of which those share one that
             were not told apart, `verdict`, and `gap_to_best`, its
             interval `gap_low` and `gap_high`, and `p_value` against the leader, with the `margin` within which two
@@ -184,9 +184,11 @@ def compare(
     sort = sort or metric
     table = table.sort_values(sort, ascending=sort not in HIGHER_IS_BETTER, kind="stable")
     # The protocol with the most trainings first, then each data set by itself, the one with most images first.
-    images = table["protocol"].map(lambda key: protocols[key].get("training_images", 0))
-    order = table.assign(size=table.groupby("protocol")["seeds"].transform("sum"), images=images).sort_values(
-        ["size", "dataset", "images", "protocol"], ascending=[False, True, False, True], kind="stable"
+    for name in ("training_images", "test_images"):
+        known = table["protocol"].map(lambda key, name=name: protocols[key].get(name, np.nan))
+        table[name] = known.astype(int) if known.notna().all() else known
+    order = table.assign(size=table.groupby("protocol")["seeds"].transform("sum")).sort_values(
+        ["size", "dataset", "training_images", "protocol"], ascending=[False, True, False, True], kind="stable"
     )
     table = table.loc[order.index].drop(columns="dataset_sha256").reset_index(drop=True)
     notes = (
