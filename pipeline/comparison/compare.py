@@ -52,12 +52,12 @@ class Comparison:
         margin: how far two may be apart and count as equal, as it was asked for; None for the usual one.
         table: one row an architecture and recipe under one protocol; columns protocol, dataset, store (only where
             there are several), architecture, recipe, label (unique within a protocol), seeds, epochs, images_seen,
-            pretrained, training_images, test_images, for each of METRICS its mean `NAME` and its standard deviation over seeds `NAME_std`, the 95 %
-            interval of the metric `low` and `high` with its method `interval`, `letters`, of which those share one that
-            were not told apart, `verdict`, and `gap_to_best`, its
-            interval `gap_low` and `gap_high`, and `p_value` against the leader, with the `margin` within which two
-            count as equal, and `seeds_needed` of each or `images_needed` to decide where nothing is decided, infinite
-            where no number would do. A mean is empty where a seed lacks the metric.
+            pretrained, training_images, test_images, for each of METRICS its mean `NAME` and its standard deviation
+            over seeds `NAME_std`, the 95 % interval of the metric `low` and `high` with its method `interval`,
+            `letters`, of which those share one that were not told apart, `verdict`, and `gap_to_best`, its interval
+            `gap_low` and `gap_high`, and `p_value` against the leader, with the `margin` within which two count as
+            equal, and `seeds_needed` of each or `images_needed` to decide where nothing is decided, infinite where no
+            number would do. A mean is empty where a seed lacks the metric.
         pairs: one row a pair of architectures under one protocol; columns protocol, first, second, difference with its
             interval low and high, test, p_value, p_adjusted, improvement, how likely a training of the first is
             better than one of the second, and the verdict on the first. The intervals hold all at once in 95 % of
