@@ -9,14 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from pipeline.comparison import protocol
 from pipeline.comparison.judging.datasets import OverDatasets, over_datasets
 from pipeline.comparison.judging.pairs import examine_pairs, known_values
 from pipeline.comparison.judging.verdicts import judge
-from pipeline.comparison.labels import RECIPE, tell_apart
 from pipeline.comparison.notes import (
     budget_notes,
-    in_store,
     machine_notes,
     protocol_notes,
     repetition_notes,
@@ -26,19 +23,16 @@ from pipeline.comparison.notes import (
     unfinished,
 )
 from pipeline.comparison.protocol import SHOWN
+from pipeline.comparison.rows import ROW, name_rows, summarise, tabulate
 from pipeline.comparison.sizes import OverSizes, over_sizes
 from pipeline.comparison.tuning import tuning_notes
 from pipeline.errors import InputError
-from pipeline.metrics.catalog import CONSTANT, HIGHER_IS_BETTER, LOGGED, METRICS, PERCENT, check_columns
-from pipeline.names import short_hash
-from pipeline.tracking import schema
+from pipeline.metrics.catalog import HIGHER_IS_BETTER, LOGGED, METRICS, PERCENT, check_columns
 from pipeline.tracking.training_run import Results, TrainingRun
 
 if TYPE_CHECKING:
     from pipeline.comparison.judging.planning import Design
 
-# What trainings must share to have one row.
-ROW = ["protocol", "dataset_sha256", "dataset", "store", "architecture", "recipe"]
 # Among more rows than these the number of pairs leaves no difference significant.
 MAX_TESTED_ROWS = 30
 
@@ -212,72 +206,6 @@ def compare(
     if not table["store"].any():
         table = table.drop(columns="store")
     return Comparison(metric, margin, table, pairs, votes, designs, protocols, by_row, trainings, notes, results)
-
-
-def tabulate(trainings: Sequence[TrainingRun], *, by_scenes: bool) -> pd.DataFrame:
-    """One row a training: what it is grouped by, its budget, and its metrics under the columns' names.
-
-    Args:
-        by_scenes: whether the protocols shall tell a detector's scenes apart: a score on them compares only with one
-            on the same.
-    """
-    rows = []
-    for training in trainings:
-        tags = training.tags
-        key, fields = tags.get(schema.PROTOCOL) or unrecorded(training), tags.get(schema.PROTOCOL_FIELDS, "{}")
-        if by_scenes and (scenes := tags.get(schema.SCENES)):
-            both = {**json.loads(fields), "scenes": json.loads(scenes)}
-            key, fields = protocol.fingerprint(both), json.dumps(both)
-        rows.append(
-            {
-                "protocol": key,
-                "protocol_fields": fields,
-                "dataset_sha256": tags.get(schema.DATASET_SHA256, ""),
-                "dataset": tags.get(schema.DATASET, ""),
-                "store": training.store,
-                "architecture": tags.get(schema.ARCHITECTURE, ""),
-                "recipe": tags.get(schema.RECIPE_KEY, training.run_id),
-                "budget": tags.get(schema.BUDGET, "{}"),
-                **{name: training.metric(logged) for name, logged in LOGGED.items()},
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def unrecorded(training: TrainingRun) -> str:
-    """The protocol of a training recorded before there was one: what is known of it keeps it apart."""
-    params = training.params
-    known = (training.tags.get(schema.DATASET_SHA256, ""), params.get("val_size", ""), params.get("limit", ""))
-    return "unrecorded-" + short_hash({"known": "-".join(known)})
-
-
-def summarise(groups: Any) -> pd.DataFrame:
-    """One row a group of trainings that differ in the seed alone, in the groups' order."""
-    table = groups.agg(
-        seeds=("recipe", "size"),
-        budget=("budget", "first"),
-        **{name: (name, "mean") for name in METRICS},
-        **{f"{name}_std": (name, "std") for name in METRICS if name not in CONSTANT},
-    ).reset_index()
-    # The mean of only those seeds that have a value would flatter, as that of the times to an accuracy.
-    counts = groups[list(METRICS)].count().reset_index(drop=True)
-    for name in METRICS:
-        table[name] = table[name].where(counts[name] == table["seeds"])
-    spent = pd.DataFrame([json.loads(text) for text in table.pop("budget")], index=table.index)
-    table = table.join(spent.reindex(columns=["epochs", "images_seen", "pretrained"]))
-    if table["parameters"].notna().all():
-        table["parameters"] = table["parameters"].astype(int)
-    return table
-
-
-def name_rows(table: pd.DataFrame, members: Sequence[Sequence[TrainingRun]]) -> pd.Series:
-    """A row's name within its protocol: no longer than it takes to tell it from the others."""
-    label = table["architecture"] + table["store"].map(in_store)
-    for _, rows in table.groupby(["protocol", label]):
-        if len(rows) > 1:
-            names = tell_apart([{**members[row][0].params, RECIPE: table["recipe"][row]} for row in rows.index])
-            label[rows.index] = [f"{label[row]} {name}".rstrip() for row, name in zip(rows.index, names, strict=True)]
-    return label
 
 
 def interval(metric: str, runs: Sequence[TrainingRun], fields: Mapping[str, Any]) -> tuple[float, float, str]:
