@@ -172,6 +172,9 @@ def ranks(mean: pd.Series, critical: float) -> Figure:
         axis.errorbar(mean[label], position, xerr=critical / 2, fmt=look["marker"], color=look["color"], capsize=4)
     axis.set_yticks(range(len(mean)), mean.index)
     axis.invert_yaxis()
+    # All ranks that there can be: equal ones shall not look like far apart.
+    left, right = axis.get_xlim()
+    axis.set_xlim(min(left, 0.9), max(right, len(mean) + 0.1))
     axis.set_xlabel("mean rank")
     return figure
 
