@@ -18,7 +18,7 @@ def image_size(shape: tuple[int, ...], name: str) -> tuple[int, int]:
     Raises:
         InputError: another shape; the text begins with the name.
     """
-    if len(shape) == 3 and 1 in shape[1:]:
+    if len(shape) == 3 and 1 in shape[1:] and max(shape[1:]) > 1:
         # A row of pixels each, with an axis for a channel.
         shape = shape[0], max(shape[1:])
     if len(shape) == 2 and (side := math.isqrt(shape[1])) > 1 and side**2 == shape[1]:
