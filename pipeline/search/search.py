@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import make_url
 
 from pipeline.names import short_hash
 from pipeline.search import Pruning
 from pipeline.search.space import Space
+from pipeline.search.storage import masked
 
 RUNNING, WAITING, FAILED = TrialState.RUNNING, TrialState.WAITING, TrialState.FAIL
 COMPLETE, PRUNED = TrialState.COMPLETE, TrialState.PRUNED
@@ -40,7 +40,7 @@ class Search:
     @property
     def key(self) -> str:
         """Short hash that two searches share only when they are one: the same trials in the same database."""
-        return short_hash({"trials": self.name, "storage": make_url(self.storage).render_as_string()})
+        return short_hash({"trials": self.name, "storage": masked(self.storage)})
 
     @property
     def name(self) -> str:

@@ -126,7 +126,7 @@ def test_a_recipe_that_does_not_fit_is_refused_in_a_sentence(environment, mistak
     assert "There is no recipe at runs:/1/recipe.json" in mistake(
         "train", *options, "--recipe", "runs:/1/recipe.json", code=2
     )
-    assert "There is no finished search for mlp on this data" in mistake(
+    assert "There is no finished search for mlp on bars: run -e tune -P model=mlp -P dataset=" in mistake(
         "main", *options, "--models", "mlp", "--recipes", "tuned", code=2
     )
     assert mlflow.MlflowClient().search_runs(["0"]) == []

@@ -233,6 +233,16 @@ def test_shades_are_no_ink(shade, grain):
         digitize.segment_ink(np.rint(smooth.clip(0, 255)).astype(np.uint8), name="it")
 
 
+@pytest.mark.parametrize("degrees", range(0, 360, 30))
+def test_a_gradient_in_any_direction_is_no_ink(degrees):
+    y, x = np.mgrid[:300, :400]
+    across = np.cos(np.deg2rad(degrees)) * x + np.sin(np.deg2rad(degrees)) * y
+    share = (across - across.min()) / np.ptp(across)
+    for picture in (255 * share, 120 + 110 * share, 255 * share**2):
+        with pytest.raises(InputError, match=r"it shows (no ink|soft shades)"):
+            digitize.segment_ink(picture.astype(np.uint8), name="it")
+
+
 HALVES = {
     "half black": np.repeat([0, 255], 200)[None].repeat(400, 0),
     "half white": np.repeat([255, 0], 200)[None].repeat(400, 0),
