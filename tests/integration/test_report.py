@@ -73,7 +73,9 @@ def study(environment, recorded, monkeypatch) -> Path:
     return environment
 
 
-def test_page_table_and_server_have_the_same_numbers(study, command):
+def test_page_table_and_server_have_the_same_numbers(study, command, mistake):
+    (study / "file").touch()
+    assert "page.html cannot be written: " in mistake("report", "--output", str(study / "file/page.html"), code=2)
     out, _ = command("report", "--output", "page.html")
     assert f"Written to {study}/page.html." in out
     command("compare", "--output", "table.csv")

@@ -599,9 +599,20 @@ def test_a_vote_is_scored_as_a_training_is():
     assert votes.scores(probabilities, targets) == pytest.approx(expected)
 
 
+def test_who_did_best_on_validation_stands_for_the_seeds():
+    class Validated(Results):
+        def artifact(self, training: TrainingRun, name: str) -> str | None:
+            return json.dumps({"val/accuracy": {0: 0.9, 1: 0.95}[int(training.run_id[-1])]})
+
+    runs = [training("mlp", 3), training("mlp", 30, seed=1)]
+    assert votes.best_of(runs, Validated()).run_id == "mlp1", "whoever is better on the test images"
+
+
 def test_without_probabilities_nobody_votes():
     assert compared(*STUDY).votes.empty and "ensemble" not in tables.markdown(compared(*STUDY))
     assert "There is no vote: the probabilities of the answers are not at hand." in compared(*STUDY).notes
+    alone = compared(training("mlp", 3), training("mlp", 20, recipe="wide"))
+    assert alone.votes.empty and not any("vote" in note for note in alone.notes), "one of an architecture votes"
     assert compare([training("mlp", 3)], Probabilities()).votes.empty
     gone = Probabilities(gone="cnn")
     assert compare(STUDY, gone).votes.empty, "nobody to be judged against"
