@@ -157,12 +157,11 @@ def as_labels(column: pa.Array, file: Path) -> np.ndarray:
     if not pa.types.is_integer(column.type):
         with reading(file):
             column = pc.utf8_trim_whitespace(column.cast(pa.string()))
-    if column.null_count or MISSING in (column.unique().to_pylist() if pa.types.is_string(column.type) else []):
+    names = column.unique().to_pylist() if pa.types.is_string(column.type) else []
+    if column.null_count or {MISSING, ""} & set(names):
         raise InputError(f"{file} has images without a label.")
     if pa.types.is_string(column.type):
-        if "" in column.unique().to_pylist():
-            raise InputError(f"{file} has images without a label.")
-        if any(len(label) > MAX_LABEL for label in column.unique().to_pylist()):
+        if any(len(label) > MAX_LABEL for label in names):
             raise InputError(f"{file} has labels of more than {MAX_LABEL} letters.")
         return column.to_numpy(zero_copy_only=False).astype(str)
     return column.to_numpy(zero_copy_only=False).astype(np.int64)

@@ -42,23 +42,22 @@ class SyncBatchNorm(_BatchNorm):
         if not self.training:
             return super().forward(input)
         values = input.float()
-        others = [0, *range(2, values.ndim)]
-        images = values.new_tensor([len(values)])
-        total = self.ranks.total({"images": images})["images"]
-        share = images / total
-
-        def mean_of(found: Tensor) -> Tensor:
-            return TotalOf.apply(found.mean(others, keepdim=True) * share, share, self.ranks)
-
         # In two passes: the mean of the squares less the square of the mean would lose digits.
-        mean = mean_of(values)
-        variance = mean_of((values - mean).square())
-        self._remember(mean, variance, count=total * values[0, 0].numel())
+        mean, _ = self._mean(values)
+        variance, count = self._mean((values - mean).square())
+        self._remember(mean, variance, count=count)
         normalised = (values - mean) * torch.rsqrt(variance + self.eps)
         if self.affine:
             weight, bias = (parameter.view(mean.shape) for parameter in (self.weight, self.bias))
             normalised = normalised * weight + bias
         return normalised.to(input.dtype)
+
+    def _mean(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """The mean of each channel over the whole batch, (1, C, 1, ...), and of how many values it is."""
+        sums = values.sum([0, *range(2, values.ndim)], keepdim=True)
+        count = values.new_tensor([values[:, 0].numel()])
+        totals = TotalOf.apply(torch.cat([sums.flatten(), count]), len(values), self.ranks)
+        return (totals[:-1] / totals[-1]).view(sums.shape), totals[-1]
 
     @torch.no_grad()
     def _remember(self, mean: Tensor, variance: Tensor, *, count: Tensor) -> None:
@@ -74,15 +73,15 @@ class SyncBatchNorm(_BatchNorm):
 class TotalOf(torch.autograd.Function):
     """The sum over all processes, with gradients of a loss that is the mean over all images.
 
-    Each process's loss is the mean over its own part, by whose share its gradients are weighted afterwards: what comes
-    back is weighted by the shares of those it comes from, and by the inverse of this one's.
+    Each process's loss is the mean over its own part, by whose images its gradients are weighted afterwards: what comes
+    back is weighted by the images of those it comes from, and by the inverse of this one's.
     """
 
     @staticmethod
-    def forward(context: Any, value: Tensor, share: Tensor, ranks: Ranks) -> Tensor:
-        context.share, context.ranks = share, ranks
+    def forward(context: Any, value: Tensor, images: int, ranks: Ranks) -> Tensor:
+        context.images, context.ranks = images, ranks
         return ranks.total({"": value})[""]
 
     @staticmethod
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
-        return context.ranks.total({"": gradient * context.share})[""] / context.share, None, None
+        return context.ranks.total({"": gradient * context.images})[""] / context.images, None, None

@@ -23,8 +23,7 @@ def gradients(training: Training, forward: Callable[..., Any]) -> Gradients:
     """What computes the losses of a training's batches and their gradients."""
     compute = partial(_compute, training, forward)
     # A graph would hold what the processes tell each other within a batch.
-    talks = training.ranks.sync_batch_norm and training.ranks.count > 1
-    if training.device.type == "cuda" and training.task.fixed_work and not talks:
+    if training.device.type == "cuda" and training.task.fixed_work and not training.ranks.sync_batch_norm:
         return Recorded(compute, [parameter for parameter in training.model.parameters() if parameter.requires_grad])
     return compute
 

@@ -94,7 +94,7 @@ class Training:
         self.model = build(config, num_classes=len(splits.train.classes))
         if state is not None:
             load_weights(self.model, state, head=self.head)
-        if ranks.sync_batch_norm and ranks.count > 1:
+        if ranks.sync_batch_norm:
             synchronise(self.model, ranks)
         self.model.to(self.device).to(memory_format=torch.channels_last)
         self.preprocess = preprocess(config).to(self.device)
