@@ -288,12 +288,14 @@ def test_config_is_what_is_trained(dataset):
 
 @pytest.mark.parametrize("shape", [(5, 5), (6, 40), (40, 6)])
 def test_muon_makes_all_directions_of_a_step_about_equally_long(shape):
-    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    stepped = torch.linalg.svdvals(orthogonalize(matrix))
-    assert stepped.min() > 0.3 and stepped.max() < 1.6
-    # In the directions that the matrix has: its product with them is symmetric and positive.
-    u, _, v = torch.linalg.svd(matrix, full_matrices=False)
-    assert torch.trace(u.T @ orthogonalize(matrix) @ v.T) / min(shape) > 0.6
+    # Of one shape and very different lengths, which are done together.
+    matrices = torch.randn((2, *shape), generator=torch.Generator().manual_seed(0)) * torch.tensor([[[1e-3]], [[1e3]]])
+    for matrix, stepped in zip(matrices, orthogonalize(matrices), strict=True):
+        lengths = torch.linalg.svdvals(stepped)
+        assert lengths.min() > 0.3 and lengths.max() < 1.6
+        # In the directions that the matrix has: its product with them is symmetric and positive.
+        u, _, v = torch.linalg.svd(matrix, full_matrices=False)
+        assert torch.trace(u.T @ stepped @ v.T) / min(shape) > 0.6
 
 
 def test_muon_steps_inner_layers_and_adamw_the_rest(dataset):

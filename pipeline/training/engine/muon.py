@@ -44,27 +44,33 @@ class Muon(torch.optim.Optimizer):
         self.others.step()
 
     def _step_matrices(self, group: dict[str, Any]) -> None:
+        # Those of one shape at once: small products cost more to begin than to compute.
+        alike: dict[torch.Size, list[tuple[Tensor, Tensor]]] = {}
         for weight in group["params"]:
             if weight.grad is None:
                 continue
-            state = self.state[weight]
-            momentum = state.setdefault("momentum", torch.zeros_like(weight))
+            momentum = self.state[weight].setdefault("momentum", torch.zeros_like(weight))
             momentum.lerp_(weight.grad, 1 - MOMENTUM)
-            direction = orthogonalize(weight.grad.lerp(momentum, MOMENTUM).flatten(1).to(self.dtype))
-            length = LENGTH * math.sqrt(max(direction.shape))
-            weight.mul_(1 - group["lr"] * group["weight_decay"])
-            weight.add_(direction.reshape(weight.shape).to(weight.dtype), alpha=-group["lr"] * length)
+            towards = weight.grad.lerp(momentum, MOMENTUM).to(self.dtype)
+            alike.setdefault(weight.shape, []).append((weight, towards))
+        for shape, pairs in alike.items():
+            directions = orthogonalize(torch.stack([towards for _, towards in pairs]).flatten(2))
+            length = LENGTH * math.sqrt(max(directions.shape[1:]))
+            for (weight, _), direction in zip(pairs, directions, strict=True):
+                weight.mul_(1 - group["lr"] * group["weight_decay"])
+                weight.add_(direction.reshape(shape).to(weight.dtype), alpha=-group["lr"] * length)
 
 
-def orthogonalize(matrix: Tensor) -> Tensor:
-    """About the nearest matrix (M, N) whose singular values are all one."""
+def orthogonalize(matrices: Tensor) -> Tensor:
+    """About the nearest matrices (B, M, N) whose singular values are all one."""
     a, b, c = QUINTIC
-    wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
-    wide = wide / wide.norm().clamp(min=1e-7)
+    is_wide = matrices.shape[1] <= matrices.shape[2]
+    wide = matrices if is_wide else matrices.mT
+    wide = wide / wide.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
     for _ in range(ITERATIONS):
-        gram = wide @ wide.T
-        wide = torch.addmm(wide, torch.addmm(gram, gram, gram, beta=b, alpha=c), wide, beta=a)
-    return wide if matrix.shape[0] <= matrix.shape[1] else wide.T
+        gram = wide @ wide.mT
+        wide = torch.baddbmm(wide, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), wide, beta=a)
+    return wide if is_wide else wide.mT
 
 
 def matrices(model: nn.Module) -> list[Tensor]:
