@@ -44,21 +44,19 @@ class Muon(torch.optim.Optimizer):
         self.others.step()
 
     def _step_matrices(self, group: dict[str, Any]) -> None:
-        # Those of one shape at once: small products cost more to begin than to compute.
-        alike: dict[torch.Size, list[tuple[Tensor, Tensor]]] = {}
-        for weight in group["params"]:
-            if weight.grad is None:
-                continue
-            momentum = self.state[weight].setdefault("momentum", torch.zeros_like(weight))
-            momentum.lerp_(weight.grad, 1 - MOMENTUM)
-            towards = weight.grad.lerp(momentum, MOMENTUM).to(self.dtype)
-            alike.setdefault(weight.shape, []).append((weight, towards))
-        for shape, pairs in alike.items():
-            directions = orthogonalize(torch.stack([towards for _, towards in pairs]).flatten(2))
+        # Many at once wherever it can be: small operations cost more to begin than to compute, on a GPU above all.
+        weights = [weight for weight in group["params"] if weight.grad is not None]
+        gradients = [weight.grad for weight in weights]
+        momenta = [self.state[weight].setdefault("momentum", torch.zeros_like(weight)) for weight in weights]
+        torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)
+        towards = dict(zip(weights, torch._foreach_lerp(gradients, momenta, MOMENTUM), strict=True))
+        torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
+        for shape in {weight.shape: None for weight in weights}:
+            alike = [weight for weight in weights if weight.shape == shape]
+            directions = orthogonalize(torch.stack([towards[weight] for weight in alike]).flatten(2).to(self.dtype))
             length = LENGTH * math.sqrt(max(directions.shape[1:]))
-            for (weight, _), direction in zip(pairs, directions, strict=True):
-                weight.mul_(1 - group["lr"] * group["weight_decay"])
-                weight.add_(direction.reshape(shape).to(weight.dtype), alpha=-group["lr"] * length)
+            steps = directions.to(alike[0].dtype).unflatten(2, shape[1:]).unbind()
+            torch._foreach_add_(alike, steps, alpha=-group["lr"] * length)
 
 
 def orthogonalize(matrices: Tensor) -> Tensor:
@@ -68,8 +66,8 @@ def orthogonalize(matrices: Tensor) -> Tensor:
     wide = matrices if is_wide else matrices.mT
     wide = wide / wide.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
     for _ in range(ITERATIONS):
-        gram = wide @ wide.mT
-        wide = torch.baddbmm(wide, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), wide, beta=a)
+        gram = wide.bmm(wide.mT)
+        wide = wide.baddbmm(gram.baddbmm(gram, gram, beta=b, alpha=c), wide, beta=a)
     return wide if is_wide else wide.mT
 
 
