@@ -112,7 +112,7 @@ def test_mean_and_standard_deviation_over_seeds_best_first():
 def test_the_whole_table_is_as_recorded():
     """Any change of what a reader sees shows up here: look at it, and record it anew if it is meant.
 
-    python -m tests.unit.test_compare
+    PYTHONPATH=.:tests python tests/unit/test_compare.py
     """
     assert recorded_table() == GOLDEN.read_text()
 

@@ -15,6 +15,7 @@ from pipeline.data import sources
 from pipeline.data.images import Dataset, ImageSet
 from pipeline.data.splits import split
 from pipeline.errors import InputError, Interrupted, PipelineError
+from pipeline.metrics.epoch import Epoch
 from pipeline.training.engine import batches, gradients, loop, optim
 from pipeline.training.engine.loop import fit, predict_images
 from pipeline.training.engine.muon import orthogonalize
@@ -136,6 +137,14 @@ def test_learns_and_tests_the_best_epoch(dataset):
     assert all(torch.equal(value, training.best_weights[name]) for name, value in training.model.state_dict().items())
     predictions = {"single": predict_images(training, dataset.test.images)}
     assert training.task.score(predictions, {"single": dataset.test})["accuracy"] == 1.0
+
+
+def test_of_epochs_equally_accurate_the_later_is_the_best(dataset):
+    training = start(dataset)
+    scores = [(0.98, 0.1), (0.99, 0.2), (0.99, 0.3), (0.97, 0.05)]
+    for index, (accuracy, loss) in enumerate(scores, start=1):
+        training.history.append(Epoch(index, {"val/accuracy": accuracy, "val/loss": loss}, 1.0))
+    assert training.best.index == 3
 
 
 def test_fp16_survives_gradients_that_overflow(dataset):

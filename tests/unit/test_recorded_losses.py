@@ -1,6 +1,6 @@
 """The arithmetic of the training loop: three steps of every recipe give the losses they always gave.
 
-    python -m tests.unit.test_recorded_losses
+    PYTHONPATH=.:tests python tests/unit/test_recorded_losses.py
 
 records them anew. Whoever does so counts TRAINING_VERSION up: trainings of before are then no longer the same.
 """
@@ -59,11 +59,11 @@ CASES = {name: (name, None) for name in models.names()} | {
 def test_the_losses_are_those_recorded_for_this_version(case):
     recorded = json.loads(RECORDED.read_text())
     assert recorded["training_version"] == config.TRAINING_VERSION, (
-        "record them anew: python -m tests.unit.test_recorded_losses"
+        "record them anew: PYTHONPATH=.:tests python tests/unit/test_recorded_losses.py"
     )
     assert losses(*CASES[case]) == pytest.approx(recorded["losses"][case], rel=TOLERANCES.get(case, TOLERANCE)), (
         "the same config and seed train otherwise: count TRAINING_VERSION in pipeline/config.py up, "
-        "then run python -m tests.unit.test_recorded_losses"
+        "then run PYTHONPATH=.:tests python tests/unit/test_recorded_losses.py"
     )
 
 

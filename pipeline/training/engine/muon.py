@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 MOMENTUM = 0.95
-# Of the quintic iteration: they let small singular values grow fastest, and leave all between 0.5 and 1.5.
-QUINTIC, ITERATIONS = (3.4445, -4.7750, 2.0315), 5
+# Of the quintic iteration: they let small singular values grow fastest, and leave most between 0.5 and 1.5 after three.
+QUINTIC, ITERATIONS = (3.4445, -4.7750, 2.0315), 3
 # Makes a step as long as one of AdamW is on average, so that one learning rate does for both.
 LENGTH = 0.2
 
