@@ -9,7 +9,7 @@ from pathlib import Path
 import platformdirs
 from filelock import FileLock, Timeout
 
-from pipeline.errors import InputError, PipelineError, reason
+from pipeline.errors import InputError, PipelineError, first_line, reason
 
 # The endings, each a format, of what commands write.
 TABLES = (".csv", ".md", ".json", ".parquet", ".tex")
@@ -76,6 +76,23 @@ def atomic_write(path: Path) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def output_file(path: Path) -> Iterator[Path]:
+    """`atomic_write` for a file that the user named.
+
+    Raises:
+        InputError: it cannot be written there.
+    """
+    if path.is_dir():
+        raise InputError(f"{path} cannot be written: it is a folder.")
+    try:
+        make_folder(path.parent)
+    except PipelineError as error:
+        raise InputError(f"{path} cannot be written: {first_line(error)}.") from error
+    with atomic_write(path) as temporary:
+        yield temporary
 
 
 @contextmanager

@@ -135,3 +135,23 @@ def mistake(command):
         return err
 
     return run
+
+
+@pytest.fixture
+def cluster(environment):
+    """Begins clusters: a head, for whoever asks it, and nodes of one core each; the processes end with the test."""
+    utils = pytest.importorskip("ray.cluster_utils", reason="Ray is not installed")
+    begun = []
+
+    def begin(nodes: int, head: dict[str, int] | None = None, **resources):
+        # Another name of loopback: Ray replaces the usual one by an address that others reach.
+        here = {"node_ip_address": "127.0.0.2", "include_dashboard": False}
+        made = utils.Cluster(initialize_head=True, head_node_args={**here, "num_cpus": 0, **(head or {})})
+        begun.append(made)
+        for _ in range(nodes):
+            made.add_node(**here, **{"num_cpus": 1, **resources})
+        return made
+
+    yield begin
+    for made in begun:
+        made.shutdown()

@@ -9,7 +9,7 @@ import click
 
 import models
 from pipeline.cli.options import Auto, Finite, options
-from pipeline.errors import InputError, PipelineError, first_line
+from pipeline.errors import InputError, PipelineError
 
 margin_option = click.option(
     "--margin",
@@ -159,14 +159,11 @@ def write_report(path: Path, comparison: Any, *, source: str) -> None:
         InputError: it cannot be written there.
     """
     from pipeline.comparison.page import report
-    from pipeline.files import atomic_write
+    from pipeline.files import output_file
 
     page = report.build(comparison, source=source, written=datetime.now())
-    try:
-        with atomic_write(path) as temporary:
-            temporary.write_text(page)
-    except (OSError, PipelineError) as error:
-        raise InputError(f"{path} cannot be written: {first_line(error)}.") from error
+    with output_file(path) as temporary:
+        temporary.write_text(page)
 
 
 def send_all(sender: Any, wait: float) -> None:

@@ -18,8 +18,7 @@ from pipeline.comparison.judging.datasets import ranked_on
 from pipeline.comparison.judging.verdicts import FINE_ABOVE, FINE_MARGIN, USUAL_MARGIN
 from pipeline.comparison.protocol import SHOWN
 from pipeline.comparison.sizes import in_words as size_words
-from pipeline.errors import InputError, PipelineError, first_line
-from pipeline.files import TABLES, atomic_write, check_ending
+from pipeline.files import TABLES, check_ending, output_file
 from pipeline.metrics.catalog import COUNTS, PERCENT, within
 
 WIDTH = 100
@@ -292,8 +291,5 @@ def write(comparison: Comparison, path: Path) -> None:
         InputError: another ending than csv, md, json, tex or parquet, or a folder that cannot be written.
     """
     check_ending(path, TABLES)
-    try:
-        with atomic_write(path) as temporary:
-            WRITERS[path.suffix](comparison, temporary)
-    except (OSError, PipelineError) as error:
-        raise InputError(f"{path} cannot be written: {first_line(error)}.") from error
+    with output_file(path) as temporary:
+        WRITERS[path.suffix](comparison, temporary)

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from pipeline.data.forms.fitting import are_light
 from pipeline.errors import InputError
-from pipeline.files import ANSWERS, atomic_write, check_ending
+from pipeline.files import ANSWERS, check_ending, output_file
 from pipeline.inference import image_files
 from pipeline.inference.reading import Reading, are_characters, as_it_is, read_picture, text
 from pipeline.inference.segments import reading_order
@@ -248,7 +248,7 @@ def ending(rank: int) -> str:
 @contextmanager
 def _written(path: Path, columns: pa.Schema) -> Iterator[Callable[[pd.DataFrame], object]]:
     """Yield what appends a table to a file that appears whole or not at all."""
-    with atomic_write(path) as temporary:
+    with output_file(path) as temporary:
         if path.suffix == ".parquet":
             with parquet.ParquetWriter(temporary, columns) as writer:
                 yield lambda table: writer.write_table(pa.Table.from_pandas(table, columns, preserve_index=False))

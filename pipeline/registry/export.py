@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from pipeline.data import sources
 from pipeline.errors import InputError, PipelineError, first_line
-from pipeline.files import atomic_write
+from pipeline.files import output_file
 from pipeline.registry.evaluate import fitted
 from pipeline.registry.loading import RegisteredModel
 
@@ -63,7 +63,7 @@ def export(model: RegisteredModel, path: Path, form: str) -> float:
     with torch.inference_mode():
         expected = network(torch.from_numpy(images)).numpy()
     write, read = FORMATS[form]
-    with atomic_write(path) as temporary, _quiet():
+    with output_file(path) as temporary, _quiet():
         try:
             # Two images: of one, some would take the number for a constant.
             write(network, torch.from_numpy(images[:2]), temporary)

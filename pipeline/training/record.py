@@ -132,7 +132,7 @@ def write_report(folder: Path, answers: Answers, training: Training, dataset: Da
         **task.pictures(answers.predictions, task.samples(test_set), f"{about}, epoch {best.index}"),
     }
     figures.save(pictures, folder)
-    chosen = {"epoch": best.index, "chosen_by": "val/accuracy, then val/loss", **best.metrics}
+    chosen = {"epoch": best.index, "chosen_by": "val/accuracy, of equal ones the later", **best.metrics}
     (folder / schema.BEST_EPOCH).write_text(json.dumps(chosen, indent=2))
 
 

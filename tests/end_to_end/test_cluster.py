@@ -12,26 +12,6 @@ from support import STUDY, free_port, left_in, only_run, pipeline, pipeline_proc
 from benchmarks.weather import recorded
 
 
-@pytest.fixture
-def cluster(environment):
-    """Begins clusters: a head, for whoever asks it, and nodes of one core each; the processes end with the test."""
-    utils = pytest.importorskip("ray.cluster_utils", reason="Ray is not installed")
-    begun = []
-
-    def begin(nodes: int, head: dict[str, int] | None = None, **resources):
-        # Another name of loopback: Ray replaces the usual one by an address that others reach.
-        here = {"node_ip_address": "127.0.0.2", "include_dashboard": False}
-        made = utils.Cluster(initialize_head=True, head_node_args={**here, "num_cpus": 0, **(head or {})})
-        begun.append(made)
-        for _ in range(nodes):
-            made.add_node(**here, **{"num_cpus": 1, **resources})
-        return made
-
-    yield begin
-    for made in begun:
-        made.shutdown()
-
-
 def trains(kind: str) -> psutil.Process:
     """The process that does the first training or trial that is not finished, as its lease says."""
     while True:

@@ -493,7 +493,10 @@ def test_an_unknown_ending_is_refused_and_nothing_is_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
         tables.write(compared(*STUDY), tmp_path / "file" / "table.csv")
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(InputError, match=r"folder\.csv cannot be written: it is a folder"):
+        tables.write(compared(*STUDY), tmp_path / "folder.csv")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder.csv"]
 
 
 def test_detectors_examined_on_different_scenes_are_never_one_group_for_their_own_scores():
