@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from support import PROJECT, left_in, only_run, pipeline, pipeline_process, wait_for_line
 
 from pipeline import config
-from pipeline.config import TrainConfig
+from pipeline.config import TRAINING_VERSION, TrainConfig
 from pipeline.data import sources
 from pipeline.errors import InputError
 from pipeline.files import ROOT_VARIABLE
@@ -206,5 +206,5 @@ def test_a_training_cut_under_another_version_of_the_loop_is_refused_in_a_senten
 ):
     options = ["train", "--dataset", str(bars), *OPTIONS]
     killed(*options)
-    monkeypatch.setattr(TrainConfig.__init__, "__defaults__", ("", 2, ""))
+    monkeypatch.setattr(TrainConfig.__init__, "__defaults__", ("", TRAINING_VERSION + 1, ""))
     assert "was interrupted under another version of the training loop" in mistake(*options, "--resume", code=2)
