@@ -19,6 +19,7 @@ from pipeline.comparison import summary, tables, tuning
 from pipeline.comparison.compare import MAX_TESTED_ROWS, Comparison, compare
 from pipeline.comparison.judging import verdicts, votes
 from pipeline.comparison.judging.datasets import over_datasets
+from pipeline.comparison.judging.pairs import MAX_TESTED
 from pipeline.comparison.page import drawings
 from pipeline.comparison.sizes import over_sizes
 from pipeline.errors import InputError
@@ -342,10 +343,30 @@ def test_another_metric_ranks_and_is_tested_over_seeds():
     assert compared(*rows, sort="architecture").table["architecture"].tolist() == ["cnn", "mlp"]
 
 
+def test_limits_lie_around_what_they_are_of_however_many_trainings_there_are():
+    # The newest ones, which alone are looked through where there are many, err much more than the others.
+    many = [training("cnn", 400 if seed > MAX_TESTED // 2 else 10, seed=seed) for seed in range(MAX_TESTED + 15)]
+    # So does the newest of a few, beside one of another architecture.
+    for runs in (many, [training("cnn", wrong, seed=seed) for seed, wrong in enumerate((5, 5, 90))]):
+        found = compared(*runs, training("mlp", 30))
+        cnn = found.table.set_index("architecture").loc["cnn"]
+        assert cnn["low"] < cnn["accuracy"] < cnn["high"]
+        (pair,) = found.pairs.itertuples()
+        assert pair.low <= pair.difference <= pair.high and pair.test == "crossed"
+        assert pair.difference == pytest.approx(found.table["gap_to_best"].max())
+
+
+def test_how_much_seeds_differ_counts_for_who_has_one_too():
+    # Between two trainings of these it would be worse: but it is by no more than what seeds of the mlp differ by.
+    assert compared(*STUDY).table["verdict"].tolist() == ["best", "undecided"]
+    alike = compared(training("mlp", 30), training("cnn", 10), training("mlp", 31, seed=1))
+    assert alike.table["verdict"].tolist() == ["best", "worse"]
+
+
 def test_protocols_are_never_mixed_and_the_difference_is_named():
     found = compared(*STUDY, training("vit", 1, split_seed=1))
     assert [list(rows["architecture"]) for _, rows in found.groups()] == [["cnn", "mlp"], ["vit"]]
-    assert found.table["verdict"].tolist() == ["best", "worse", "best"]
+    assert found.table["verdict"].tolist() == ["best", "undecided", "best"]
     assert "Protocol p1 differs from p0: split_seed 1, not 0." in found.notes
 
 
@@ -360,7 +381,7 @@ def test_trainings_recorded_without_a_protocol_are_compared_by_their_data():
     unknown = ("protocol", "protocol_fields", "budget")
     old = [replace(run, tags={k: v for k, v in run.tags.items() if k not in unknown}) for run in STUDY]
     found = compared(*old)
-    assert len(found.groups()) == 1 and found.table["verdict"].tolist() == ["best", "worse"]
+    assert len(found.groups()) == 1 and found.table["verdict"].tolist() == ["best", "undecided"]
 
 
 def test_a_training_repeated_with_the_same_seed_counts_once():

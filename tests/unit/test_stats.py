@@ -140,7 +140,8 @@ def test_an_interval_holds_the_accuracy_on_other_images_and_seeds(seeds, spread)
         generator, chances = images(seeds, repetition)
         study = [simulate(generator, chances / np.exp(spread**2 / 2), seeds, spread) for _ in range(7)]
         among = stats.spread(study)
-        held += [low <= 0.99 <= high for low, high in (stats.accuracy_interval(wrong, among) for wrong in study)]
+        limits = [stats.accuracy_interval(wrong, among, wrong.mean()) for wrong in study]
+        held += [low <= 0.99 <= high for low, high in limits]
     # The seven share their images, and with them their luck: 60 draws of images count, not 420.
     assert 0.95 - 3 * np.sqrt(0.05 * 0.95 / 60) <= np.mean(held)
 
@@ -161,7 +162,7 @@ def test_the_crossed_test_is_that_of_the_components_of_variance():
     nothing = stats.difference(second, second, stats.spread([second, second]))
     assert nothing.p_value == 1
     # Without an error Wilson's interval remains, that of the images alone.
-    assert stats.accuracy_interval(second, stats.spread([second])) == pytest.approx(stats.wilson(4, 4))
+    assert stats.accuracy_interval(second, stats.spread([second]), second.mean()) == pytest.approx(stats.wilson(4, 4))
 
 
 @pytest.mark.slow

@@ -65,9 +65,9 @@ class Pair:
 def examine_pairs(metric: str, members: Mapping[str, Sequence[TrainingRun]], results: Results) -> Examined:
     """Whether each pair differs, and by how much.
 
-    Accuracy is tested on the images: over images and seeds where both were repeated, otherwise by McNemar's test of
-    the newest run of each. Other metrics are tested over seeds, by Welch's test; those that mean another thing for a
-    detector, not between it and a classifier.
+    Accuracy is tested on the images: over images and seeds where any was repeated, whose seeds tell how much those of
+    all vary, otherwise by McNemar's test. Other metrics are tested over seeds, by Welch's test; those that mean another
+    thing for a detector, not between it and a classifier.
 
     Args:
         members: the trainings of each, the best first.
@@ -97,34 +97,29 @@ def examine_answers(values: Mapping[str, Sequence[float]], known: Mapping[str, n
     images = max((found.shape[1] for found in wrong.values()), default=0)
     wrong = {label: found for label, found in wrong.items() if found.shape[1] == images}
     among = stats.spread(wrong.values())
-    repeated = {label: own for label, own in wrong.items() if len(own) > 1}
-    # Of each architecture the newest training, then, of those that have several, all of them.
-    newest = {label: place for place, label in enumerate(wrong)}
-    together = {label: len(newest) + place for place, label in enumerate(repeated)}
+    # Of many trainings not all answers were looked through: how these vary is laid around the mean of all.
+    rates = {label: 1 - float(np.mean(values[label])) for label in wrong}
     found = []
-    for first, second in combinations(wrong, 2):
-        if first in repeated and second in repeated:
-            errors = stats.difference(wrong[first], wrong[second], among)
-            test, p_value, nodes = "crossed", errors.p_value, (together[first], together[second])
-        else:
-            errors = stats.difference(wrong[first][:1], wrong[second][:1], stats.Spread())
-            test, p_value = "McNemar", stats.mcnemar(wrong[first][0], wrong[second][0])
-            nodes = (newest[first], newest[second])
+    for (place, first), (other, second) in combinations(enumerate(wrong), 2):
+        errors = stats.difference(wrong[first], wrong[second], among)
         # Of the accuracies: what one errs more, it is right less.
-        found.append(Pair(first, second, replace(errors, value=-errors.value), test, p_value, nodes))
-    shares = [own[0] for own in wrong.values()] + [own.mean(0) for own in repeated.values()]
-    weights = [0.0] * len(wrong) + [own.mean() ** 2 / len(own) for own in repeated.values()]
+        difference = replace(errors, value=rates[second] - rates[first])
+        test, p_value = "crossed", difference.p_value
+        if not among.freedom:
+            test, p_value = "McNemar", stats.mcnemar(wrong[first][0], wrong[second][0])
+        found.append(Pair(first, second, difference, test, p_value, (place, other)))
+    shares = [own.mean(0) for own in wrong.values()]
+    weights = [rates[label] ** 2 / len(own) for label, own in wrong.items()]
     adjusted = adjust(found, stats.covariance(np.array(shares, float), weights, among) if wrong else np.empty((0, 0)))
     designs = {}
     for pair in found:
         if pair.first == next(iter(known)):
-            several = slice(None if pair.test == "crossed" else 1)
-            of_both = wrong[pair.first][several], wrong[pair.second][several]
+            of_both = wrong[pair.first], wrong[pair.second]
             designs[pair.second] = Design.of(*of_both, among, len(wrong), adjusted.confidence)
     return Examined(
         tabulate(found, adjusted, values),
         [label for label in known if label not in wrong],
-        {label: stats.accuracy_interval(own, among) for label, own in repeated.items()},
+        {label: stats.accuracy_interval(own, among, rates[label]) for label, own in wrong.items() if len(own) > 1},
         designs,
     )
 

@@ -152,7 +152,7 @@ def covariance(shares: np.ndarray, weights: Sequence[float], among: Spread) -> n
     return np.atleast_2d(np.cov(shares)) / shares.shape[1] + np.diag(np.asarray(weights) * among.share)
 
 
-def accuracy_interval(wrong: np.ndarray, among: Spread) -> tuple[float, float]:
+def accuracy_interval(wrong: np.ndarray, among: Spread, rate: float) -> tuple[float, float]:
     """95 % interval of the accuracy on other images and with other seeds.
 
     Wilson's, of as many images as a single training would need to be known as well: Korn and Graubard, "Confidence
@@ -160,10 +160,11 @@ def accuracy_interval(wrong: np.ndarray, among: Spread) -> tuple[float, float]:
 
     Args:
         wrong: bool (seeds, N), which images each training answered wrong.
+        rate: how often they did, and others that were not looked through.
     """
     from statsmodels.stats.proportion import proportion_confint
 
-    rate, images = wrong.mean(), wrong.shape[1]
+    images: float = wrong.shape[1]
     of = _estimate(wrong.mean(0), rate**2 / len(wrong), among)
     if of.variance:
         normal, own = (stdtrit(freedom, (1 + CONFIDENCE) / 2) for freedom in (MAX_FREEDOM, of.freedom))
