@@ -20,7 +20,7 @@ from pipeline.data import folders
 
 PAGE = (PROJECT / "docs" / "server.md").read_text()
 SMALL = ("--model", "mlp", "--val-size", "20")
-# Two for each node; 32 are as few as these to the server, which took four minutes.
+# Two for each node; benchmarks/RESULTS.md tells of 32.
 TRAININGS = int(os.environ.get("TRAININGS", "8"))
 
 
