@@ -113,13 +113,15 @@ def on_lines(image: np.ndarray, random: np.random.Generator, *, squared: bool) -
     return photographed(np.maximum(ink, rules), random)
 
 
-def in_two_pens(images: Sequence[np.ndarray], random: np.random.Generator) -> np.ndarray:
+def in_two_pens(
+    images: Sequence[np.ndarray], random: np.random.Generator, pens: Sequence[Sequence[Sequence[float]]] = PENS
+) -> np.ndarray:
     """The first digits of a row are written in one pen, the others in another."""
     ink = row(images, random)
     columns = (ink > 0.1).any(0)
     gaps, middle = np.flatnonzero(~columns), np.flatnonzero(columns).mean()
     beyond = np.arange(ink.shape[1]) > gaps[np.abs(gaps - middle).argmin()]
-    first, second = random.permutation(PENS[random.integers(len(PENS))])
+    first, second = random.permutation(pens[random.integers(len(pens))])
     return photographed(ink, random, pen=np.where(beyond[None, :, None], second, first))
 
 

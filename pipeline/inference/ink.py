@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from pipeline.errors import InputError
 from pipeline.inference.lines import find_lines, without_lines
-from pipeline.inference.pens import evened
+from pipeline.inference.pens import evened, too_pale
 from pipeline.inference.sheet import find_sheet
 from pipeline.inference.threshold import otsu
 
@@ -144,7 +144,8 @@ def _within(grey: np.ndarray, region: np.ndarray, shrink: float) -> Ink | None:
     near = ndimage.binary_dilation(strokes, iterations=2) & (strokes | ~lines)
     amount = np.where(near, np.clip(raised / np.median(raised[strokes]), 0, 1), 0)
     ink = Ink(amount.astype(np.float32), strokes, shrink, columns.start, rows.start)
-    return replace(ink, left_out=ink.in_picture(np.concatenate([_doubtful(marks, strokes), joined])))
+    pale = _boxes(too_pale(raised, raised > max(MIN_CONTRAST, GRAINS * grain), marks))
+    return replace(ink, left_out=ink.in_picture(np.concatenate([_doubtful(marks, strokes), joined, pale])))
 
 
 def _with_margin(grey: np.ndarray, shrink: float) -> Ink | None:

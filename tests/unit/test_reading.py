@@ -216,6 +216,15 @@ def test_all_digits_of_a_row_are_read_in_any_pen_and_under_any_shadow(digits, ki
     assert all(read + passed >= 4 for read, passed in found) and sum(read == 4 for read, _ in found) >= 7, found
 
 
+@pytest.mark.parametrize("pale", [0.06, 0.1, 0.15])
+def test_what_is_too_pale_beside_the_ink_is_said_to_be_there(digits, pale):
+    pens = [(photographs.BLACK, tuple(colour - pale for colour in photographs.PAPER))]
+    for number in range(4):
+        images = digits.images[4 * number : 4 * number + 4]
+        picture = photographs.in_two_pens(images, np.random.default_rng(number), pens)
+        assert left_out(grey.plainest(picture)) != [], number
+
+
 SHADES = {
     "gradient": lambda y, x: x / 400,
     "slanting gradient": lambda y, x: (x + y) / 700,
