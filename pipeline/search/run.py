@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 
 # Seconds that the last of several processes waits for another to let go of the search's run.
 LETTING_GO_S = 30
+# What the database knows once a process has said what was found: of how many trials.
+SAID = "said what was found"
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ def run(
         engine: begins other processes, which leave little or nothing of the search to this one.
 
     Returns:
-        what was found, and the journal of the search's run; None where another process still trains.
+        what was found, and the journal of the search's run; None where another process says it.
 
     Raises:
         InputError: the database cannot be used.
@@ -159,13 +161,21 @@ def run(
             if not Part(0, search, start, study).work(dataset, place, sender):
                 return None
             found = result_of(search, trials)
+            if not journal:
+                journal = wait_for(search, place, lambda: is_said(trials, found))
+                if not journal:
+                    return None
+                stack.enter_context(recording(journal, search, dataset, sender))
+            record(journal, trials, found)
+            trials.set_user_attr(SAID, len(found.trials))
         except StorageInternalError as error:
             raise broken(search.storage, error) from error
-        if not journal:
-            journal = wait_for(search, place)
-            stack.enter_context(recording(journal, search, dataset, sender))
-        record(journal, trials, found)
     return found, journal
+
+
+def is_said(trials: Study, found: Result) -> bool:
+    """Whether a process has said what was found, of as many trials."""
+    return trials.user_attrs.get(SAID) == len(found.trials)
 
 
 def share(
@@ -230,18 +240,23 @@ def hold(search: Search, place: Place, *, several: bool) -> Journal | None:
     return journal
 
 
-def wait_for(search: Search, place: Place) -> Journal:
-    """The same, when another process has said in it what it had to say.
+def wait_for(search: Search, place: Place, is_said: Callable[[], bool]) -> Journal | None:
+    """The same, when another process has let go of it; None where that one has said what was found.
 
     Raises:
         InputError: it does not let go of it.
     """
     deadline = time.monotonic() + LETTING_GO_S
-    while not (journal := hold(search, place, several=True)):
-        if time.monotonic() > deadline:
+    while not is_said():
+        if journal := hold(search, place, several=True):
+            if not is_said():
+                return journal
+            journal.close()
+        elif time.monotonic() > deadline:
             raise InputError("This search's run is being recorded by another process: run the same command again.")
-        time.sleep(0.2)
-    return journal
+        else:
+            time.sleep(0.2)
+    return None
 
 
 def run_id(search: Search, journal: Journal | None, place: Place) -> str:

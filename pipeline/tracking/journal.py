@@ -8,12 +8,12 @@ import sqlite3
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import PipelineError, reason
+from pipeline.errors import InputError, PipelineError, reason
 from pipeline.files import process_lock
 
 logger = logging.getLogger(__name__)
@@ -40,6 +40,10 @@ class Record:
     files: Path | None
 
 
+class Removed(InputError):
+    """A journal that another process held, and has removed: the server has all of it, or the run is gone."""
+
+
 class Journal:
     """The journal of one run, held by this process; several of its threads may use it.
 
@@ -47,15 +51,17 @@ class Journal:
     lost.
 
     Args:
-        folder: of this journal; made when it is not there.
+        folder: of this journal.
         doing: what other processes are told that is done with it: "This run is being trained".
+        new: make it.
 
     Raises:
         InputError: another process holds it.
+        Removed: it is no more.
         sqlite3.DatabaseError: its file is damaged.
     """
 
-    def __init__(self, folder: Path, *, doing: str) -> None:
+    def __init__(self, folder: Path, *, doing: str, new: bool = False) -> None:
         self.folder, self.key = folder, folder.name
         self._lock = process_lock(folder.with_name(f"{self.key}.lock"), doing)
         self._lock.__enter__()
@@ -63,7 +69,10 @@ class Journal:
         # Called when there is something new.
         self.changed: Callable[[], None] = lambda: None
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            if new:
+                folder.mkdir(parents=True)
+            elif not (folder / FILE).exists():
+                raise Removed(f"{doing} no more: another process has just ended that. Run the same command again.")
             self._database = sqlite3.connect(folder / FILE, check_same_thread=False, isolation_level=None)
             # Safe against a killed process; a power cut may cost the last records, not the file.
             self._database.execute("PRAGMA synchronous = NORMAL")
@@ -208,8 +217,14 @@ class Journal:
 
 def journals(root: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     """The folders of all journals below a root, newest first, with what each says of its run."""
-    folders = [path.parent for path in (root / "journals").glob(f"*/{FILE}") if not path.parent.name.startswith(".")]
-    for folder in sorted(folders, key=lambda folder: folder.stat().st_ctime, reverse=True):
+    changed: dict[Path, float] = {}
+    for path in (root / "journals").glob(f"*/{FILE}"):
+        # Whoever has sent one removes it meanwhile.
+        with suppress(FileNotFoundError):
+            changed[path.parent] = path.parent.stat().st_ctime
+    for folder in sorted(changed, key=lambda folder: changed[folder], reverse=True):
+        if folder.name.startswith("."):
+            continue
         try:
             # Not read-only: what a killed process left half-written is rolled back by whoever opens it next.
             with closing(sqlite3.connect(f"{(folder / FILE).as_uri()}?mode=rw", uri=True)) as database:

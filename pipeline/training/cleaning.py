@@ -4,6 +4,7 @@ Runs and logged models are deleted as MLflow does it: `mlflow runs restore` brin
 Versions of registered models and files of the root folder are gone for good.
 """
 
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -217,4 +218,10 @@ def remove_journal(folder: Path) -> None:
 
 def size(folder: Path) -> str:
     """How much a folder holds, for people."""
-    return f", {sum(file.stat().st_size for file in folder.rglob('*') if file.is_file()) / 1e6:,.1f} MB"
+    found = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            # Another process may be removing them.
+            with suppress(FileNotFoundError):
+                found += Path(place, name).stat().st_size
+    return f", {found / 1e6:,.1f} MB"

@@ -17,7 +17,7 @@ from pipeline.errors import InputError
 from pipeline.tracking import lease, queries, schema
 from pipeline.tracking.client import chosen_experiment, connect, current_experiment, tracking_uri
 from pipeline.tracking.failures import is_away
-from pipeline.tracking.journal import Journal, journals, new_folder, ours
+from pipeline.tracking.journal import Journal, Removed, journals, new_folder, ours
 from pipeline.tracking.sender import Sender
 from pipeline.tracking.training_run import is_finished
 
@@ -94,7 +94,7 @@ def begin_training(config: TrainConfig, root: Path, *, study: Mapping[str, str] 
 
 def begin(root: Path, kind: str, name: str, **about: Any) -> Journal:
     """A new journal of a run."""
-    journal = Journal(new_folder(root), doing=f"{name} is being trained")
+    journal = Journal(new_folder(root), doing=f"{name} is being trained", new=True)
     experiment = chosen_experiment()
     journal.note(kind=kind, name=name, tracking_uri=tracking_uri(), experiment=experiment, began=time.time(), **about)
     # The launcher's run is the study's or the training's that it was made for.
@@ -118,7 +118,13 @@ def find_training(config: TrainConfig, place: Place, sender: Sender, *, study: M
     for folder, about in place.journals(kind=schema.TRAINING, config_key=config.key):
         if study and (about.get("study") or {}).get("key") != study["key"]:
             continue
-        journal = Journal(folder, doing=f"{about['name']} is being trained")
+        try:
+            journal = Journal(folder, doing=f"{about['name']} is being trained")
+        except Removed:
+            # The server has it now, which may not have had it when it was asked.
+            if found:
+                found.close()
+            return find_training(config, place, sender, study=study)
         if journal.ended == "FINISHED":
             sender.add(journal)
             sender.leave(journal)
@@ -221,7 +227,10 @@ def newest_journal(kind: str, key: str, place: Place) -> Journal | None:
     """The newest journal here of a study or search that is not deleted; others of the same key are removed."""
     journal = None
     for folder, _ in place.journals(kind=kind, study_key=key):
-        found = Journal(folder, doing=f"This {kind} is being run")
+        try:
+            found = Journal(folder, doing=f"This {kind} is being run")
+        except Removed:
+            continue
         if journal or is_gone(found, place):
             found.remove()
         else:
@@ -234,9 +243,10 @@ def take_over(study_key: str, place: Place, sender: Sender) -> None:
     held = {journal.key for journal in sender.journals}
     for folder, about in place.journals(kind=schema.TRAINING):
         if (about.get("study") or {}).get("key") == study_key and folder.name not in held:
-            journal = Journal(folder, doing=f"{about['name']} is being trained")
-            sender.add(journal)
-            sender.leave(journal)
+            with suppress(Removed):
+                journal = Journal(folder, doing=f"{about['name']} is being trained")
+                sender.add(journal)
+                sender.leave(journal)
 
 
 def check_rivals(journal: Journal, study_key: str, place: Place) -> None:

@@ -1,9 +1,11 @@
 """The journal: what was said is there after a kill, in order, whole or not at all."""
 
+import itertools
 import math
 import sqlite3
 import subprocess
 import sys
+import threading
 
 import pytest
 from support import PROJECT
@@ -11,14 +13,14 @@ from support import PROJECT
 from pipeline.errors import InputError
 from pipeline.metrics.epoch import Epoch
 from pipeline.tracking import runs
-from pipeline.tracking.journal import MOST_POINTS, Journal, journals
+from pipeline.tracking.journal import MOST_POINTS, Journal, Removed, journals
 from pipeline.tracking.sender import Sender
 
 
 @pytest.fixture
 def journal(tmp_path):
     """A new journal."""
-    return Journal(tmp_path / "journals" / "key", doing="This is being tried")
+    return Journal(tmp_path / "journals" / "key", doing="This is being tried", new=True)
 
 
 def test_what_is_confirmed_is_not_sent_again_and_the_rest_comes_in_order(journal):
@@ -102,6 +104,37 @@ with journal.transaction():
     subprocess.run([sys.executable, "-c", script], cwd=PROJECT, check=False)
     assert (journal.folder / "journal.db-journal").exists(), "what SQLite rolls back"
     assert list(journals(tmp_path)) == [(journal.folder, {"kind": "training"})]
+
+
+def test_journals_are_removed_by_others_while_they_are_looked_through(tmp_path):
+    folder = tmp_path / "journals"
+    stop = threading.Event()
+
+    def begin_and_remove() -> None:
+        for number in itertools.count():
+            made = Journal(folder / f"{number}", doing="This is being tried", new=True)
+            made.note(kind="training")
+            made.remove()
+            if stop.is_set():
+                return
+
+    other = threading.Thread(target=begin_and_remove)
+    other.start()
+    seen, removed = 0, 0
+    try:
+        while removed < 3:
+            for found, _ in journals(tmp_path):
+                seen += 1
+                try:
+                    Journal(found, doing="This is being tried").close()
+                except Removed:
+                    removed += 1
+                except InputError as error:
+                    assert "by another process" in str(error)
+    finally:
+        stop.set()
+        other.join()
+    assert [path.name for path in folder.iterdir()] == [], "nothing is made anew of what was removed"
 
 
 def test_a_damaged_journal_is_set_aside(journal, tmp_path, caplog):

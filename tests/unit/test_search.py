@@ -201,7 +201,7 @@ def test_a_file_that_is_no_recipe_is_refused_in_a_sentence(tmp_path, content, sa
 
 
 def test_a_trial_that_ends_its_process_again_and_again_is_given_up(tmp_path):
-    journal = Journal(tmp_path / "trial", doing="This trial is being trained")
+    journal = Journal(tmp_path / "trial", doing="This trial is being trained", new=True)
     with pytest.raises(Interrupted), trial.given_up(journal):
         trial.count_deaths(journal)
         raise Interrupted(15)

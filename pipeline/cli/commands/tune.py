@@ -166,7 +166,7 @@ def tune(
                 click.echo(f"{model}: {error}", err=True)
                 continue
             if outcome is None:
-                click.echo("Another process still trains a trial of this search: it will say what was found.")
+                click.echo("Another process of this search says what was found.")
                 continue
             result, journal = outcome
             click.echo("\n".join(result.sentences()))
