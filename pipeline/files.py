@@ -3,7 +3,7 @@
 import os
 import secrets
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import platformdirs
@@ -85,13 +85,13 @@ def output_file(path: Path) -> Iterator[Path]:
     Raises:
         InputError: it cannot be written there.
     """
-    if path.is_dir():
-        raise InputError(f"{path} cannot be written: it is a folder.")
-    try:
-        make_folder(path.parent)
-    except PipelineError as error:
-        raise InputError(f"{path} cannot be written: {first_line(error)}.") from error
-    with atomic_write(path) as temporary:
+    with ExitStack() as stack:
+        try:
+            if path.is_dir():
+                raise IsADirectoryError("it is a folder")
+            temporary = stack.enter_context(atomic_write(path))
+        except (OSError, PipelineError) as error:
+            raise InputError(f"{path} cannot be written: {first_line(error)}.") from error
         yield temporary
 
 

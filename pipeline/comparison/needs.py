@@ -1,7 +1,7 @@
 """What it takes to decide, in words and as a table."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,7 +24,8 @@ def would_decide(rows: pd.DataFrame) -> str:
     best = rows[rows["verdict"] == "best"]
     rivals: dict[str, list[str]] = {}
     for row in rows[rows["images_needed"].notna()].sort_values("images_needed", kind="stable").itertuples():
-        rivals.setdefault(more(row.seeds_needed - best["seeds"].iloc[0], row.images_needed), []).append(row.label)
+        there = {best["seeds"].iloc[0], row.seeds}
+        rivals.setdefault(more(row.seeds_needed, there, row.images_needed), []).append(row.label)
     parts = [
         f"{what}{'' if place else ' would decide'} between {best['label'].iloc[0]} and {listing(who)}"
         for place, (what, who) in enumerate(rivals.items())
@@ -41,12 +42,15 @@ def listing(labels: Sequence[str]) -> str:
     return " or ".join([*labels[:MAX_LISTED], *others])
 
 
-def more(seeds: float, images: float) -> str:
-    """So many more seeds of each, or so many test images in all."""
+def more(seeds: float, there: Collection[int], images: float) -> str:
+    """So many more seeds of each, or so many in all where one has more than the other, or so many test images."""
     ways = []
-    if np.isfinite(seeds):
+    if np.isfinite(seeds) and len(there) > 1:
+        ways.append(f"{seeds:.0f} seeds of each")
+    elif np.isfinite(seeds):
+        number = int(seeds) - max(there)
         ways.append(
-            f"{NUMBERS[int(seeds)] if seeds < len(NUMBERS) else int(seeds)} more seed{'s' if seeds > 1 else ''} of each"
+            f"{NUMBERS[number] if number < len(NUMBERS) else number} more seed{'s' if number > 1 else ''} of each"
         )
     if np.isfinite(images):
         ways.append(f"about {rounded_up(images):,} test images in all")

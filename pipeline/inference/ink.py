@@ -144,7 +144,8 @@ def _within(grey: np.ndarray, region: np.ndarray, shrink: float) -> Ink | None:
     near = ndimage.binary_dilation(strokes, iterations=2) & (strokes | ~lines)
     amount = np.where(near, np.clip(raised / np.median(raised[strokes]), 0, 1), 0)
     ink = Ink(amount.astype(np.float32), strokes, shrink, columns.start, rows.start)
-    pale = _boxes(too_pale(raised, raised > max(MIN_CONTRAST, GRAINS * grain), marks))
+    faint = raised > max(MIN_CONTRAST, GRAINS * grain)
+    pale = _boxes(too_pale(raised, faint, marks, lines | find_lines(faint)))
     return replace(ink, left_out=ink.in_picture(np.concatenate([_doubtful(marks, strokes), joined, pale])))
 
 

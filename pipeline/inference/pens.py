@@ -60,17 +60,21 @@ class Marks:
         return np.all(alike, axis=0) & self.are_short & (np.arange(len(self.areas)) > 0)
 
 
-def too_pale(raised: np.ndarray, faint: np.ndarray, strokes: np.ndarray) -> np.ndarray:
+def too_pale(raised: np.ndarray, faint: np.ndarray, strokes: np.ndarray, lines: np.ndarray) -> np.ndarray:
     """Where something may be written that is too pale to be read beside the ink, bool (H, W).
 
     Args:
         raised: how much every place differs from its paper, float (H, W).
         faint: what is no grain, but fainter than ink, bool (H, W).
         strokes: the ink, bool (H, W).
+        lines: printed ones, bool (H, W).
     """
-    ink, marked = Marks.of(strokes), Marks.of(faint & ~ndimage.binary_dilation(strokes, iterations=3))
+    ink, marked = Marks.of(strokes), Marks.of(faint | strokes)
     height, thickness = (np.average(of[1:], weights=ink.areas[1:]) for of in (ink.heights, ink.thickness))
-    written = marked.are_written(height, thickness)[marked.labels]
+    are_written = marked.are_written(height, thickness)
+    # What hangs together with ink or a line is its paler part.
+    are_written[marked.labels[strokes | lines]] = False
+    written = are_written[marked.labels]
     if not written.any() or _sharpness(raised, written) < SHARP * _sharpness(raised, strokes):
         return np.zeros_like(written)
     return written

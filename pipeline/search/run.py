@@ -16,6 +16,7 @@ from pipeline.config import title
 from pipeline.data.images import Dataset
 from pipeline.errors import InputError, has_no_room, why_failed
 from pipeline.files import make_folder
+from pipeline.names import short_hash
 from pipeline.search.progress import Progress
 from pipeline.search.record import record
 from pipeline.search.results import Result, result_of
@@ -35,8 +36,8 @@ logger = logging.getLogger(__name__)
 
 # Seconds that the last of several processes waits for another to let go of the search's run.
 LETTING_GO_S = 30
-# What the database knows once a process has said what was found: of how many trials.
-SAID = "said what was found"
+# What the database knows once a process has said what was found: a hash of that.
+SAID = "what was found"
 
 
 @dataclass(frozen=True)
@@ -167,15 +168,20 @@ def run(
                     return None
                 stack.enter_context(recording(journal, search, dataset, sender))
             record(journal, trials, found)
-            trials.set_user_attr(SAID, len(found.trials))
+            trials.set_user_attr(SAID, hashed(found))
         except StorageInternalError as error:
             raise broken(search.storage, error) from error
     return found, journal
 
 
 def is_said(trials: Study, found: Result) -> bool:
-    """Whether a process has said what was found, of as many trials."""
-    return trials.user_attrs.get(SAID) == len(found.trials)
+    """Whether a process has said that this was found."""
+    return trials.user_attrs.get(SAID) == hashed(found)
+
+
+def hashed(found: Result) -> str:
+    """What tells a result from those of fewer trials or trainings."""
+    return short_hash({"sentences": found.sentences()})
 
 
 def share(
@@ -251,7 +257,10 @@ def wait_for(search: Search, place: Place, is_said: Callable[[], bool]) -> Journ
         if journal := hold(search, place, several=True):
             if not is_said():
                 return journal
-            journal.close()
+            if journal.said("open"):
+                journal.close()
+            else:
+                journal.remove()
         elif time.monotonic() > deadline:
             raise InputError("This search's run is being recorded by another process: run the same command again.")
         else:

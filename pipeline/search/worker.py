@@ -27,7 +27,7 @@ from pipeline.search.space import Values
 from pipeline.search.storage import is_local
 from pipeline.search.trial import SCORE, Outcome
 from pipeline.tracking import schema
-from pipeline.tracking.journal import Journal
+from pipeline.tracking.journal import Journal, Removed
 from pipeline.tracking.sender import Sender
 from pipeline.training.continuation import Place, is_gone
 from pipeline.training.weights import InitialWeights
@@ -206,6 +206,8 @@ class Worker:
         for folder, about in self.journals(label=label):
             try:
                 journal = Journal(folder, doing=f"{about['name']} is being trained")
+            except Removed:
+                continue
             except InputError:
                 return None
             if about["config"] == config.params() and not is_gone(journal, self.place):

@@ -24,7 +24,7 @@ from pipeline.registry import versions
 from pipeline.registry.versions import Version
 from pipeline.tracking import lease, queries, schema
 from pipeline.tracking.client import owner
-from pipeline.tracking.journal import Journal, journals
+from pipeline.tracking.journal import Journal, Removed, journals
 from pipeline.tracking.training_run import is_finished
 from pipeline.training.continuation import Place, is_gone
 
@@ -213,7 +213,8 @@ def why_orphaned(folder: Path, about: dict[str, Any], place: Place) -> str:
 
 def remove_journal(folder: Path) -> None:
     """Forget a journal, unless another process has just begun to use it."""
-    Journal(folder, doing="This run is being trained").remove()
+    with suppress(Removed):
+        Journal(folder, doing="This run is being trained").remove()
 
 
 def size(folder: Path) -> str:

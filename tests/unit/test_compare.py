@@ -359,6 +359,10 @@ def test_limits_lie_around_what_they_are_of_however_many_trainings_there_are():
 def test_how_much_seeds_differ_counts_for_who_has_one_too():
     # Between two trainings of these it would be worse: but it is by no more than what seeds of the mlp differ by.
     assert compared(*STUDY).table["verdict"].tolist() == ["best", "undecided"]
+    # What more images would not decide, more seeds would, told in all where one has more of them than the other.
+    few = compared(*[training("cnn", wrong, seed=seed) for seed, wrong in enumerate((8, 11, 14))], training("vit", 15))
+    said = tables.markdown(few)
+    assert "would decide" in said and "more seed" not in said and few.table["images_needed"].max() > 1000
     alike = compared(training("mlp", 30), training("cnn", 10), training("mlp", 31, seed=1))
     assert alike.table["verdict"].tolist() == ["best", "worse"]
 

@@ -307,6 +307,19 @@ def test_muon_makes_all_directions_of_a_step_about_equally_long(shape):
         assert torch.trace(u.T @ stepped @ v.T) / min(shape) > 0.6
 
 
+def test_muon_with_nothing_but_a_last_layer_to_train_steps_that(dataset):
+    training = start(dataset, "vit", overrides={"freeze": "features", "epochs": 1}, limit=40)
+    head = training.model.get_parameter("head.weight")
+    head.requires_grad_()
+    for parameter in training.model.parameters():
+        parameter.requires_grad = parameter is head
+    training.optimizer = optim.create_optimizer(training.config, training.model)
+    head.grad = torch.ones_like(head)
+    before = head.clone()
+    training.optimizer.step()
+    assert not torch.equal(head, before)
+
+
 def test_muon_steps_inner_layers_and_adamw_the_rest(dataset):
     training = start(dataset, "mobilenet_v2", overrides={"optimizer": "muon", "lr": 0.01}, limit=40)
     *others, inner = training.optimizer.param_groups

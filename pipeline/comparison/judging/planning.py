@@ -21,11 +21,13 @@ class Design:
 
     Attributes:
         difference: as it was found.
-        images, seeds: test images, and trainings of each, of the study that it was found in.
+        images, seeds: test images, and trainings of each, of the one that has fewer, in the study that it was found in.
         shared: variance over images of what all seeds of an architecture have in common.
         own: variance over images of what each seed does by itself, with one seed of each.
         between: variance over seeds, with one seed of each; None where no architecture was trained twice.
         uncorrected: the same with what the images explain left in it, which says how well it is known.
+        present: these two with the seeds that there are.
+        freedom: degrees of freedom of these.
         architectures: all of the study, whose seeds together say how much seeds differ.
         confidence: of the interval of this pair, so that all of the study hold at once.
     """
@@ -37,6 +39,8 @@ class Design:
     own: float
     between: float | None
     uncorrected: float
+    present: tuple[float, float]
+    freedom: int
     architectures: int
     confidence: float
 
@@ -50,6 +54,7 @@ class Design:
         own = sum(float(runs.var(0, ddof=1).mean()) for runs in (first, second) if seeds > 1)
         of_images = stats.difference(first, second, Spread()).variance * images
         weight = sum(float(runs.mean()) ** 2 for runs in (first, second))
+        present = sum(float(runs.mean()) ** 2 / len(runs) for runs in (first, second))
         return cls(
             difference=-float(shares.mean()),
             images=images,
@@ -58,6 +63,8 @@ class Design:
             own=own,
             between=weight * among.share if among.freedom else None,
             uncorrected=weight * among.uncorrected,
+            present=(present * among.share, present * among.uncorrected),
+            freedom=among.freedom,
             architectures=architectures,
             confidence=confidence,
         )
@@ -65,15 +72,17 @@ class Design:
     def error(self, seeds: int, images: float) -> tuple[float, float]:
         """Standard error of the difference with so many seeds of each and test images, and its interval in these.
 
-        With one seed of each it is that of two trainings, not of their architectures, as it is tested then.
+        Where no architecture was trained twice it is that of two trainings, as it is tested then.
         """
-        variance = (self.shared + self.own / seeds) / images
-        freedom = stats.MAX_FREEDOM
-        if seeds > 1 and self.uncorrected:
-            variance += (self.between or 0.0) / seeds
+        between, uncorrected = (self.between or 0.0) / seeds, self.uncorrected / seeds
+        known = self.architectures * (seeds - 1)
+        if seeds == self.seeds:
+            (between, uncorrected), known = self.present, self.freedom
+        variance, freedom = (self.shared + self.own / seeds) / images, float(stats.MAX_FREEDOM)
+        if known and uncorrected:
+            variance += between
             # As `stats._estimate` has it, but for the images, which are many.
-            uncertainty = (self.uncorrected / seeds) ** 2 / (self.architectures * (seeds - 1))
-            freedom = min(variance**2 / uncertainty, stats.MAX_FREEDOM)
+            freedom = min(variance**2 / (uncorrected**2 / known), freedom)
         return float(np.sqrt(variance)), float(stdtrit(freedom, (1 + self.confidence) / 2))
 
     def told_apart(self, difference: float, seeds: int, images: float) -> float:

@@ -76,8 +76,7 @@ def judge(
                 continue
             row, gap = (second, (low, high)) if leader == first else (first, (-high, -low))
             word = verdict(*gap, pair.p_adjusted, margin)
-            # By its newest training alone one can be better than the leader, whose other seeds say otherwise.
-            named = {"better": "worse", "worse": "undecided"}.get(word, word)
+            named = "worse" if word == "better" else word
             judged.loc[row, ["verdict", "gap_low", "gap_high", "p_value"]] = [named, *gap, pair.p_adjusted]
         ranked = rows.loc[(-better * rows[metric]).sort_values(kind="stable").index, "label"]
         tested = set(own["first"]) | set(own["second"])

@@ -46,6 +46,8 @@ class Muon(torch.optim.Optimizer):
     def _step_matrices(self, group: dict[str, Any]) -> None:
         # Many at once wherever it can be: small operations cost more to begin than to compute, on a GPU above all.
         weights = [weight for weight in group["params"] if weight.grad is not None]
+        if not weights:
+            return
         gradients = [weight.grad for weight in weights]
         momenta = [self.state[weight].setdefault("momentum", torch.zeros_like(weight)) for weight in weights]
         torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)
