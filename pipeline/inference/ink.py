@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from pipeline.errors import InputError
 from pipeline.inference.lines import find_lines, without_lines
-from pipeline.inference.pens import evened, too_pale
+from pipeline.inference.pens import Marks, evened, too_pale
 from pipeline.inference.sheet import find_sheet
 from pipeline.inference.threshold import otsu
 
@@ -127,9 +127,10 @@ def _within(grey: np.ndarray, region: np.ndarray, shrink: float) -> Ink | None:
     paper = np.median(raised[region])
     grain = 1.4826 * np.median(np.abs(raised[region] - paper))
     raised = np.where(region, raised - paper, 0)
-    table, joined = _table(raised > max(MIN_CONTRAST, GRAINS * grain, FAINT * raised.max()))
+    least = max(MIN_CONTRAST, GRAINS * grain)
+    table, joined = _table(raised > max(least, FAINT * raised.max()))
     raised = np.where(ndimage.binary_dilation(table, iterations=3), 0, raised)
-    threshold = max(MIN_CONTRAST, GRAINS * grain, FAINT * raised.max())
+    threshold = max(least, FAINT * raised.max())
     lines = ndimage.binary_dilation(find_lines(raised > threshold))
     seeds = without_lines(raised > threshold, lines)
     if not seeds.any():
@@ -144,7 +145,7 @@ def _within(grey: np.ndarray, region: np.ndarray, shrink: float) -> Ink | None:
     near = ndimage.binary_dilation(strokes, iterations=2) & (strokes | ~lines)
     amount = np.where(near, np.clip(raised / np.median(raised[strokes]), 0, 1), 0)
     ink = Ink(amount.astype(np.float32), strokes, shrink, columns.start, rows.start)
-    faint = raised > max(MIN_CONTRAST, GRAINS * grain)
+    faint = raised > least
     pale = _boxes(too_pale(raised, faint, marks, lines | find_lines(faint)))
     return replace(ink, left_out=ink.in_picture(np.concatenate([_doubtful(marks, strokes), joined, pale])))
 
@@ -186,12 +187,9 @@ def _table(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Returns:
         where it is, bool (H, W), and the boxes (N, 4), x1, y1, x2, y2, of what sticks out of it as a digit does.
     """
-    labels, count = ndimage.label(mask, structure=np.ones((3, 3)))
-    thickness = np.zeros(count + 1)
-    np.maximum.at(thickness, labels, ndimage.distance_transform_edt(mask))
-    places = ndimage.find_objects(labels)
-    extents = np.array([0] + [max(rows.stop - rows.start, columns.stop - columns.start) for rows, columns in places])
-    border = np.zeros(count + 1, bool)
+    marked = Marks.of(mask)
+    labels, thickness, extents = marked.labels, marked.thickness, np.maximum(marked.heights, marked.widths)
+    border = np.zeros(len(extents), bool)
     border[np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])] = True
     strokes = ~border & (extents > max(MIN_STROKE, max(mask.shape) / SMALL))
     if not strokes.any():

@@ -120,11 +120,10 @@ def test_journals_are_removed_by_others_while_they_are_looked_through(tmp_path):
 
     other = threading.Thread(target=begin_and_remove)
     other.start()
-    seen, removed = 0, 0
+    removed = 0
     try:
         while removed < 3:
             for found, _ in journals(tmp_path):
-                seen += 1
                 try:
                     Journal(found, doing="This is being tried").close()
                 except Removed:
